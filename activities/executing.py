@@ -1,0 +1,168 @@
+"""Executing a batch of requests: a stored result for every one, exactly once, and word of it to the exporter."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from uuid import UUID
+
+import orjson
+import structlog
+from pydantic import ValidationError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from temporalio import activity
+
+from activities.heartbeats import heartbeating
+from exchange.batch import unpack
+from exchange.manifest import Manifest
+from exchange.sealing import Sealer
+from executors.registry import ExecutableType, Executors
+from models.executors import executor_spec
+from models.outcomes import ExecutionOutcome
+from models.parameters import ParameterCheck
+from models.requests import Limits, RequestRecord
+from models.streams import BatchRef, StreamName
+from storage.catalog import list_request_types, secret_settings
+from storage.executions import (
+    FinishedResult,
+    WaitingRequest,
+    execution_counts,
+    store_cancellations,
+    store_requests,
+    store_results,
+    waiting_requests,
+)
+from storage.incoming import hold_applying, mark_applied, quarantine, received_batch
+
+log = structlog.get_logger(__name__)
+
+FLUSH_RESULTS = 500
+FLUSH_SECONDS = 0.25
+"""Results are committed when so many are there, or so long after the first: early ones do not wait for late ones."""
+
+
+class ExecutionActivities:
+    """Safe to run twice, even at the same time: a request with a result is passed over, and the first result stays."""
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        sealer: Sealer,
+        executors: Executors,
+        concurrency: int,
+        announce: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._engine = engine
+        self._sealer = sealer
+        self._executors = executors
+        self._slots = asyncio.Semaphore(concurrency)
+        self._announce = announce
+
+    @activity.defn
+    async def execute_batch(self, batch: BatchRef) -> ExecutionOutcome:
+        """Open a received batch, execute what has no result yet, store and announce the results."""
+        async with heartbeating():
+            quarantined = await self._open(batch)
+            async with self._engine.connect() as connection:
+                waiting = await waiting_requests(connection, batch.epoch, batch.sequence)
+                types = await executable_types(connection)
+                secrets = await secret_settings(connection)
+            await self._execute(waiting, types, secrets)
+            async with self._engine.begin() as connection:
+                await hold_applying(connection, StreamName.REQUESTS)
+                await mark_applied(connection, StreamName.REQUESTS, batch.epoch, batch.sequence)
+                counts = await execution_counts(connection, batch.epoch, batch.sequence)
+            await self._announce()
+        return ExecutionOutcome(records=batch.records, by_status=counts, quarantined=quarantined)
+
+    async def _open(self, batch: BatchRef) -> int:
+        """Take the batch's records into the tables; gives how many were set aside."""
+        async with self._engine.begin() as connection:
+            await hold_applying(connection, StreamName.REQUESTS)
+            stored = await received_batch(connection, StreamName.REQUESTS, batch.epoch, batch.sequence)
+            if stored is None:
+                return 0
+            records = unpack(Manifest.model_validate_json(stored.manifest), stored.payload)
+            rejected: list[tuple[int, bytes, str]] = []
+            requests: dict[UUID, tuple[int, RequestRecord, bytes]] = {}
+            cancellations = []
+            for number, line in enumerate(records, start=stored.first_record):
+                try:
+                    record = RequestRecord.model_validate_json(line)
+                except ValidationError as error:
+                    rejected.append((number, line, f"not a request: {error.errors(include_url=False)[0]['msg']}"))
+                    continue
+                if record.kind == "cancellation":
+                    cancellations.append((record.request_id, record.submitted_at))
+                elif record.request_id in requests:
+                    rejected.append((number, line, "the batch holds this request id twice"))
+                else:
+                    requests[record.request_id] = (number, record, line)
+            ours = await store_requests(
+                connection,
+                batch.epoch,
+                batch.sequence,
+                [(record, orjson.dumps(record.params)) for _, record, _ in requests.values()],
+            )
+            rejected += [
+                (number, line, "this request id came in an earlier batch")
+                for request_id, (number, _, line) in requests.items()
+                if request_id not in ours
+            ]
+            await store_cancellations(connection, cancellations)
+            for number, line, reason in rejected:
+                await quarantine(connection, StreamName.REQUESTS, batch.epoch, batch.sequence, number, line, reason)
+        return len(rejected)
+
+    async def _execute(
+        self, waiting: list[WaitingRequest], types: Mapping[str, ExecutableType], secrets: Mapping[str, str]
+    ) -> None:
+        finished: list[FinishedResult] = []
+        first_at = time.monotonic()
+
+        async def one(request: WaitingRequest) -> FinishedResult:
+            async with self._slots:
+                return await self._executors.result(request, types, secrets)
+
+        # A window of tasks rather than one per request: a batch of thousands is executed in order of priority.
+        ahead = iter(waiting)
+        running: set[asyncio.Task[FinishedResult]] = set()
+        try:
+            while True:
+                while len(running) < 64 and (request := next(ahead, None)) is not None:
+                    running.add(asyncio.create_task(one(request)))
+                if not running:
+                    break
+                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                if not finished:
+                    first_at = time.monotonic()
+                finished += [task.result() for task in done]
+                if len(finished) >= FLUSH_RESULTS or (running and time.monotonic() - first_at > FLUSH_SECONDS):
+                    await self._flush(finished)
+                    await self._announce()
+        finally:
+            for task in running:
+                task.cancel()
+        await self._flush(finished)
+
+    async def _flush(self, finished: list[FinishedResult]) -> None:
+        """Commit results together with their place in the outbox, then forget them here."""
+        if finished:
+            async with self._engine.begin() as connection:
+                bodies = await store_results(connection, finished)
+                await self._sealer.enqueue(connection, StreamName.RESULTS, bodies)
+            finished.clear()
+
+
+async def executable_types(connection: AsyncConnection) -> dict[str, ExecutableType]:
+    """The active request types, compiled."""
+    return {
+        found.name: ExecutableType(
+            found.name,
+            found.version,
+            Limits.model_validate(found.limits),
+            ParameterCheck(found.params_schema),
+            executor_spec.validate_python(found.executor),
+        )
+        for found in await list_request_types(connection)
+        if found.retired_at is None
+    }

@@ -1,0 +1,203 @@
+"""Applying what arrived in the request network: results and snapshots, then the cache, then whoever waits."""
+
+import asyncio
+from typing import cast
+from uuid import UUID
+
+import orjson
+import structlog
+from pydantic import ValidationError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from temporalio import activity
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from activities.heartbeats import heartbeating
+from cache.redis_cache import Cache, result_key
+from exchange.batch import unpack
+from exchange.manifest import Manifest
+from models.outcomes import ApplyOutcome
+from models.requests import RequestStatus
+from models.settings import SettingsRecord
+from models.streams import BatchRef, StreamName
+from storage.arrivals import ArrivedResult, store_results, store_snapshot, stored_result_bodies
+from storage.incoming import (
+    ReceivedBatch,
+    hold_applying,
+    mark_applied,
+    quarantine,
+    received_batch,
+    unapplied,
+)
+from storage.submissions import fulfilled_groups
+
+log = structlog.get_logger(__name__)
+
+FINAL = frozenset(status.value for status in RequestStatus if status.is_final)
+SIGNALS_AT_ONCE = 16
+
+
+class ImportActivities:
+    """Safe to run twice: a batch is applied in one transaction that also marks it, and a result that is there stays."""
+
+    def __init__(self, engine: AsyncEngine, cache: Cache, cache_seconds: int, client: Client) -> None:
+        self._engine = engine
+        self._cache = cache
+        self._cache_seconds = cache_seconds
+        self._client = client
+
+    @activity.defn
+    async def apply_batches(self, newest: BatchRef) -> ApplyOutcome:
+        """Apply every batch of the stream up to ``newest`` that is not applied yet, in order.
+
+        Each is one transaction; the cache is refreshed after it, and the groups of requests that are complete are told.
+        """
+        outcome = ApplyOutcome()
+        async with heartbeating():
+            before = -1
+            while outcome.batches > before and (waiting := await self._waiting(newest)):
+                before = outcome.batches
+                for batch in waiting:
+                    if newest.stream is StreamName.RESULTS:
+                        await self._apply_results(batch, outcome)
+                    else:
+                        await self._apply_snapshot(batch, outcome)
+                    activity.heartbeat(outcome)
+        return outcome
+
+    async def _waiting(self, newest: BatchRef) -> list[BatchRef]:
+        async with self._engine.connect() as connection:
+            found = await unapplied(connection, newest.stream)
+        return [batch for batch in found if (batch.epoch, batch.sequence) <= (newest.epoch, newest.sequence)]
+
+    async def _apply_results(self, batch: BatchRef, outcome: ApplyOutcome) -> None:
+        async with self._engine.begin() as connection:
+            await hold_applying(connection, batch.stream)
+            stored = await received_batch(connection, batch.stream, batch.epoch, batch.sequence)
+            if stored is None:
+                return
+            records = await _records(stored)
+            results, rejected = parse_results(stored.first_record, records)
+            added = await store_results(connection, batch, results)
+            rejected += await self._explain(connection, [item for item in results if item.request_id not in added])
+            for number, body, reason in rejected:
+                await quarantine(connection, batch.stream, batch.epoch, batch.sequence, number, body, reason)
+            await mark_applied(connection, batch.stream, batch.epoch, batch.sequence)
+            groups = await fulfilled_groups(connection, batch.epoch, batch.sequence)
+        await self._cache.put_many(
+            {
+                result_key(added[item.request_id].user_id, item.request_id): item.body
+                for item in results
+                if item.request_id in added and not added[item.request_id].late
+            },
+            self._cache_seconds,
+        )
+        outcome.batches += 1
+        outcome.records += len(added)
+        outcome.quarantined += len(rejected)
+        outcome.groups_fulfilled += len(groups)
+        await self._tell(groups)
+
+    async def _explain(
+        self, connection: AsyncConnection, passed_over: list[ArrivedResult]
+    ) -> list[tuple[int, bytes, str]]:
+        """Why results were not stored; one that is here already with the same bytes is no news."""
+        if not passed_over:
+            return []
+        here = await stored_result_bodies(connection, [item.request_id for item in passed_over])
+        reasons = []
+        for item in passed_over:
+            known = here.get(item.request_id)
+            if known is None:
+                reasons.append((item.record, item.body, "a result for a request that is not known here"))
+            elif known != item.body:
+                reasons.append((item.record, item.body, "another result for a request that has one"))
+        return reasons
+
+    async def _apply_snapshot(self, batch: BatchRef, outcome: ApplyOutcome) -> None:
+        """Replace the snapshot by the one that this batch completes. Earlier parts wait for the one that does."""
+        async with self._engine.begin() as connection:
+            await hold_applying(connection, batch.stream)
+            stored = await received_batch(connection, batch.stream, batch.epoch, batch.sequence)
+            if stored is None:
+                return
+            manifest = Manifest.model_validate_json(stored.manifest)
+            if manifest.part < manifest.parts:
+                return
+            lines: list[bytes] = []
+            parts: list[ReceivedBatch] = []
+            for sequence in range(batch.sequence - manifest.parts + 1, batch.sequence + 1):
+                part = await received_batch(connection, batch.stream, batch.epoch, sequence)
+                if part is not None:
+                    parts.append(part)
+                    lines += await _records(part)
+            bad = _bad_records(batch.stream, stored.first_record, lines)
+            for number, body, reason in bad:
+                await quarantine(connection, batch.stream, batch.epoch, batch.sequence, number, body, reason)
+            rejected = {body for _, body, _ in bad}
+            replaced = await store_snapshot(
+                connection,
+                batch.stream,
+                batch.epoch,
+                batch.sequence,
+                manifest.sealed_at,
+                b"\n".join(line for line in lines if line not in rejected),
+            )
+            for part in parts:
+                await mark_applied(connection, batch.stream, batch.epoch, part.sequence, superseded=not replaced)
+        outcome.batches += len(parts)
+        outcome.records += len(lines) - len(bad) if replaced else 0
+        outcome.superseded += 0 if replaced else 1
+        outcome.quarantined += len(bad)
+
+    async def _tell(self, groups: list[BatchRef]) -> None:
+        """Signal the workflows of complete groups. One that cannot be reached looks for itself a little later."""
+        slots = asyncio.Semaphore(SIGNALS_AT_ONCE)
+
+        async def tell(group: BatchRef) -> None:
+            async with slots:
+                try:
+                    await self._client.get_workflow_handle(group.workflow_id("fulfil")).signal("results_arrived")
+                except RPCError as error:
+                    log.info("group.not_told", group=str(group), error=error.message)
+
+        await asyncio.gather(*(tell(group) for group in groups))
+
+
+async def _records(stored: ReceivedBatch) -> list[bytes]:
+    manifest = Manifest.model_validate_json(stored.manifest)
+    return await asyncio.to_thread(unpack, manifest, stored.payload)
+
+
+def parse_results(first_record: int, lines: list[bytes]) -> tuple[list[ArrivedResult], list[tuple[int, bytes, str]]]:
+    """Read from each record just its request and status; gives the results, and what is none with the reason."""
+    results: dict[UUID, ArrivedResult] = {}
+    rejected: list[tuple[int, bytes, str]] = []
+    for number, line in enumerate(lines, start=first_record):
+        try:
+            loaded = cast(dict[str, object], orjson.loads(line))
+            request_id, status = UUID(str(loaded["request_id"])), str(loaded["status"])
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+            rejected.append((number, line, f"not a result: {error}"))
+            continue
+        if status not in FINAL or not isinstance(loaded.get("data"), list):
+            rejected.append((number, line, f"not a result: status {status[:32]!r} or no data"))
+        elif request_id in results:
+            rejected.append((number, line, "the batch holds a result for this request twice"))
+        else:
+            results[request_id] = ArrivedResult(number, request_id, status, line)
+    return list(results.values()), rejected
+
+
+def _bad_records(stream: StreamName, first_record: int, lines: list[bytes]) -> list[tuple[int, bytes, str]]:
+    """The records of a snapshot that are not what the stream carries."""
+    bad = []
+    for number, line in enumerate(lines, start=first_record):
+        try:
+            if stream is StreamName.SETTINGS:
+                SettingsRecord.validate_json(line)
+            else:
+                orjson.loads(line)
+        except (ValidationError, orjson.JSONDecodeError) as error:
+            bad.append((number, line, f"not a record of {stream}: {str(error).splitlines()[0]}"))
+    return bad

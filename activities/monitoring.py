@@ -1,0 +1,119 @@
+"""Measuring the response network: host, database, cache, workers, schedules and streams; alerts from what was found."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import orjson
+import psutil
+import structlog
+from redis.exceptions import RedisError
+from sqlalchemy.ext.asyncio import AsyncEngine
+from temporalio import activity
+
+from activities.alerting import judge
+from activities.heartbeats import heartbeating
+from cache.redis_cache import Cache
+from configuration.cadences import Cadence
+from exchange.sealing import Sealer
+from models.outcomes import MonitoringOutcome
+from models.streams import Network, StreamName
+from storage.monitoring import (
+    OpenAlert,
+    database_state,
+    recent_measurements,
+    settle_alerts,
+    store_measurement,
+    stream_states,
+)
+
+log = structlog.get_logger(__name__)
+
+
+class MonitoringActivities:
+    """Safe to run twice: a measurement is one row per moment, and alerts are what is true now."""
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        cache: Cache,
+        sealer: Sealer,
+        cadences: Mapping[str, Cadence],
+        orchestration: Callable[[], Awaitable[dict[str, Any]]],
+    ) -> None:
+        self._engine = engine
+        self._cache = cache
+        self._sealer = sealer
+        self._cadences = cadences
+        self._orchestration = orchestration
+
+    @activity.defn
+    async def measure(self) -> MonitoringOutcome:
+        """Measure this side, store it, raise and clear alerts, and seal the public part for the ``health`` stream."""
+        async with heartbeating():
+            measured_at = activity.info().scheduled_time
+            body: dict[str, Any] = {
+                "measured_at": measured_at.isoformat(),
+                "host": await asyncio.to_thread(host_state),
+                "redis": await self._redis_state(),
+                **await self._orchestration(),
+            }
+            async with self._engine.begin() as connection:
+                started = time.perf_counter()
+                database = await database_state(connection)
+                body["database"] = {**database, "answer_ms": round((time.perf_counter() - started) * 1000, 3)}
+                body["streams"] = await stream_states(connection, Network.RESPONSE)
+                earlier = await recent_measurements(connection, 1)
+                wanted = judge(body, earlier[0] if earlier else None, self._cadences)
+                raised, cleared, still_open = await settle_alerts(connection, wanted)
+                body["alerts"] = [alert.name for alert in still_open]
+                await store_measurement(connection, measured_at, body)
+                await self._sealer.seal_snapshot(connection, StreamName.HEALTH, health_records(body, still_open))
+        for name in raised:
+            log.warning("alert.raised", alert=name, message=wanted[name])
+        for name in cleared:
+            log.info("alert.cleared", alert=name)
+        return MonitoringOutcome(raised=raised, cleared=cleared, open=[alert.name for alert in still_open])
+
+    async def _redis_state(self) -> dict[str, Any]:
+        try:
+            return {"available": True, **await self._cache.measure()}
+        except (RedisError, OSError, TimeoutError) as error:
+            return {"available": False, "error": type(error).__name__}
+
+
+def host_state() -> dict[str, Any]:
+    """Load, memory and disk of this machine, by psutil. Blocks for a tenth of a second to measure the processor."""
+    memory, disk = psutil.virtual_memory(), psutil.disk_usage("/")
+    return {
+        "cpu_percent": psutil.cpu_percent(interval=0.1),
+        "cpus": psutil.cpu_count(),
+        "load": list(psutil.getloadavg()),
+        "memory_percent": memory.percent,
+        "memory_available_bytes": memory.available,
+        "disk_percent": disk.percent,
+        "disk_free_bytes": disk.free,
+    }
+
+
+def health_records(body: Mapping[str, Any], alerts: list[OpenAlert]) -> list[bytes]:
+    """What the request network may know of this side's health: how it is, how far streams are, nothing of hosts."""
+    return [
+        orjson.dumps(
+            {
+                "measured_at": body["measured_at"],
+                "status": "degraded" if alerts else "ok",
+                "alerts": [{"name": alert.name, "raised_at": alert.raised_at} for alert in alerts],
+                "workers": body.get("workers", {}).get("polling"),
+                "streams": [
+                    {
+                        key: state[key]
+                        for key in ("stream", "sequence", "delivered", "pending_records", "oldest_age_seconds")
+                    }
+                    for state in body["streams"]
+                ],
+            },
+            option=orjson.OPT_UTC_Z,
+        )
+    ]

@@ -1,0 +1,36 @@
+"""Delivering the streams that the response network pushes."""
+
+from temporalio import activity
+
+from activities.heartbeats import for_temporal, heartbeating
+from exchange.delivery import Delivery
+from exchange.errors import LinkPaused, LinkUnavailable
+from models.outcomes import DrainOutcome
+from models.streams import StreamName
+from storage.catalog import public_records
+
+
+class StreamActivities:
+    """Safe to run twice: sealed batches are sent as they are, and the receiver takes each once."""
+
+    def __init__(self, delivery: Delivery) -> None:
+        self._delivery = delivery
+
+    @activity.defn
+    async def seal_settings(self) -> int:
+        """Seal a settings snapshot if what is public changed since the last; gives the number of batches sealed."""
+        async with self._delivery.engine.begin() as connection:
+            records = await public_records(connection)
+            return len(await self._delivery.sealer.seal_snapshot(connection, StreamName.SETTINGS, records))
+
+    @activity.defn
+    async def drain(self, stream: StreamName) -> DrainOutcome:
+        """Seal and deliver until caught up; where there is nothing, send a signed heartbeat.
+
+        An attempt that died left sealed batches behind, which the next one sends first.
+        """
+        async with heartbeating():
+            try:
+                return await self._delivery.drain(stream, activity.heartbeat)
+            except (LinkUnavailable, LinkPaused) as error:
+                raise for_temporal(error) from error

@@ -1,0 +1,1 @@
+"""FastAPI: one app per network, routers by concern."""

@@ -1,0 +1,37 @@
+"""The key that a caller presents: `Authorization: Bearer …`, known here only by its SHA-256."""
+
+import hashlib
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPBearer
+
+from models.errors import Unauthenticated
+
+MAX_KEY_CHARACTERS = 256
+
+bearer_scheme = HTTPBearer(
+    scheme_name="apiKey",
+    bearerFormat="alk_…",
+    description="An API key. Only its SHA-256 is known to Airlock.",
+    auto_error=False,
+)
+
+
+def presented_key_hash(request: Request) -> bytes:
+    """SHA-256 of the presented key; raises `Unauthenticated` where there is none.
+
+    The database looks the hash up. No key is ever compared in Python, so how long an answer takes tells nothing of one.
+    """
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    key = key.strip()
+    if scheme.lower() != "bearer" or not key or len(key) > MAX_KEY_CHARACTERS:
+        raise Unauthenticated("No API key; send the header Authorization: Bearer <key>")
+    return hashlib.sha256(key.encode()).digest()
+
+
+KeyHash = Annotated[bytes, Depends(presented_key_hash)]
+"""A route's or a dependency's parameter: the hash of the key that came with the request."""
+
+needs_key = Depends(bearer_scheme)
+"""For ``dependencies`` of a router: says in OpenAPI that its routes need a key. `KeyHash` is what checks."""

@@ -1,0 +1,113 @@
+"""Errors as RFC 9457 problem documents: one place maps the one hierarchy of errors to HTTP."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+
+from models.errors import AirlockError, InvalidInput, NotFound, Unavailable
+from storage.database import is_unreachable
+
+log = structlog.get_logger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+TYPE_PREFIX = "urn:airlock:problem:"
+RETRY_AFTER_SECONDS = 2
+
+
+class FieldProblem(BaseModel):
+    """One field that does not fit."""
+
+    field: str = Field(examples=["params.iata"])
+    message: str
+
+
+class Problem(BaseModel):
+    """An RFC 9457 problem document; ``type`` is stable, ``detail`` is for people."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(examples=[TYPE_PREFIX + "invalid-input"])
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldProblem] | None = Field(None, description="The fields that do not fit")
+
+
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """For a route's ``responses``: these statuses answer with a problem document."""
+    return {
+        status: {
+            "description": "Problem",
+            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+        for status in statuses
+    }
+
+
+def problem_response(
+    kind: str,
+    title: str,
+    status: int,
+    detail: str,
+    extra: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """A problem document as a response."""
+    body = {"type": TYPE_PREFIX + kind, "title": title, "status": status, "detail": detail, **(extra or {})}
+    return Response(orjson.dumps(body, default=str), status, headers, MEDIA_TYPE)
+
+
+def install_problems(app: FastAPI) -> None:
+    """Answer every error of this app with a problem document, and say so in its OpenAPI document."""
+    app.add_exception_handler(AirlockError, _airlock_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _unexpected_error)
+
+
+async def _airlock_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, AirlockError)
+    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if error.status in (429, 503) else {}
+    if error.status == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="airlock"'
+    return problem_response(error.kind, error.title, error.status, str(error), error.extra, headers)
+
+
+async def _validation_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    fields = [
+        {
+            "field": ".".join(str(part) for part in item["loc"][1:]) or str(item["loc"][0]),
+            "message": item["msg"].removeprefix("Value error, "),
+        }
+        for item in error.errors()
+    ]
+    detail = "; ".join(f"{item['field']}: {item['message']}" for item in fields)
+    return problem_response(InvalidInput.kind, InvalidInput.title, InvalidInput.status, detail, {"errors": fields})
+
+
+async def _http_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        return problem_response(NotFound.kind, NotFound.title, 404, "There is nothing at this address; see /docs")
+    kind = {405: "method-not-allowed", 413: "too-large"}.get(error.status_code, "http")
+    return problem_response(kind, str(error.detail), error.status_code, str(error.detail), headers=error.headers)
+
+
+async def _unexpected_error(request: Request, error: Exception) -> Response:
+    if is_unreachable(error):
+        log.warning("api.database_away", path=request.url.path, error=type(error).__name__)
+        unavailable = Unavailable(
+            "The database does not answer; nothing is known to be stored. Try again, with the same "
+            "Idempotency-Key where you used one"
+        )
+        return await _airlock_error(request, unavailable)
+    log.error("api.broke", path=request.url.path, exc_info=error)
+    return await _airlock_error(request, AirlockError("An error that should not happen; the server's log says more"))

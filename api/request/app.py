@@ -1,0 +1,62 @@
+"""Puts the request network's app together."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from api.body_limit import BodyLimit
+from api.documentation import install_documentation, operation_id
+from api.metrics import Metrics, RequestMetrics
+from api.probes import probes
+from api.problems import install_problems
+from api.request import catalog_routes, link_routes, request_routes, status_routes
+from api.request.services import open_services
+from api.security_headers import SecurityHeaders
+from configuration.settings import RequestSettings
+from configuration.version import VERSION
+from exchange.batch import MAX_WIRE_BYTES
+
+DESCRIPTION = """
+Submit requests and read their results. Every call but the health checks needs an API key:
+`Authorization: Bearer <key>`. Errors are problem documents (RFC 9457) with a stable `type`.
+
+The `link` endpoints are for the response network alone, which signs every call.
+"""
+
+
+def create_app(settings: RequestSettings | None = None) -> FastAPI:
+    """The app; raises `ConfigurationError` when the configuration is incomplete. Opens nothing until it is served."""
+    loaded = settings or RequestSettings.load()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_services(loaded) as services:
+            app.state.services = services
+            yield
+
+    app = FastAPI(
+        title="Airlock request network",
+        version=VERSION,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        generate_unique_id_function=operation_id,
+        redoc_url=None,
+        openapi_tags=[
+            {"name": "requests", "description": "Submit, follow, cancel; read results"},
+            {"name": "catalogue", "description": "What can be asked, and public settings"},
+            {"name": "link", "description": "For the response network alone; signed both ways"},
+            {"name": "health", "description": "How both networks are"},
+        ],
+    )
+    metrics = Metrics("request", VERSION)
+    app.state.metrics = metrics
+    install_problems(app)
+    install_documentation(app)
+    for module in (request_routes, catalog_routes, link_routes, status_routes):
+        app.include_router(module.router)
+    app.include_router(probes(lambda: {"database": app.state.services.database_answers}))
+    app.add_middleware(BodyLimit, larger={"/link/": MAX_WIRE_BYTES})
+    app.add_middleware(RequestMetrics, metrics=metrics)
+    app.add_middleware(SecurityHeaders)
+    return app

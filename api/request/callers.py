@@ -1,0 +1,36 @@
+"""Who calls: the services of the app and the caller that a key belongs to."""
+
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from api.bearer import KeyHash
+from api.request.catalog import Caller
+from api.request.services import Services
+from models.errors import Forbidden
+
+
+def services_of(request: Request) -> Services:
+    """What the lifespan opened."""
+    return cast(Services, request.app.state.services)
+
+
+App = Annotated[Services, Depends(services_of)]
+
+
+async def known_caller(services: App, sha256: KeyHash) -> Caller:
+    """The caller whose key was presented; raises `Unauthenticated`."""
+    return await services.catalog.caller(sha256)
+
+
+CallerOf = Annotated[Caller, Depends(known_caller)]
+
+
+async def operator(caller: CallerOf) -> Caller:
+    """An operator; raises `Forbidden` for anybody else."""
+    if caller.role != "operator":
+        raise Forbidden("This needs an operator's key")
+    return caller
+
+
+OperatorOf = Annotated[Caller, Depends(operator)]

@@ -1,0 +1,132 @@
+"""Starting workflows for what was committed, now or, when Temporal is away, as soon as it is back."""
+
+import asyncio
+from collections.abc import Coroutine
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+from temporalio.client import Client
+from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.service import RPCError
+
+from api.request.submitting import CommittedGroup
+from configuration.temporal import task_queue
+from models.outcomes import GroupToFulfil
+from models.streams import BatchRef, Network, StreamName
+from storage.database import is_unreachable
+from storage.incoming import unapplied
+from storage.submissions import mark_group_started, unstarted_groups
+from workflows.arrivals import FulfillRequests, ImportBatch
+from workflows.search_attributes import search_attributes
+
+log = structlog.get_logger(__name__)
+
+RPC_SECONDS = timedelta(seconds=5)
+LOOK_SECONDS = 5.0
+"""How often it is looked whether something was left without a workflow."""
+LEFT_SECONDS = 10.0
+"""A batch that is not applied after this long may have lost its workflow: it is started again, which harms nothing."""
+STARTS_AT_ONCE = 16
+INCOMING = tuple(stream for stream in StreamName if stream.receiver is Network.REQUEST)
+
+
+class Dispatcher:
+    """Starts one workflow per accepted batch and per submitted group. What is to be started lies in PostgreSQL; that
+    a start failed is therefore only a matter of time.
+    """
+
+    def __init__(self, engine: AsyncEngine, client: Client) -> None:
+        self._engine = engine
+        self._client = client
+        self._slots = asyncio.Semaphore(STARTS_AT_ONCE)
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._away = False
+
+    def batch_accepted(self, batch: BatchRef) -> None:
+        """Have a batch applied."""
+        if not self._away:
+            self._soon(self._import(batch))
+
+    def group_committed(self, committed: CommittedGroup) -> None:
+        """Have a group of requests fulfilled."""
+        if not self._away:
+            self._soon(self._fulfil(committed))
+
+    async def request_finished(self, group: BatchRef) -> None:
+        """Tell a group's workflow to look; should it not hear, it looks for itself a little later."""
+        try:
+            handle = self._client.get_workflow_handle(group.workflow_id("fulfil"))
+            await handle.signal(FulfillRequests.results_arrived, rpc_timeout=RPC_SECONDS)
+        except (RPCError, RuntimeError) as error:
+            log.info("dispatch.not_told", group=str(group), error=str(error))
+
+    async def run(self) -> None:
+        """Look after what was left without a workflow, for ever."""
+        while True:
+            try:
+                await self._look_after_the_left()
+            except Exception as error:
+                if not is_unreachable(error):
+                    raise
+                log.warning("dispatch.database_away", error=type(error).__name__)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def finish(self) -> None:
+        """Wait for the starts that are under way."""
+        await asyncio.gather(*self._under_way, return_exceptions=True)
+
+    async def _look_after_the_left(self) -> None:
+        async with self._engine.connect() as connection:
+            groups = await unstarted_groups(connection, older_than_seconds=LOOK_SECONDS)
+            batches = [
+                waiting[-1]
+                for stream in INCOMING
+                if (waiting := await unapplied(connection, stream, LEFT_SECONDS, limit=5000))
+            ]
+        self._away = False
+        for batch in batches:
+            await self._import(batch)
+        await asyncio.gather(*(self._fulfil(CommittedGroup(group, 0.0)) for group in groups))
+
+    def _soon(self, start: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(start)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+
+    async def _import(self, batch: BatchRef) -> None:
+        await self._start(ImportBatch.run, batch, batch, "apply")
+
+    async def _fulfil(self, committed: CommittedGroup) -> None:
+        group = committed.group
+        given = GroupToFulfil(group=group, next_deadline_in=committed.next_deadline_in)
+        if await self._start(FulfillRequests.run, given, group, "fulfil"):
+            try:
+                async with self._engine.begin() as connection:
+                    await mark_group_started(connection, group)
+            except Exception as error:
+                if not is_unreachable(error):
+                    raise
+                log.warning("dispatch.database_away", group=str(group), error=type(error).__name__)
+
+    async def _start(self, workflow: Any, argument: Any, batch: BatchRef, verb: str) -> bool:
+        async with self._slots:
+            try:
+                await self._client.start_workflow(
+                    workflow,
+                    argument,
+                    id=batch.workflow_id(verb),
+                    task_queue=task_queue(Network.REQUEST),
+                    id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                    search_attributes=search_attributes(batch),
+                    static_summary=f"{batch}: {batch.records} records",
+                    rpc_timeout=RPC_SECONDS,
+                )
+            except (RPCError, RuntimeError) as error:
+                if not self._away:
+                    log.warning("dispatch.temporal_away", batch=str(batch), error=str(error), again_in=LOOK_SECONDS)
+                self._away = True
+                return False
+        self._away = False
+        return True

@@ -1,0 +1,196 @@
+"""The link: what the response network pushes is accepted, what it asks for is handed out; signed both ways."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+import structlog
+from fastapi import APIRouter, Query, Request, Response
+
+from api.problems import problem_response, problem_responses
+from api.request.callers import App
+from api.request.services import Services
+from exchange.batch import MEDIA_TYPE, to_wire
+from exchange.delivery import accept_receipt
+from exchange.errors import Fork, LinkError, Malformed
+from exchange.http_signature import HEADER
+from exchange.notes import Heartbeat, Receipt, SignedNote
+from models.errors import NotFound
+from models.streams import Network, StreamName
+from storage.outgoing import StoredBatch, batch_after, mark_sent, outgoing_stream, stop_outgoing
+
+log = structlog.get_logger(__name__)
+
+router = APIRouter(prefix="/link/v1/streams/{stream}", tags=["link"])
+
+MAX_WAIT_SECONDS = 60.0
+_PROBLEMS = problem_responses(400, 401, 403, 404, 409, 413, 422, 423, 503)
+_BATCH = {"content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}}, "required": True}
+_NOTE = {"content": {"text/plain": {"schema": {"type": "string"}}}, "required": True}
+
+
+async def _signed(request: Request, services: Services, answer: Callable[[bytes], Awaitable[Response]]) -> Response:
+    """Verify the caller's signature, answer, and sign the answer: refusals of the protocol are signed too."""
+    body = await request.body()
+    query = request.scope["query_string"].decode("ascii", "replace")
+    target = request.scope["path"] + (f"?{query}" if query else "")
+    signature = request.headers.get(HEADER, "")
+    services.signer.verify_request(signature, request.method, target, body)
+    try:
+        response = await answer(body)
+    except LinkError as error:
+        log.warning("link.refused", path=request.scope["path"], kind=error.kind, reason=str(error))
+        response = problem_response(error.kind, error.title, error.status, str(error), error.extra)
+    response.headers[HEADER] = services.signer.sign_response(signature, response.status_code, bytes(response.body))
+    return response
+
+
+def _incoming(stream: StreamName) -> None:
+    if stream.receiver is not Network.REQUEST:
+        raise NotFound(f"The {stream} stream is not pushed to this network")
+
+
+def _outgoing(stream: StreamName) -> None:
+    if stream.sender is not Network.REQUEST:
+        raise NotFound(f"The {stream} stream is not pulled from this network")
+
+
+@router.post(
+    "/batches",
+    summary="Push a batch",
+    responses=_PROBLEMS,
+    openapi_extra={"requestBody": _BATCH},
+    response_class=Response,
+)
+async def push_batch(request: Request, services: App, stream: StreamName) -> Response:
+    """Answers with a receipt when the batch is stored: 409 for a gap, 422 for a fork."""
+    _incoming(stream)
+
+    async def answer(body: bytes) -> Response:
+        acceptance = await services.receiver.accept(stream, body)
+        if not acceptance.repeated:
+            log.info("link.accepted", batch=str(acceptance.batch), records=acceptance.batch.records)
+            services.dispatcher.batch_accepted(acceptance.batch)
+        return _note(services, acceptance.receipt, Receipt.media_type)
+
+    return await _signed(request, services, answer)
+
+
+@router.post(
+    "/heartbeats",
+    summary="Say that nothing is new",
+    responses=_PROBLEMS,
+    openapi_extra={"requestBody": _NOTE},
+    response_class=Response,
+)
+async def push_heartbeat(request: Request, services: App, stream: StreamName) -> Response:
+    """Answers with a receipt: 409 when the sender has sealed more than has arrived."""
+    _incoming(stream)
+
+    async def answer(body: bytes) -> Response:
+        heartbeat = Heartbeat.from_wire(services.signer.keys, body)
+        _check_place(services, stream, heartbeat)
+        return _note(services, await services.receiver.heard(stream, heartbeat), Receipt.media_type)
+
+    return await _signed(request, services, answer)
+
+
+@router.get("", summary="Where a pushed stream stands", responses=_PROBLEMS, response_class=Response)
+async def get_stream(request: Request, services: App, stream: StreamName) -> Response:
+    """A receipt for what is stored here."""
+    _incoming(stream)
+
+    async def answer(_body: bytes) -> Response:
+        async with services.engine.begin() as connection:
+            receipt = await services.receiver.receipt(connection, stream)
+        return _note(services, receipt, Receipt.media_type)
+
+    return await _signed(request, services, answer)
+
+
+@router.get(
+    "/batches",
+    summary="Pull the next batch, waiting for it if need be",
+    responses={204: {"description": "None came"}, **_PROBLEMS},
+    response_class=Response,
+)
+async def pull_batch(
+    request: Request,
+    services: App,
+    stream: StreamName,
+    after: Annotated[int, Query(ge=0, le=2**63 - 2, description="Number of the last batch that is stored there")],
+    wait: Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS, description="Seconds to wait for one")] = 0,
+) -> Response:
+    """Handing a batch out does not deliver it: only a receipt does."""
+    _outgoing(stream)
+
+    async def answer(_body: bytes) -> Response:
+        until = time.monotonic() + wait
+        while True:
+            ticket = services.sealed.ticket()
+            batch = await _next(services, stream, after)
+            left = until - time.monotonic()
+            if batch is not None or left <= 0:
+                break
+            try:
+                async with asyncio.timeout(left):
+                    await ticket.wait()
+            except TimeoutError:
+                pass
+        if batch is None:
+            return Response(status_code=204)
+        if batch.payload is None:
+            raise Fork(f"{stream}: batch {batch.sequence} is wanted again, but its payload is past retention")
+        return Response(to_wire(batch.manifest, batch.signature, batch.payload), media_type=MEDIA_TYPE)
+
+    return await _signed(request, services, answer)
+
+
+@router.post(
+    "/receipts",
+    status_code=204,
+    summary="Confirm what is stored",
+    responses=_PROBLEMS,
+    openapi_extra={"requestBody": _NOTE},
+    response_class=Response,
+)
+async def push_receipt(request: Request, services: App, stream: StreamName) -> Response:
+    """Marks batches delivered. A receipt that speaks of another history stops the stream: 422."""
+    _outgoing(stream)
+
+    async def answer(body: bytes) -> Response:
+        receipt = Receipt.from_wire(services.signer.keys, body)
+        _check_place(services, stream, receipt)
+        try:
+            async with services.engine.begin() as connection:
+                await accept_receipt(connection, stream, receipt)
+        except Fork as error:
+            async with services.engine.begin() as connection:
+                await stop_outgoing(connection, stream, str(error))
+            raise
+        return Response(status_code=204)
+
+    return await _signed(request, services, answer)
+
+
+async def _next(services: Services, stream: StreamName, after: int) -> StoredBatch | None:
+    async with services.engine.begin() as connection:
+        head = await outgoing_stream(connection, stream)
+        if after > head.sequence:
+            raise Fork(f"{stream}: batch {after} is stored there, sealed here are {head.sequence}")
+        batch = await batch_after(connection, stream, head.epoch, after)
+        if batch is not None:
+            await mark_sent(connection, stream, batch.epoch, batch.sequence)
+    return batch
+
+
+def _check_place(services: Services, stream: StreamName, note: SignedNote) -> None:
+    if note.stream is not stream or note.link != services.settings.link_id:
+        raise Malformed(
+            f"a {note.purpose} of {note.link}/{note.stream} was sent to {services.settings.link_id}/{stream}"
+        )
+
+
+def _note(services: Services, note: SignedNote, media_type: str) -> Response:
+    return Response(note.to_wire(services.signer.keys), media_type=media_type)

@@ -1,0 +1,110 @@
+"""Reading what was submitted: strict, bounded, and with the name of every field that does not fit."""
+
+import hashlib
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+from uuid_utils.compat import uuid7
+
+from api.request.catalog import Caller, Catalog
+from api.request.submitting import Submission
+from models.errors import InvalidInput, Unavailable
+from models.requests import RequestSubmission
+from storage.submissions import IdempotencyKey, NewRequest
+
+_MANY = TypeAdapter(list[RequestSubmission])
+MAX_DETAIL = 10
+
+
+def read_submissions(body: bytes, catalog: Catalog, most: int) -> list[RequestSubmission]:
+    """The requests of a body, one or a list; raises `InvalidInput` naming every field, before anything is stored."""
+    is_list = body.lstrip()[:1] == b"["
+    try:
+        submissions = _MANY.validate_json(body) if is_list else [RequestSubmission.model_validate_json(body)]
+    except ValidationError as error:
+        raise _invalid(
+            [
+                (".".join(str(part) for part in item["loc"]) or "body", item["msg"].removeprefix("Value error, "))
+                for item in error.errors(include_url=False, include_input=False, include_context=False)
+            ]
+        ) from None
+    if not 1 <= len(submissions) <= most:
+        raise _invalid([("body", f"a list has 1 to {most} requests, this one {len(submissions)}")])
+    if not catalog.sequence:
+        raise Unavailable("No request types have crossed from the response network yet: try again in a minute")
+    problems: list[tuple[str, str]] = []
+    for number, submission in enumerate(submissions):
+        where = f"{number}." if is_list else ""
+        known = catalog.types.get(submission.type)
+        if known is None:
+            names = ", ".join(catalog.types) or "none"
+            problems.append((f"{where}type", f"there is no request type {submission.type!r}; there are: {names}"))
+        else:
+            problems += [(where + name, message) for name, message in known.check.problems(submission.params)]
+        if submission.name is not None and "\x00" in submission.name:
+            problems.append((f"{where}name", "must not contain the character U+0000"))
+    if problems:
+        raise _invalid(problems)
+    return submissions
+
+
+def to_submission(
+    submissions: Sequence[RequestSubmission], caller: Caller, body: bytes, idempotency_key: str | None
+) -> Submission:
+    """Number and time the requests and make the records that cross; raises `InvalidInput` for what is no text."""
+    now = datetime.now(UTC)
+    requests: list[NewRequest] = []
+    records: list[bytes] = []
+    for submission in submissions:
+        try:
+            params = orjson.dumps(submission.params)
+        except orjson.JSONEncodeError as error:
+            raise _invalid([("params", f"cannot be written as JSON: {error}")]) from None
+        request = NewRequest(
+            uuid7(),
+            caller.user_id,
+            submission.type,
+            submission.name,
+            submission.priority,
+            params,
+            str(submission.callback_url) if submission.callback_url else None,
+            now,
+            now + timedelta(seconds=submission.deadline) if submission.deadline else None,
+        )
+        requests.append(request)
+        records.append(_record(request))
+    idempotency = (
+        IdempotencyKey(
+            caller.user_id,
+            idempotency_key,
+            hashlib.sha256(body).digest(),
+            tuple(request.request_id for request in requests),
+        )
+        if idempotency_key
+        else None
+    )
+    return Submission(requests, records, idempotency)
+
+
+def _record(request: NewRequest) -> bytes:
+    """`models.requests.RequestRecord` as bytes, with the parameters spliced in as they are."""
+    record: dict[str, Any] = {
+        "kind": "request",
+        "request_id": request.request_id,
+        "user_id": request.user_id,
+        "type": request.type,
+        "params": orjson.Fragment(request.params),
+        "priority": request.priority,
+        "submitted_at": request.submitted_at,
+        "deadline_at": request.deadline_at,
+    }
+    return orjson.dumps(record, option=orjson.OPT_UTC_Z)
+
+
+def _invalid(problems: Sequence[tuple[str, str]]) -> InvalidInput:
+    errors = [{"field": name, "message": message} for name, message in problems[:MAX_DETAIL]]
+    more = f"; and {len(problems) - MAX_DETAIL} more" if len(problems) > MAX_DETAIL else ""
+    return InvalidInput("; ".join(f"{item['field']}: {item['message']}" for item in errors) + more, errors=errors)

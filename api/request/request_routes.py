@@ -1,0 +1,224 @@
+"""Requests: submit, list, look at, read the result of, cancel."""
+
+import asyncio
+import time
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+import orjson
+from fastapi import APIRouter, Header, Query, Request, Response
+from pydantic import BaseModel, Field
+
+from api.bearer import needs_key
+from api.pagination import DEFAULT_LIMIT, Page, PageCursor, PageLimit, cut, decode_cursor
+from api.problems import problem_responses
+from api.request.callers import App, CallerOf
+from api.request.catalog import Caller
+from api.request.reading import read_submissions, to_submission
+from api.request.result_reading import Found, look_for_result
+from api.request.services import Services
+from models.errors import Conflict, NotFound
+from models.requests import RequestStatus, RequestSubmission, ResultBody
+from models.streams import StreamName
+from storage.database import notify
+from storage.submissions import cancel_request, find_request, group_of, list_requests
+
+router = APIRouter(prefix="/v1/requests", tags=["requests"], dependencies=[needs_key])
+
+MAX_WAIT_SECONDS = 60.0
+MAX_LIST = 1000
+
+
+class Accepted(BaseModel):
+    """The requests are stored and will be answered, whatever happens from here on."""
+
+    ids: list[UUID] = Field(description="In the order of the submission")
+    id: UUID | None = Field(description="The only one, when one was submitted")
+
+
+class RequestView(BaseModel):
+    """One request of the caller's."""
+
+    request_id: UUID
+    type: str
+    name: str | None
+    priority: int
+    params: dict[str, Any]
+    status: RequestStatus
+    submitted_at: datetime
+    deadline_at: datetime | None
+    finished_at: datetime | None
+    callback_url: str | None
+    callback_at: datetime | None = Field(description="When the callback was delivered or, with callback_lost, given up")
+    callback_lost: str | None
+
+
+class RequestPage(Page[RequestView]):
+    """Requests of the caller's, newest first."""
+
+
+class ResultView(ResultBody):
+    """A result as callers read it; with status 202, how far the request is and no data."""
+
+    source: str = Field(description="Where it was read: cache or database", examples=["cache"])
+
+
+_SUBMISSION = RequestSubmission.model_json_schema(ref_template="#/components/schemas/{model}")
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "oneOf": [_SUBMISSION, {"type": "array", "items": _SUBMISSION, "minItems": 1, "maxItems": MAX_LIST}]
+                },
+                "examples": {
+                    "one": {"value": {"type": "airport", "params": {"iata": "IST"}}},
+                    "several": {
+                        "value": [
+                            {"type": "airports-in-country", "params": {"country": "IS", "limit": 3}},
+                            {"type": "airport", "params": {"iata": "KEF"}, "priority": 9, "deadline": 60},
+                        ]
+                    },
+                },
+            }
+        },
+    }
+}
+
+
+@router.post(
+    "",
+    status_code=202,
+    summary="Submit one request, or a list",
+    responses=problem_responses(401, 409, 413, 422, 503),
+    openapi_extra=_BODY,
+)
+async def submit_requests(
+    request: Request,
+    response: Response,
+    services: App,
+    caller: CallerOf,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            min_length=1,
+            max_length=255,
+            pattern=r"^[\x21-\x7e]+$",
+            description="The same key with the same body gives the same ids and stores nothing again",
+        ),
+    ] = None,
+) -> Accepted:
+    """All requests of a list are accepted together or, when one does not fit, none."""
+    body = await request.body()
+    catalog = await services.catalog.get()
+    submissions = read_submissions(body, catalog, MAX_LIST)
+    submission = to_submission(submissions, caller, body, idempotency_key)
+    ids = await services.group_commit.submit(submission)
+    response.headers["Location"] = f"/v1/requests/{ids[0]}" if len(ids) == 1 else "/v1/requests"
+    return Accepted(ids=list(ids), id=ids[0] if len(ids) == 1 else None)
+
+
+@router.get("", summary="List requests, newest first", responses=problem_responses(401, 422, 503))
+async def list_my_requests(
+    services: App,
+    caller: CallerOf,
+    limit: PageLimit = DEFAULT_LIMIT,
+    cursor: PageCursor = None,
+    status: RequestStatus | None = None,
+    type: Annotated[str | None, Query(max_length=64)] = None,
+) -> RequestPage:
+    """Requests of the caller's."""
+    async with services.engine.connect() as connection:
+        found = await list_requests(
+            connection, caller.user_id, decode_cursor(cursor), status.value if status else None, type, limit + 1
+        )
+    items, following = cut([_view(item) for item in found], limit, lambda item: item.request_id)
+    return RequestPage(items=list(items), next_cursor=following)
+
+
+@router.get("/{request_id}", summary="Look at a request", responses=problem_responses(401, 404, 422, 503))
+async def get_request(services: App, caller: CallerOf, request_id: UUID) -> RequestView:
+    """One request of the caller's, with how far it is."""
+    return await _find(services, caller, request_id)
+
+
+@router.get(
+    "/{request_id}/result",
+    summary="Read the result, waiting for it if need be",
+    response_model=ResultView,
+    responses={
+        202: {"model": ResultView, "description": "There is no result yet"},
+        304: {"description": "The result is the one that If-None-Match names"},
+        **problem_responses(401, 404, 422, 503),
+    },
+)
+async def get_result(
+    services: App,
+    caller: CallerOf,
+    request_id: UUID,
+    wait: Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS, description="Seconds to wait for a result")] = 0,
+    if_none_match: Annotated[str | None, Header(max_length=200)] = None,
+) -> Response:
+    """The result's bytes are passed through as they crossed the link, with `source` added."""
+    event = services.finished.expect(request_id) if wait else None
+    try:
+        until = time.monotonic() + wait
+        found = await look_for_result(services, caller, request_id)
+        while event is not None and not found.is_final and (left := until - time.monotonic()) > 0:
+            try:
+                async with asyncio.timeout(left):
+                    await event.wait()
+            except TimeoutError:
+                break
+            event.clear()
+            found = await look_for_result(services, caller, request_id)
+    finally:
+        if event is not None:
+            services.finished.forget(request_id, event)
+    return _as_response(found, if_none_match)
+
+
+@router.delete("/{request_id}", summary="Cancel a request", responses=problem_responses(401, 404, 409, 422, 503))
+async def cancel(services: App, caller: CallerOf, request_id: UUID) -> RequestView:
+    """Closes the request; the response network is told not to execute it, if it has not yet."""
+    async with services.engine.begin() as connection:
+        closed = await cancel_request(connection, caller.user_id, request_id)
+        group = await group_of(connection, request_id) if closed else None
+        if closed:
+            record = {
+                "kind": "cancellation",
+                "request_id": request_id,
+                "user_id": caller.user_id,
+                "submitted_at": datetime.now().astimezone(),
+            }
+            await services.sealer.seal(connection, StreamName.REQUESTS, [orjson.dumps(record)])
+            await notify(connection, "sealed requests")
+    view = await _find(services, caller, request_id)
+    if group is not None:
+        await services.dispatcher.request_finished(group)
+    elif view.status is not RequestStatus.CANCELLED:
+        raise Conflict(f"The request is {view.status}: there is nothing left to cancel")
+    return view
+
+
+async def _find(services: Services, caller: Caller, request_id: UUID) -> RequestView:
+    async with services.engine.connect() as connection:
+        found = await find_request(connection, caller.user_id, request_id)
+    if found is None:
+        raise NotFound(f"There is no request {request_id} of yours")
+    return _view(found)
+
+
+def _view(found: Any) -> RequestView:
+    return RequestView.model_validate({**found._mapping, "params": orjson.loads(found.params)})
+
+
+def _as_response(found: Found, if_none_match: str | None) -> Response:
+    if not found.is_final:
+        return Response(found.body, 202, {"Retry-After": "1"}, "application/json")
+    headers = {"ETag": found.etag, "Cache-Control": "private, no-cache"}
+    if if_none_match and found.etag in [tag.strip() for tag in if_none_match.split(",")]:
+        return Response(status_code=304, headers=headers)
+    return Response(found.body, 200, headers, "application/json")

@@ -1,0 +1,67 @@
+"""Reading a result: from Redis as raw bytes, else from PostgreSQL; right either way."""
+
+import hashlib
+from dataclasses import dataclass
+from uuid import UUID
+
+import orjson
+
+from api.request.catalog import Caller
+from api.request.services import Services
+from cache.redis_cache import result_key
+from models.errors import NotFound
+from models.results import closed_body, with_source
+from storage.arrivals import find_outcome
+from storage.submissions import find_request
+
+
+@dataclass(frozen=True)
+class Found:
+    """A result, or how far its request is."""
+
+    body: bytes
+    is_final: bool
+    etag: str = ""
+
+
+async def look_for_result(services: Services, caller: Caller, request_id: UUID) -> Found:
+    """The result of a request of this caller's; raises `NotFound`.
+
+    A result never changes once it is there, and its key in the cache names its owner, so what the cache gives is right.
+    """
+    key = result_key(caller.user_id, request_id)
+    if (cached := await services.cache.get(key)) is not None:
+        return _final(cached, "cache")
+    async with services.engine.connect() as connection:
+        outcome = await find_outcome(connection, caller.user_id, request_id)
+        if outcome is None:
+            raise NotFound(f"There is no request {request_id} of yours")
+        if outcome.closed:
+            return _final(closed_body(request_id, outcome.closed, outcome.closed_at), "database")
+        if outcome.body is None:
+            request = await find_request(connection, caller.user_id, request_id)
+            return Found(_pending(request_id, request.status if request else "queued"), is_final=False)
+    await services.cache.put(key, outcome.body, services.settings.result_cache_seconds)
+    return _final(outcome.body, "database")
+
+
+def _final(body: bytes, source: str) -> Found:
+    """The ETag is weak: whether the bytes came from the cache does not change what they say."""
+    return Found(with_source(body, source), is_final=True, etag=f'W/"{hashlib.sha256(body).hexdigest()[:32]}"')
+
+
+def _pending(request_id: UUID, status: str) -> bytes:
+    return orjson.dumps(
+        {
+            "request_id": request_id,
+            "status": status,
+            "data": [],
+            "returned": 0,
+            "total": None,
+            "truncated": False,
+            "error": None,
+            "executed_at": None,
+            "duration_ms": None,
+            "source": "database",
+        }
+    )

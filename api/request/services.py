@@ -1,0 +1,123 @@
+"""What the request network's API holds open, and the tasks that run beside its calls."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from api.request.catalog import CurrentCatalog
+from api.request.dispatching import Dispatcher
+from api.request.submitting import GroupCommit
+from api.request.waking import Bell, FinishedRequests
+from cache.redis_cache import Cache
+from configuration.settings import RequestSettings
+from configuration.temporal import connect_temporal
+from exchange.http_signature import HttpSigner
+from exchange.keys import load_link_keys
+from exchange.receiving import Receiver
+from exchange.sealing import Sealer
+from storage.database import connect, listen, value
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Services:
+    """Handed to the routes; each is made for one concern."""
+
+    settings: RequestSettings
+    engine: AsyncEngine
+    cache: Cache
+    catalog: CurrentCatalog
+    sealer: Sealer
+    receiver: Receiver
+    signer: HttpSigner
+    dispatcher: Dispatcher
+    group_commit: GroupCommit
+    finished: FinishedRequests
+    sealed: Bell
+    """Rings when a batch of requests was sealed."""
+
+    async def database_answers(self) -> None:
+        """Raises when it does not."""
+        async with self.engine.connect() as connection:
+            await value(connection, "SELECT 1")
+
+    def hear(self, message: str) -> None:
+        """A notice from the database."""
+        topic, _, rest = message.partition(" ")
+        if topic == "finished":
+            self.finished.something_finished()
+        elif topic == "sealed":
+            self.sealed.ring()
+        elif topic == "snapshot" and rest == "settings":
+            self.catalog.changed()
+
+    def listening(self, is_listening: bool) -> None:
+        """Notices come in again, or were lost: look at everything once either way."""
+        self.finished.listening = self.catalog.listening = is_listening
+        self.catalog.changed()
+        self.finished.something_finished()
+        self.sealed.ring()
+
+
+@asynccontextmanager
+async def open_services(settings: RequestSettings) -> AsyncIterator[Services]:
+    """Open everything, run the tasks beside, and close in reverse. Starts without Temporal and without Redis."""
+    keys = load_link_keys(settings.keys)
+    url = settings.database_url.get_secret_value()
+    async with AsyncExitStack() as stack:
+        engine = connect(url, settings.database_connections, "airlock-request-api")
+        stack.push_async_callback(engine.dispose)
+        cache = Cache(settings.redis_url.get_secret_value())
+        stack.push_async_callback(cache.aclose)
+        sealer = Sealer(keys, settings.link_id)
+        dispatcher = Dispatcher(engine, await connect_temporal(settings, lazy=True, identity="request-api"))
+        stack.push_async_callback(dispatcher.finish)
+        services = Services(
+            settings,
+            engine,
+            cache,
+            CurrentCatalog(engine),
+            sealer,
+            Receiver(engine, keys, settings.link_id),
+            HttpSigner(keys, settings.link_id, settings.clock_skew),
+            dispatcher,
+            GroupCommit(engine, sealer, dispatcher.group_committed),
+            FinishedRequests(engine),
+            Bell(),
+        )
+        for beside in (
+            listen(url, services.hear, services.listening, "airlock-request-api"),
+            services.finished.run(),
+            services.group_commit.run(),
+            dispatcher.run(),
+        ):
+            stack.push_async_callback(_stop, _start(beside))
+        yield services
+
+
+def _start(work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+    task = asyncio.create_task(work)
+    task.add_done_callback(_tell_if_broken)
+    return task
+
+
+async def _stop(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.wait((task,))
+
+
+def _tell_if_broken(task: "asyncio.Task[None]") -> None:
+    """A task beside the calls ended by itself: end the process, so that its supervisor starts a sound one."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("api.task_broke", exc_info=error)
+        asyncio.get_running_loop().call_soon(_end, error)
+
+
+def _end(error: BaseException) -> None:
+    raise SystemExit(1) from error

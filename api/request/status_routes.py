@@ -1,0 +1,62 @@
+"""How both networks are, for callers; metrics, for operators."""
+
+from datetime import datetime
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Field
+
+from api.bearer import needs_key
+from api.problems import problem_responses
+from api.request.callers import App, CallerOf, OperatorOf
+from models.streams import Network, StreamName
+from storage.arrivals import find_snapshot
+from storage.monitoring import stream_states
+
+router = APIRouter(tags=["health"])
+
+
+class Health(BaseModel):
+    """How both networks are."""
+
+    response_network: dict[str, Any] | None = Field(
+        description="What the response network last said of itself; null until it has"
+    )
+    measured_at: datetime | None = Field(description="When it said so")
+    settings: str | None = Field(description="Number of the settings snapshot in force, epoch.sequence")
+    streams: list[dict[str, Any]] = Field(description="Each stream as this network sees it")
+
+
+@router.get(
+    "/v1/health",
+    summary="How both networks are",
+    dependencies=[needs_key],
+    responses=problem_responses(401, 503),
+)
+async def get_health(services: App, _caller: CallerOf) -> Health:
+    """The newest health batch of the response network, and the streams as seen here."""
+    catalog = await services.catalog.get()
+    async with services.engine.begin() as connection:
+        snapshot = await find_snapshot(connection, StreamName.HEALTH)
+        states = await stream_states(connection, Network.REQUEST)
+    said = orjson.loads(snapshot.records.splitlines()[0]) if snapshot is not None and snapshot.records else None
+    return Health(
+        response_network=said,
+        measured_at=snapshot.sealed_at if snapshot is not None else None,
+        settings=f"{catalog.epoch}.{catalog.sequence}" if catalog.sequence else None,
+        streams=states,
+    )
+
+
+@router.get(
+    "/metrics",
+    summary="Metrics in Prometheus's text format",
+    dependencies=[needs_key],
+    response_class=Response,
+    responses=problem_responses(401, 403),
+)
+async def get_metrics(request: Request, _operator: OperatorOf) -> Response:
+    """For an operator's key."""
+    response: Response = request.app.state.metrics.response()
+    return response

@@ -1,0 +1,32 @@
+"""Serving an app: one process, one event loop, a clean end on SIGTERM and SIGINT."""
+
+import asyncio
+import signal
+
+import structlog
+from fastapi import FastAPI
+from granian.constants import Interfaces
+from granian.server.embed import Server
+
+log = structlog.get_logger(__name__)
+
+
+async def serve(app: FastAPI, host: str, port: int) -> None:
+    """Serve until a signal comes; calls under way are finished first."""
+    server = Server(
+        app, address=host, port=port, interface=Interfaces.ASGI, websockets=False, log_access=False, backlog=1024
+    )
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    serving = asyncio.create_task(server.serve())
+    stopping = asyncio.create_task(stopped.wait())
+    await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+    if serving.done():
+        stopping.cancel()
+        serving.result()
+        return
+    log.info("api.stopping")
+    server.stop()  # type: ignore[no-untyped-call]
+    await serving

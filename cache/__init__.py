@@ -1,0 +1,1 @@
+"""Redis, which may be empty or away at any moment: nothing is lost, only slower for a while."""

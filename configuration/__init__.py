@@ -1,0 +1,1 @@
+"""Settings from the environment, the table of cadences, and how logs look."""

@@ -1,0 +1,58 @@
+"""The declarative table of schedules: what runs when. Temporal Schedules are made from it, and nothing else is."""
+
+from datetime import timedelta
+from typing import Literal
+from zoneinfo import available_timezones
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Cadence(BaseModel):
+    """When a schedule fires. Exactly one of ``every`` and ``cron``; durations in seconds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    every: float | None = Field(None, ge=1, description="Seconds between runs")
+    cron: str | None = Field(None, description="Cron expression, five fields")
+    time_zone: str = Field("UTC", description="IANA time zone that a cron expression is meant in")
+    jitter: float = Field(0, ge=0, description="Seconds by which a run may be put off at random")
+    overlap: Literal["skip", "buffer-one"] = Field("skip", description="What happens while the last run is still going")
+    catch_up: float | None = Field(
+        None, ge=10, description="Seconds for which a missed run is still made up for; about one interval by default"
+    )
+
+    @model_validator(mode="after")
+    def _one_of_every_and_cron(self) -> "Cadence":
+        if (self.every is None) == (self.cron is None):
+            raise ValueError("give either every (seconds) or cron, not both")
+        if self.cron is not None and len(self.cron.split()) != 5:
+            raise ValueError(f"cron needs five fields, this has {len(self.cron.split())}: {self.cron!r}")
+        if self.time_zone not in available_timezones():
+            raise ValueError(f"unknown time zone {self.time_zone!r}: use an IANA name such as Europe/Istanbul")
+        return self
+
+    @property
+    def catch_up_window(self) -> timedelta:
+        """One interval, so that an outage ends in one run and not in a stampede. Temporal takes 10 s at least."""
+        return timedelta(seconds=self.catch_up or max(10.0, self.every or 60.0))
+
+
+EXPORT_SETTINGS = "export-settings"
+EXPORT_RESULTS = "export-results"
+SYSTEM_MONITORING = "system-monitoring"
+CACHE_MAINTENANCE = "cache-maintenance"
+
+DEFAULT_CADENCES = {
+    EXPORT_SETTINGS: Cadence(every=60),
+    EXPORT_RESULTS: Cadence(every=120),
+    SYSTEM_MONITORING: Cadence(every=300),
+    CACHE_MAINTENANCE: Cadence(every=3600),
+}
+
+
+def check_cadences(cadences: dict[str, Cadence]) -> dict[str, Cadence]:
+    """Fill in the schedules that were not named; refuse names that are none of ours."""
+    unknown = sorted(set(cadences) - set(DEFAULT_CADENCES))
+    if unknown:
+        raise ValueError(f"no such schedule: {', '.join(unknown)}; there are {', '.join(DEFAULT_CADENCES)}")
+    return DEFAULT_CADENCES | cadences

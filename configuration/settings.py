@@ -1,0 +1,169 @@
+"""What each network's processes are told, from the environment, `.env`, secret files or a running `up`.
+
+Every variable is ``AIRLOCK_REQUEST_…`` or ``AIRLOCK_RESPONSE_…``, so that one process may hold both networks
+(``python worker.py``) and one that holds a single network sees nothing of the other. Order of precedence: environment,
+`.env`, secret files in ``/run/secrets``, the addresses that a running ``airlock up`` wrote, defaults.
+"""
+
+from pathlib import Path
+from typing import Any, ClassVar, Self
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from configuration.cadences import DEFAULT_CADENCES, Cadence, check_cadences
+from configuration.home import home_directory, read_up_file
+from models.errors import ConfigurationError
+from models.streams import Network
+
+SECRET_FILES = Path("/run/secrets")
+REDIS_DATABASE = {Network.REQUEST: 0, Network.RESPONSE: 1}
+"""The numbered Redis databases of the two networks where ``airlock up`` runs one server for both."""
+
+
+class UpFileSource(PydanticBaseSettingsSource):
+    """Takes the addresses from the `up.json` of a running ``airlock up``, where nothing else says them."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        up = read_up_file()
+        if not up:
+            return {}
+        network: Network = self.settings_cls.network  # type: ignore[attr-defined]
+        api = str(up[f"{network}_api"])
+        found: dict[str, Any] = {
+            "database_url": up["databases"][network],
+            "redis_url": urlunsplit(urlsplit(str(up["redis"]))._replace(path=f"/{REDIS_DATABASE[network]}")),
+            "temporal_address": up["temporal"],
+            "temporal_namespace": up["namespaces"][network],
+            "port": int(api.rsplit(":", 1)[1].rstrip("/")),
+        }
+        if network is Network.RESPONSE:
+            found |= {"link_url": up["request_api"], "sources": up.get("sources", {})}
+        return found
+
+
+class NetworkSettings(BaseSettings):
+    """What both networks' processes need to know."""
+
+    network: ClassVar[Network]
+
+    model_config = SettingsConfigDict(
+        env_file=".env", extra="ignore", secrets_dir=SECRET_FILES if SECRET_FILES.is_dir() else None
+    )
+
+    database_url: SecretStr = Field(description="PostgreSQL, as postgresql://user:password@host:port/database")
+    database_connections: int = Field(10, ge=2, le=200, description="Connections per process at most")
+    redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6380/0"), description="Cache; may be lost at any moment")
+    temporal_address: str = Field("127.0.0.1:7233", description="Temporal frontend, host:port")
+    temporal_namespace: str = Field("", description="Temporal namespace; the network's name by default")
+    temporal_api_key: SecretStr | None = Field(None, description="API key for Temporal Cloud; turns TLS on")
+    host: str = Field("127.0.0.1", description="Address that the API listens on")
+    port: int = Field(0, ge=0, le=65535, description="Port that the API listens on")
+    keys: Path = Field(Path(), description="Directory with signing.pem and trusted/*.pem")
+    link_id: str = Field("airlock", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Name of the link, on both sides")
+    retention: float = Field(
+        7 * 86400, gt=0, description="Seconds that delivered payloads, requests, results and history are kept"
+    )
+    clock_skew: float = Field(300.0, gt=0, description="Seconds that the other side's clock may differ by")
+    drain_seconds: float = Field(30.0, ge=0, le=600, description="Seconds a stopping worker gives to work under way")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, dotenv_settings, file_secret_settings, UpFileSource(settings_cls)
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgresql(cls, value: SecretStr) -> SecretStr:
+        if not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+            raise ValueError("must start with postgresql://")
+        return value
+
+    def model_post_init(self, _context: object) -> None:
+        if not self.temporal_namespace:
+            self.temporal_namespace = self.network.value
+        if self.keys == Path():
+            self.keys = home_directory() / "keys" / self.network
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read the settings; raises `ConfigurationError` with one line per variable that is missing or wrong."""
+        try:
+            return cls()
+        except ValidationError as error:
+            raise ConfigurationError(_explain(cls, error)) from None
+
+
+class RequestSettings(NetworkSettings):
+    """The exposed network."""
+
+    network = Network.REQUEST
+    model_config = SettingsConfigDict(env_prefix="AIRLOCK_REQUEST_")
+
+    port: int = Field(8000, ge=0, le=65535, description="Port that the API listens on")
+    callback_private_addresses: bool = Field(
+        False, description="Whether callbacks may go to private and loopback addresses"
+    )
+    callback_give_up: float = Field(86400.0, gt=0, description="Seconds until an undeliverable callback is given up")
+    result_cache_seconds: int = Field(3600, ge=1, description="Seconds that a result stays in Redis")
+
+
+class ResponseSettings(NetworkSettings):
+    """The protected network."""
+
+    network = Network.RESPONSE
+    model_config = SettingsConfigDict(env_prefix="AIRLOCK_RESPONSE_")
+
+    port: int = Field(8001, ge=0, le=65535, description="Port that the API listens on")
+    link_url: str = Field(
+        "http://127.0.0.1:8000", pattern=r"^https?://", description="The request network's API, as seen from here"
+    )
+    link_timeout: float = Field(30.0, gt=0, description="Seconds that one call over the link may take")
+    sources: dict[str, SecretStr] = Field(
+        default_factory=dict,
+        description='Databases that the sql executor may read, as JSON: {"name": "postgresql://…"}',
+    )
+    executions: int = Field(8, ge=1, le=256, description="Requests executed at the same time, per worker")
+    python_executors: list[str] = Field(
+        default_factory=list, description="Modules whose functions the python executor may call, as JSON"
+    )
+    http_hosts: list[str] = Field(
+        default_factory=list, description="host or host:port that the http executor may call, as JSON"
+    )
+    cadences: dict[str, Cadence] = Field(
+        default_factory=lambda: dict(DEFAULT_CADENCES), description="Cadence of each schedule, as JSON; see cadences.py"
+    )
+
+    @field_validator("cadences")
+    @classmethod
+    def _cadences_are_complete(cls, value: dict[str, Cadence]) -> dict[str, Cadence]:
+        return check_cadences(value)
+
+
+SETTINGS: dict[Network, type[RequestSettings] | type[ResponseSettings]] = {
+    Network.REQUEST: RequestSettings,
+    Network.RESPONSE: ResponseSettings,
+}
+
+
+def _explain(cls: type[NetworkSettings], error: ValidationError) -> str:
+    prefix = cls.model_config.get("env_prefix", "")
+    lines = [f"the {cls.network} network is not configured:"]
+    for item in error.errors(include_input=False, include_url=False):
+        variable = prefix + "__".join(str(part) for part in item["loc"]).upper()
+        lines.append(
+            f"  {variable}: {'not set' if item['type'] == 'missing' else item['msg'].removeprefix('Value error, ')}"
+        )
+    lines.append("Set it in the environment, in .env or as a secret file, or start everything with ./airlock up.")
+    return "\n".join(lines)

@@ -1,0 +1,168 @@
+"""The order in which `airlock up` brings its parts to life. What does not wait for one another goes side by side."""
+
+import asyncio
+import importlib
+import os
+import time
+from collections.abc import Coroutine
+from typing import Any, Protocol
+
+from configuration.home import CLONE
+from embedded import ports
+from embedded.applications import Surroundings, api_spec, worker_spec
+from embedded.databases import READER, Databases, create_databases
+from embedded.home import Home
+from embedded.postgres import Postgres
+from embedded.redis import redis_spec
+from embedded.supervisor import Supervisor
+from embedded.temporal import NAMESPACES, temporal_spec
+from embedded.terminal import Terminal
+
+WORKERS_STOP, APIS_STOP, TEMPORAL_STOPS, STORES_STOP = range(4)
+"""Stop order: first those who work, last those who keep."""
+PORTS_PATIENCE = 10.0
+"""Seconds that the processes of a killed `up` get to let go of their ports."""
+
+
+class SampleAccess(Protocol):
+    """The keys that `sample.install.install` makes."""
+
+    @property
+    def api_key(self) -> str:
+        """Of the sample user, for the request network."""
+
+    @property
+    def operator_key(self) -> str:
+        """Of the sample operator, for the response network."""
+
+
+class Boot:
+    """One start of everything in one home."""
+
+    def __init__(self, home: Home, terminal: Terminal, *, free_ports: bool, samples: bool) -> None:
+        self._home = home
+        self._terminal = terminal
+        self._free_ports = free_ports
+        self._samples = samples
+        self._up: dict[str, Any] | None = None
+        self.supervisor = Supervisor(terminal, home.logs, self._on_change)
+        self.environment = {**dotenv(), **os.environ}
+
+    async def run(self) -> dict[str, Any]:
+        """Start everything; returns what `up.json` says, once it is written."""
+        started = time.monotonic()
+        chosen = await self._choose_ports()
+        self._home.say_who_holds_it(f"http://127.0.0.1:{chosen.request}")
+        temporal_http = ports.free_port(vars(chosen).values())
+        root = self._home.root
+        databases, *_ = await together(
+            self._databases(chosen.postgres),
+            self.supervisor.start(redis_spec(root, chosen.redis, STORES_STOP)),
+            self.supervisor.start(
+                temporal_spec(root, chosen.temporal, chosen.temporal_ui, temporal_http, TEMPORAL_STOPS)
+            ),
+            asyncio.to_thread(self._make_keys),
+        )
+        where = Surroundings(CLONE, root, chosen, databases, self.environment)
+        access, _ = await together(self._response_network(where), self._start("request", where))
+        if self._samples:
+            await self._run_samples(where, access)
+        self._up = self._addresses(where, access)
+        self._on_change()
+        self._terminal.say(f"Airlock is up after {time.monotonic() - started:.1f} s.")
+        return self._up | {"processes": self.supervisor.pids()}
+
+    async def _choose_ports(self) -> ports.Ports:
+        stale = self._home.take_stale_up_file()
+        if self._free_ports:
+            return ports.free_ports()
+        chosen = ports.configured_ports(self.environment)
+        deadline = time.monotonic() + (PORTS_PATIENCE if stale else 0)
+        while ports.taken_ports(chosen) and time.monotonic() < deadline:  # noqa: ASYNC110, nothing tells us
+            await asyncio.sleep(0.1)
+        ports.check_free(chosen)
+        return chosen
+
+    async def _databases(self, port: int) -> Databases:
+        postgres = Postgres(self._home, port)
+
+        async def serve() -> Databases:
+            await postgres.initialise()
+            await self.supervisor.start(postgres.spec(STORES_STOP))
+            return await create_databases(postgres, self._home)
+
+        # The migrations' imports take as long as the server's start: do both at once.
+        databases: Databases
+        databases, migrate = await together(serve(), asyncio.to_thread(importlib.import_module, "storage.migrate"))
+        for network, url in (("request", databases.request), ("response", databases.response)):
+            await migrate.upgrade(url, network)
+        return databases
+
+    def _make_keys(self) -> None:
+        from exchange.keys import ensure_link_keys
+
+        ensure_link_keys(self._home.keys)
+
+    async def _response_network(self, where: Surroundings) -> SampleAccess:
+        install = (await asyncio.to_thread(importlib.import_module, "sample.install")).install
+        access: SampleAccess = await install(where.databases.response, READER, self._home.secrets)
+        await self._start("response", where)
+        return access
+
+    async def _start(self, network: str, where: Surroundings) -> None:
+        await self.supervisor.start(api_spec(network, where, APIS_STOP), worker_spec(network, where, WORKERS_STOP))
+
+    async def _run_samples(self, where: Surroundings, access: SampleAccess) -> None:
+        run_samples = importlib.import_module("sample.requests").run_samples
+        try:
+            await run_samples(where.request_api, access.api_key)
+        except Exception as error:  # everything runs: whoever started it wants to look, not to have it taken away
+            self._terminal.say(f"The sample requests failed: {type(error).__name__}: {error}", bad=True)
+
+    def _addresses(self, where: Surroundings, access: SampleAccess) -> dict[str, Any]:
+        return {
+            "request_api": where.request_api,
+            "response_api": where.response_api,
+            "temporal": f"127.0.0.1:{where.ports.temporal}",
+            "temporal_ui": f"http://127.0.0.1:{where.ports.temporal_ui}",
+            "namespaces": {name: name for name in NAMESPACES},
+            "redis": where.redis,
+            "databases": {"request": where.databases.request, "response": where.databases.response},
+            "api_key": access.api_key,
+            "operator_key": access.operator_key,
+            "postgres_port": where.ports.postgres,
+            "sources": where.sources,
+            "home": str(where.home),
+            "pid": os.getpid(),
+        }
+
+    def _on_change(self) -> None:
+        """A process has another pid: say so in `up.json`, once there is one."""
+        if self._up is not None:
+            self._home.write_up_file(self._up | {"processes": self.supervisor.pids()})
+
+    async def stop(self) -> None:
+        """Take `up.json` away and stop everything in order."""
+        self._up = None
+        self._home.remove_up_file()
+        await self.supervisor.stop()
+
+
+async def together(*parts: Coroutine[Any, Any, Any]) -> list[Any]:
+    """Run side by side and return the results; when one fails the others are cancelled and its error is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(part) for part in parts]
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
+def dotenv() -> dict[str, str]:
+    """The clone's `.env`, which Airlock's processes read as well."""
+    path = CLONE / ".env"
+    if not path.exists():
+        return {}
+    from dotenv import dotenv_values
+
+    return {name: value for name, value in dotenv_values(path).items() if value is not None}

@@ -1,0 +1,150 @@
+"""The home directory: all state of one `airlock up`, held by one of them at a time."""
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import Any, Self
+
+from embedded.errors import CannotStart
+
+VERSION = 1
+"""Raised when the layout changes in a way that an older Airlock would misread."""
+
+
+class Home:
+    """An open, locked home. Use as a context manager; the lock ends with the process at the latest."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.secrets = root / "secrets"
+        self.keys = root / "keys"
+        self.logs = root / "logs"
+        self.up_file = root / "up.json"
+        self._lock: int | None = None
+
+    @classmethod
+    def open(cls, root: Path) -> Self:
+        """Make the home if need be and lock it.
+
+        Raises `CannotStart` if it is a file, cannot be written, is of a newer Airlock or held by another `up`.
+        """
+        home = cls(root)
+        elsewhere = "Set AIRLOCK_HOME to a directory of your own."
+        try:
+            root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except (FileExistsError, NotADirectoryError):
+            raise CannotStart(f"{root} is a file, the home must be a directory. {elsewhere}") from None
+        except OSError as error:
+            raise CannotStart(f"The home {root} cannot be made: {error.strerror}. {elsewhere}") from None
+        if not os.access(root, os.R_OK | os.W_OK | os.X_OK):
+            raise CannotStart(f"The home {root} cannot be written. {elsewhere}")
+        try:
+            home._take_lock()
+            home._check_version()
+            for directory in (home.secrets, home.keys, home.logs):
+                directory.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            home.close()
+            raise CannotStart(f"The home {root} cannot be used: {error}. {elsewhere}") from None
+        except CannotStart:
+            home.close()
+            raise
+        return home
+
+    def _take_lock(self) -> None:
+        self._lock = os.open(self.root / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = _parsed(os.pread(self._lock, 4096, 0))
+            pid, address = holder.get("pid", "unknown"), holder.get("request_api")
+            raise CannotStart(
+                f"Another airlock up (pid {pid}{f', {address}' if address else ''}) runs in {self.root}."
+                " Stop it, or set AIRLOCK_HOME to another directory and use --free-ports."
+            ) from None
+        self.say_who_holds_it()
+
+    def say_who_holds_it(self, request_api: str | None = None) -> None:
+        """Write our pid and address into the lock file, for the sentence that a second `up` prints."""
+        assert self._lock is not None, "only the holder of the lock writes it"
+        content = json.dumps({"pid": os.getpid(), "request_api": request_api}).encode()
+        os.pwrite(self._lock, content, 0)
+        os.ftruncate(self._lock, len(content))
+
+    def _check_version(self) -> None:
+        path = self.root / "version"
+        try:
+            text = path.read_text().strip()
+        except FileNotFoundError:
+            write_private(path, f"{VERSION}\n")
+            return
+        if not text.isdecimal():
+            raise CannotStart(
+                f"{path} holds {text[:20]!r}. This is no home of Airlock: set AIRLOCK_HOME to another one."
+            )
+        if int(text) > VERSION:
+            raise CannotStart(
+                f"The home {self.root} was made by a newer Airlock (layout {text}, this one knows {VERSION})."
+                " Update this clone, or set AIRLOCK_HOME to another directory."
+            )
+
+    def take_stale_up_file(self) -> dict[str, Any]:
+        """Remove what a killed `up` left behind and return it; empty if there was nothing."""
+        try:
+            content = self.up_file.read_bytes()
+        except FileNotFoundError:
+            return {}
+        self.up_file.unlink()
+        return _parsed(content)
+
+    def write_up_file(self, content: dict[str, Any]) -> None:
+        """Write `up.json` whole or not at all, readable by its owner only."""
+        write_private(self.up_file, json.dumps(content, indent=2) + "\n")
+
+    def remove_up_file(self) -> None:
+        """Remove `up.json` if there is one."""
+        self.up_file.unlink(missing_ok=True)
+
+    def secret(self, name: str) -> str:
+        """A password that is made once and kept in ``secrets/``; 32 characters that need no quoting in a URL."""
+        path = self.secrets / name
+        with contextlib.suppress(FileNotFoundError):
+            if kept := path.read_text().strip():
+                return kept
+        made = secrets.token_urlsafe(24)
+        write_private(path, made + "\n")
+        return made
+
+    def close(self) -> None:
+        """Give up the lock."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def write_private(path: Path, content: str) -> None:
+    """Replace a file whole or not at all; mode 0600, on the disk when this returns."""
+    draft = path.with_name(path.name + ".new")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+def _parsed(content: bytes) -> dict[str, Any]:
+    try:
+        loaded = json.loads(content)
+    except ValueError:
+        return {}
+    return loaded if isinstance(loaded, dict) else {}

@@ -1,0 +1,115 @@
+"""TCP ports on 127.0.0.1: which are free, and who holds the others."""
+
+import random
+import socket
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import psutil
+
+from embedded.errors import CannotStart
+
+CHOICE = range(20000, 32000)
+"""Free ports are taken from here: below what Linux hands to outgoing connections (32768 and up), which would otherwise
+snatch a server's port between two of its starts."""
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The ports of one `airlock up`."""
+
+    request: int
+    response: int
+    temporal: int
+    temporal_ui: int
+    redis: int
+    postgres: int
+
+
+DEFAULTS = Ports(request=8000, response=8001, temporal=7233, temporal_ui=8233, redis=6380, postgres=5433)
+
+
+def variable(name: str) -> str:
+    """The environment variable that sets a port of `Ports`."""
+    return f"AIRLOCK_{name.upper()}_PORT"
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on 127.0.0.1:port now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections in TIME_WAIT do not hold a port
+        try:
+            probe.bind(("127.0.0.1", port))
+            probe.listen(1)
+        except OSError:
+            return False
+    return True
+
+
+def free_port(but: Collection[int] = ()) -> int:
+    """A port that nobody listens on, none of ``but``."""
+    for _ in range(100):
+        port = random.choice(CHOICE)  # noqa: S311
+        if port not in but and is_free(port):
+            return port
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def free_ports() -> Ports:
+    """Six different free ports."""
+    taken: list[int] = []
+    for _ in range(6):
+        taken.append(free_port(taken))
+    return Ports(*taken)
+
+
+def holder(port: int) -> str | None:
+    """Who listens on the port, as ``name (pid 123)``; none if it cannot be told."""
+    try:
+        connections = psutil.net_connections(kind="tcp")
+    except psutil.Error:
+        return None
+    for connection in connections:
+        address = connection.laddr
+        if connection.status == psutil.CONN_LISTEN and address and address.port == port and connection.pid:
+            try:
+                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
+            except psutil.Error:
+                return f"pid {connection.pid}"
+    return None
+
+
+def configured_ports(environment: Mapping[str, str]) -> Ports:
+    """The defaults, changed by ``AIRLOCK_…_PORT``; raises `CannotStart` for one that is no port or given twice."""
+    chosen: dict[str, int] = {}
+    for name, default in vars(DEFAULTS).items():
+        text = environment.get(variable(name), "").strip() or str(default)
+        if not text.isdecimal() or not 0 < int(text) < 65536:
+            raise CannotStart(f"{variable(name)} is {text!r}, which is no port. Set it to a number from 1 to 65535.")
+        port = int(text)
+        for other, taken in chosen.items():
+            if taken == port:
+                raise CannotStart(f"{variable(other)} and {variable(name)} are both {port}. Give each its own port.")
+        chosen[name] = port
+    return Ports(**chosen)
+
+
+def taken_ports(ports: Ports) -> list[str]:
+    """The names of the ports that somebody listens on."""
+    return [name for name, port in vars(ports).items() if not is_free(port)]
+
+
+def check_free(ports: Ports) -> None:
+    """Raises `CannotStart` with a sentence for every port that somebody listens on."""
+    sentences = []
+    for name in taken_ports(ports):
+        port = getattr(ports, name)
+        by = holder(port)
+        sentences.append(
+            f"Port {port} is taken{f' by {by}' if by else ''}."
+            f" Stop that, or set {variable(name)} to another port, or use --free-ports."
+        )
+    if sentences:
+        raise CannotStart("\n".join(sentences))

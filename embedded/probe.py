@@ -1,0 +1,40 @@
+"""Asks a server on 127.0.0.1 whether it is there, without a client library: `up` should not have to load one first."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+
+INTERVAL = 0.05
+"""Seconds between two tries."""
+PATIENCE = 5.0
+"""Seconds for one try."""
+
+
+async def until(succeeds: Callable[[], Awaitable[bool]]) -> None:
+    """Try until it succeeds. A refused connection or an answer that makes no sense is a no."""
+    while True:
+        with contextlib.suppress(OSError, ValueError, TimeoutError, asyncio.IncompleteReadError):
+            if await asyncio.wait_for(succeeds(), PATIENCE):
+                return
+        await asyncio.sleep(INTERVAL)
+
+
+async def exchange(port: int, message: bytes, limit: int = 1 << 20) -> bytes:
+    """Send the message and return what comes back until the server closes, ``limit`` bytes at most."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(message)
+        received = b""
+        while len(received) < limit and (chunk := await reader.read(65536)):
+            received += chunk
+        return received
+    finally:
+        writer.close()
+
+
+async def http(port: int, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
+    """Status and body of an answer over HTTP/1.0 (RFC 1945), which ends when the server closes the connection."""
+    head = f"{method} {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
+    answer = await exchange(port, f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body)
+    start, _, content = answer.partition(b"\r\n\r\n")
+    return int(start.split(maxsplit=2)[1]), content

@@ -1,0 +1,67 @@
+"""What is printed while `airlock up` runs: one prefixed line per event, and the same lines in bounded log files."""
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+from typing import TextIO
+
+COLOURS = ("36", "33", "35", "32", "34", "96", "93", "95")
+RED, BOLD = "31", "1"
+
+
+class Terminal:
+    """Writes lines with a padded name in front, in colour where that is wanted (https://no-color.org)."""
+
+    def __init__(self, stream: TextIO | None = None, width: int = 15) -> None:
+        self._stream = stream or sys.stdout
+        self._width = width
+        self._names: dict[str, str] = {}
+        self.colour = self._stream.isatty() and not os.environ.get("NO_COLOR")
+
+    def line(self, name: str, text: str) -> None:
+        """A line that a process wrote."""
+        colour = self._names.setdefault(name, COLOURS[len(self._names) % len(COLOURS)])
+        self._write(f"{self._painted(name.ljust(self._width), colour)} | {text}")
+
+    def event(self, name: str, text: str, *, bad: bool = False) -> None:
+        """A line of ours about a process."""
+        self.line(name, self._painted(text, RED if bad else BOLD))
+
+    def say(self, text: str, *, bad: bool = False) -> None:
+        """A line of ours about everything."""
+        self._write(self._painted(text, RED) if bad else text)
+
+    def _painted(self, text: str, colour: str) -> str:
+        return f"\033[{colour}m{text}\033[0m" if self.colour else text
+
+    def _write(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):  # the terminal may be gone; the log files are not
+            self._stream.write(text + "\n")
+            self._stream.flush()
+
+
+class LogFile:
+    """A file that is appended to; once full it becomes ``….1`` and a new one begins."""
+
+    def __init__(self, path: Path, limit: int = 5 * 1024 * 1024) -> None:
+        self._path = path
+        self._limit = limit  # bytes
+        self._file = self._open()
+
+    def _open(self) -> TextIO:
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return self._path.open("a", encoding="utf-8", buffering=1, errors="replace")
+
+    def write(self, line: str) -> None:
+        """Append a line. A full disk costs the line, not the process that wrote it."""
+        with contextlib.suppress(OSError):
+            if self._file.tell() > self._limit:
+                self._file.close()
+                self._path.replace(self._path.with_name(self._path.name + ".1"))
+                self._file = self._open()
+            self._file.write(line + "\n")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()

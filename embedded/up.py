@@ -1,0 +1,113 @@
+"""`airlock up`: both networks and all their servers on one machine, until Ctrl-C."""
+
+import asyncio
+import contextlib
+import signal
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from configuration.home import home_directory
+from embedded.boot import Boot
+from embedded.errors import CannotStart
+from embedded.home import Home
+from embedded.terminal import Terminal
+from models.errors import AirlockError
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What asks to stop; SIGHUP comes when the terminal is closed."""
+
+
+@dataclass(frozen=True)
+class UpOptions:
+    """What the command line can say."""
+
+    free_ports: bool = False
+    """Take free ports instead of the configured ones."""
+    samples: bool = True
+    """Submit the sample requests once everything runs."""
+    home: Path | None = None
+    """``AIRLOCK_HOME`` if none is given."""
+
+
+async def up(options: UpOptions) -> int:
+    """Start everything, stay up, stop everything on SIGINT, SIGTERM or SIGHUP. Returns the exit code."""
+    terminal = Terminal()
+    try:
+        with Home.open(options.home or home_directory()) as home:
+            boot = Boot(home, terminal, free_ports=options.free_ports, samples=options.samples)
+            return await _until_stopped(boot, terminal)
+    except CannotStart as error:
+        terminal.say(str(error), bad=True)
+        return 1
+
+
+async def _until_stopped(boot: Boot, terminal: Terminal) -> int:
+    loop = asyncio.get_running_loop()
+    asked = asyncio.Event()
+
+    def on_signal() -> None:
+        if asked.is_set():
+            boot.supervisor.hurry()
+        else:
+            terminal.say("\nStopping. Ctrl-C once more to hurry.")
+            asked.set()
+
+    for number in SIGNALS:
+        loop.add_signal_handler(number, on_signal)
+    running = asyncio.create_task(_boot_and_stay(boot))
+    stopping = asyncio.create_task(asked.wait())
+    try:
+        await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        failure = running.exception() if running.done() else None
+    finally:
+        running.cancel()
+        stopping.cancel()
+        await asyncio.wait({running, stopping})
+        await boot.stop()
+        for number in SIGNALS:
+            loop.remove_signal_handler(number)
+    if failure is None:
+        terminal.say("Everything is stopped.")
+        return 0
+    if isinstance(failure, AirlockError):
+        terminal.say(str(failure), bad=True)
+    else:
+        terminal.say("".join(traceback.format_exception(failure)).rstrip(), bad=True)
+    return 1
+
+
+async def _boot_and_stay(boot: Boot) -> None:
+    show_addresses(await boot.run())
+    await asyncio.Event().wait()
+
+
+def show_addresses(addresses: dict[str, Any]) -> None:
+    """The banner: where everything is, and a request to try."""
+    from rich.console import Console
+    from rich.panel import Panel
+    from rich.table import Table
+
+    request, response = addresses["request_api"], addresses["response_api"]
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row("Temporal Web UI", addresses["temporal_ui"])
+    table.add_row("request network", f"{request}   docs: {request}/docs")
+    table.add_row("response network", f"{response}   docs: {response}/docs")
+    table.add_row("Temporal", f"{addresses['temporal']}   namespaces: {', '.join(addresses['namespaces'])}")
+    table.add_row("Redis", addresses["redis"])
+    table.add_row("PostgreSQL", f"127.0.0.1:{addresses['postgres_port']}")
+    table.add_row("sample user's key", addresses["api_key"])
+    table.add_row("operator's key", addresses["operator_key"])
+    table.add_row("all of this", f"{addresses['home']}/up.json")
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        console = Console(highlight=False, soft_wrap=True, markup=False)
+        console.width = max(console.width, 100)
+        console.print(Panel(table, title="Airlock", subtitle="Ctrl-C stops everything", expand=False))
+        console.print("Try it:", style="bold")
+        console.print(
+            f"  curl -s {request}/v1/requests -H 'Authorization: Bearer {addresses['api_key']}'"
+            """ -H 'Content-Type: application/json' -d '{"type": "airport", "params": {"iata": "IST"}}'"""
+        )

@@ -1,0 +1,141 @@
+"""Delivering a pushed stream: seal what is pending, send what is sealed, believe only receipts, until caught up."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from exchange.batch import to_wire
+from exchange.errors import Fork, Gap, LinkUnavailable, StreamStopped
+from exchange.link import LinkClient
+from exchange.notes import Heartbeat, Receipt
+from exchange.sealing import Sealer
+from models.outcomes import DrainOutcome
+from models.streams import StreamName
+from storage.outgoing import (
+    OutgoingStream,
+    StoredBatch,
+    batch_after,
+    hash_at,
+    mark_delivered,
+    mark_sent,
+    outgoing_stream,
+    stop_outgoing,
+)
+
+log = structlog.get_logger(__name__)
+
+MAX_REWINDS = 3
+"""Times in one run that the receiver may ask for an earlier batch, before something must be wrong there."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """The sending end of the streams that one network pushes.
+
+    Safe to run twice, even at the same time: the receiver acknowledges a batch that it has without taking it again, and
+    what is delivered only ever grows.
+    """
+
+    engine: AsyncEngine
+    sealer: Sealer
+    link: LinkClient
+
+    async def drain(
+        self, stream: StreamName, progress: Callable[[DrainOutcome], None], outcome: DrainOutcome | None = None
+    ) -> DrainOutcome:
+        """Seal and send until nothing is left, then, if nothing was sent, say so by a heartbeat.
+
+        ``progress`` is called after each batch. Raises the `LinkError` that ended it; whatever was sealed waits for the
+        next run. A `Fork` stops the stream for good before it is raised.
+        """
+        outcome = outcome or DrainOutcome()
+        try:
+            await self._drain(stream, progress, outcome)
+        except Fork as error:
+            log.error("delivery.forked", stream=stream, reason=str(error), todo="an operator must decide")
+            async with self.engine.begin() as connection:
+                await stop_outgoing(connection, stream, str(error))
+            raise
+        return outcome
+
+    async def _drain(self, stream: StreamName, progress: Callable[[DrainOutcome], None], outcome: DrainOutcome) -> None:
+        position = (await self._head(stream)).delivered
+        rewinds = 0
+        while True:
+            try:
+                batch = await self._next(stream, position)
+                if batch is None and outcome.batches:
+                    return
+                receipt = await self._push(stream, batch) if batch else await self._beat(stream)
+            except Gap as gap:
+                position, rewinds = int(gap.extra.get("expected", 0)) - 1, rewinds + 1
+                log.warning("delivery.rewound", stream=stream, to=position + 1, reason=str(gap))
+                if rewinds > MAX_REWINDS:
+                    raise LinkUnavailable(f"{stream}: the receiver asked {rewinds} times for earlier batches") from gap
+                continue
+            async with self.engine.begin() as connection:
+                await accept_receipt(connection, stream, receipt)
+            position = receipt.received
+            if batch is None:
+                outcome.heartbeat = True
+                return
+            outcome.batches += 1
+            outcome.records += batch.records
+            outcome.payload_bytes += len(batch.payload or b"")
+            progress(outcome)
+
+    async def _head(self, stream: StreamName) -> OutgoingStream:
+        async with self.engine.begin() as connection:
+            head = await outgoing_stream(connection, stream)
+        if head.stopped:
+            raise StreamStopped(f"the {stream} stream is stopped: {head.stopped}")
+        return head
+
+    async def _next(self, stream: StreamName, position: int) -> StoredBatch | None:
+        """The batch after ``position``; where all sealed ones are delivered, pending records are sealed first."""
+        async with self.engine.begin() as connection:
+            head = await outgoing_stream(connection, stream)
+            if not 0 <= position <= head.sequence:
+                raise Fork(f"{stream}: the receiver asks for batch {position + 1}, sealed are {head.sequence}")
+            if position == head.sequence:
+                await self.sealer.seal_pending(connection, stream)
+            batch = await batch_after(connection, stream, head.epoch, position)
+            if batch is not None:
+                await mark_sent(connection, stream, batch.epoch, batch.sequence)
+        return batch
+
+    async def _push(self, stream: StreamName, batch: StoredBatch) -> Receipt:
+        if batch.payload is None:
+            raise Fork(f"{stream}: batch {batch.sequence} is wanted again, but its payload is past retention")
+        return await self.link.push(stream, to_wire(batch.manifest, batch.signature, batch.payload))
+
+    async def _beat(self, stream: StreamName) -> Receipt:
+        head = await self._head(stream)
+        heartbeat = Heartbeat(
+            link=self.sealer.link_id,
+            stream=stream,
+            epoch=head.epoch,
+            sequence=head.sequence,
+            head=head.hash.hex(),
+            key_id=self.sealer.keys.key_id,
+        )
+        return await self.link.heartbeat(stream, heartbeat)
+
+
+async def accept_receipt(connection: AsyncConnection, stream: StreamName, receipt: Receipt) -> None:
+    """Mark delivered what a verified receipt covers, in the caller's transaction.
+
+    Raises `Fork` when its head is not the hash of our batch of that number: the receiver has another history.
+    """
+    head = await outgoing_stream(connection, stream)
+    if receipt.epoch != head.epoch or receipt.received > head.sequence:
+        raise Fork(
+            f"{stream}: the receiver stands at {receipt.epoch}.{receipt.received},"
+            f" sealed are {head.epoch}.{head.sequence}"
+        )
+    ours = await hash_at(connection, stream, head.epoch, receipt.received) if receipt.received else bytes(32)
+    if ours is None or ours.hex() != receipt.head:
+        raise Fork(f"{stream}: the receiver's batch {receipt.received} has another hash than the one sealed here")
+    await mark_delivered(connection, stream, head.epoch, receipt.received, receipt.applied, receipt.quarantined)

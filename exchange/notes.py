@@ -1,0 +1,71 @@
+"""The two short signed messages beside batches: the receiver's receipt and the sender's heartbeat.
+
+On the wire both are their JSON, a line feed and the signature in base64.
+"""
+
+import base64
+import binascii
+from datetime import UTC, datetime
+from typing import ClassVar, Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from exchange.errors import Malformed, UnsupportedVersion
+from exchange.keys import LinkKeys
+from exchange.manifest import MAX_MANIFEST_BYTES, SPEC, Number, Sha256Hex
+from models.streams import StreamName
+
+
+class SignedNote(BaseModel):
+    """A message about one stream, signed for its own purpose."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    purpose: ClassVar[str]
+
+    spec: int = SPEC
+    link: str = Field(max_length=63)
+    stream: StreamName
+    epoch: int = Field(ge=1)
+    head: Sha256Hex = Field(description="Hash of the newest batch that the note speaks of")
+    key_id: str = Field(max_length=64)
+    issued_at: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
+
+    def to_wire(self, keys: LinkKeys) -> bytes:
+        content = self.model_dump_json().encode()
+        return content + b"\n" + base64.b64encode(keys.sign(self.purpose, content))
+
+    @classmethod
+    def from_wire(cls, keys: LinkKeys, wire: bytes) -> Self:
+        """Verify and parse; raises `Malformed`, `UnsupportedVersion`, `UnknownKey` or `BadSignature`."""
+        content, _, encoded = wire.partition(b"\n")
+        if len(wire) > MAX_MANIFEST_BYTES or not encoded:
+            raise Malformed(f"not a {cls.purpose}: expected its JSON and a signature line")
+        try:
+            note = cls.model_validate_json(content)
+            signature = base64.b64decode(encoded, validate=True)
+        except (ValidationError, binascii.Error):
+            raise Malformed(f"not a {cls.purpose}: the JSON or the signature line does not parse") from None
+        keys.verify(cls.purpose, content, note.key_id, signature)
+        if note.spec != SPEC:
+            raise UnsupportedVersion(f"the {cls.purpose} is of protocol version {note.spec}, this side speaks {SPEC}")
+        return note
+
+
+class Receipt(SignedNote):
+    """Where a stream stands at its receiver. Only this lets the sender mark batches delivered."""
+
+    purpose = "receipt"
+    media_type: ClassVar[str] = "application/vnd.airlock.receipt"
+
+    received: Number = Field(description="Highest batch of an unbroken run that is stored; 0 for none")
+    applied: Number = Field(description="Highest batch up to which all are applied")
+    quarantined: Number = Field(description="Records set aside so far")
+
+
+class Heartbeat(SignedNote):
+    """Where a stream ends at its sender, said when there is nothing new: silence then means a dead link."""
+
+    purpose = "heartbeat"
+    media_type: ClassVar[str] = "application/vnd.airlock.heartbeat"
+
+    sequence: Number = Field(description="Newest batch sealed; 0 for none")

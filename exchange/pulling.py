@@ -1,0 +1,46 @@
+"""Pulling a stream whose sender cannot reach us: poll, accept, send the receipt."""
+
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from exchange.link import LinkClient
+from exchange.receiving import Receiver
+from models.streams import BatchRef, StreamName
+from storage.incoming import incoming_stream, note_heard
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Pull:
+    """The receiving end of the streams that one network pulls. Safe to run twice, even at the same time."""
+
+    engine: AsyncEngine
+    receiver: Receiver
+    link: LinkClient
+
+    async def once(self, stream: StreamName, wait: float) -> BatchRef | None:
+        """Wait up to ``wait`` seconds for the next batch and accept it; None when none came.
+
+        The poll itself says how far this side has come; the receipt, which alone lets the sender mark batches
+        delivered, follows each batch, and again at the next poll's start if it was lost. Raises `LinkError`.
+        """
+        async with self.engine.begin() as connection:
+            cursor = await incoming_stream(connection, stream)
+        wire = await self.link.pull(stream, cursor.sequence, wait)
+        if wire is None:
+            async with self.engine.begin() as connection:
+                await note_heard(connection, stream, cursor.sequence)
+            return None
+        acceptance = await self.receiver.accept(stream, wire)
+        await self.link.send_receipt(stream, acceptance.receipt)
+        return None if acceptance.repeated else acceptance.batch
+
+    async def confirm(self, stream: StreamName) -> None:
+        """Send the receipt for what is stored: heals one that was lost between a commit and the answer."""
+        async with self.engine.begin() as connection:
+            receipt = await self.receiver.receipt(connection, stream)
+        if receipt.received:
+            await self.link.send_receipt(stream, receipt)

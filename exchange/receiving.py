@@ -1,0 +1,154 @@
+"""Accepting a batch: verify, check its place in the chain, store it and move the cursor, in one transaction."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from exchange.batch import SealedBatch, open_wire
+from exchange.errors import Fork, Gap, Malformed, StreamStopped
+from exchange.keys import LinkKeys
+from exchange.notes import Heartbeat, Receipt
+from models.streams import BatchRef, StreamName
+from storage.database import notify
+from storage.incoming import (
+    IncomingStream,
+    ReceivedBatch,
+    hold_receiving,
+    incoming_stream,
+    note_heard,
+    received_hash,
+    stop_incoming,
+    store_received,
+)
+
+T = TypeVar("T")
+
+LARGE = 256 * 1024
+"""Bytes from which verifying is worth a thread."""
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """What became of a batch that was offered."""
+
+    batch: BatchRef
+    repeated: bool
+    """It was stored before: acknowledged again, nothing changed."""
+    receipt: Receipt
+
+
+@dataclass(frozen=True)
+class Receiver:
+    """The receiving end of one network's incoming streams."""
+
+    engine: AsyncEngine
+    keys: LinkKeys
+    link_id: str
+
+    async def accept(self, stream: StreamName, wire: bytes) -> Acceptance:
+        """Take in a batch, or refuse it with a `LinkError`; when this returns, the batch is on disk.
+
+        A fork is recorded, and stops the stream, before `Fork` is raised. Safe to repeat with the same bytes.
+        """
+        sealed, _ = await (asyncio.to_thread if len(wire) > LARGE else _now)(open_wire, self.keys, wire)
+        manifest = sealed.manifest
+        if manifest.link != self.link_id or manifest.stream is not stream:
+            raise Malformed(f"a batch of {manifest.link}/{manifest.stream} was sent to {self.link_id}/{stream}")
+        async with self.engine.begin() as connection:
+            await hold_receiving(connection, stream)
+            cursor = await incoming_stream(connection, stream)
+            forked = None if cursor.stopped else await self._differs(connection, cursor, sealed)
+            if forked:
+                await stop_incoming(connection, stream, forked)
+            elif not cursor.stopped:
+                return await self._store(connection, cursor, sealed)
+        if forked:
+            raise Fork(f"{forked}. The stream is stopped until an operator decides", expected=cursor.sequence + 1)
+        raise StreamStopped(f"the {stream} stream accepts nothing: {cursor.stopped}")
+
+    async def receipt(self, connection: AsyncConnection, stream: StreamName) -> Receipt:
+        """Where this stream stands here, to be signed."""
+        cursor = await incoming_stream(connection, stream)
+        return Receipt(
+            link=self.link_id,
+            stream=stream,
+            epoch=cursor.epoch,
+            received=cursor.sequence,
+            applied=cursor.applied,
+            head=cursor.hash.hex(),
+            quarantined=cursor.quarantined,
+            key_id=self.keys.key_id,
+        )
+
+    async def heard(self, stream: StreamName, heartbeat: Heartbeat) -> Receipt:
+        """Take a verified heartbeat; raises `Gap` when the sender has sealed more than has arrived, `Fork` when it
+        ends at another hash.
+        """
+        async with self.engine.begin() as connection:
+            await hold_receiving(connection, stream)
+            cursor = await incoming_stream(connection, stream)
+            await note_heard(connection, stream, heartbeat.sequence)
+            receipt = await self.receipt(connection, stream)
+            same = (heartbeat.epoch, heartbeat.sequence) == (cursor.epoch, cursor.sequence)
+            forked = same and heartbeat.head != cursor.hash.hex()
+            if forked:
+                await stop_incoming(connection, stream, f"batch {cursor.sequence} has another hash at its sender")
+        if forked:
+            raise Fork(f"{stream}: the sender's batch {cursor.sequence} has another hash than the one stored here")
+        if heartbeat.sequence > cursor.sequence:
+            raise Gap(
+                f"{stream}: the sender has sealed {heartbeat.sequence}, here {cursor.sequence} arrived",
+                expected=cursor.sequence + 1,
+            )
+        return receipt
+
+    async def _differs(self, connection: AsyncConnection, cursor: IncomingStream, sealed: SealedBatch) -> str | None:
+        """Why this batch belongs to another history than ours; None where it does not."""
+        manifest = sealed.manifest
+        if manifest.epoch != cursor.epoch:
+            return f"the batch is of epoch {manifest.epoch}, this side is in epoch {cursor.epoch}"
+        if manifest.sequence <= cursor.sequence:
+            known = await received_hash(connection, cursor.stream, manifest.epoch, manifest.sequence)
+            if known != sealed.hash:
+                return f"batch {manifest.sequence} of {cursor.stream} came again with other bytes"
+        elif manifest.sequence == cursor.sequence + 1:
+            if manifest.previous != cursor.hash.hex():
+                return f"batch {manifest.sequence} of {cursor.stream} does not continue the batch stored before it"
+            if manifest.first_record != cursor.record + 1:
+                return f"batch {manifest.sequence} of {cursor.stream} starts at record {manifest.first_record}"
+        return None
+
+    async def _store(self, connection: AsyncConnection, cursor: IncomingStream, sealed: SealedBatch) -> Acceptance:
+        manifest, stream = sealed.manifest, cursor.stream
+        ref = BatchRef(stream=stream, epoch=manifest.epoch, sequence=manifest.sequence, records=manifest.count)
+        if manifest.sequence > cursor.sequence + 1:
+            raise Gap(
+                f"{stream}: batch {manifest.sequence} came, {cursor.sequence + 1} is the next one expected",
+                expected=cursor.sequence + 1,
+            )
+        repeated = manifest.sequence <= cursor.sequence
+        if not repeated:
+            await store_received(
+                connection,
+                stream,
+                ReceivedBatch(
+                    manifest.epoch,
+                    manifest.sequence,
+                    manifest.first_record,
+                    manifest.count,
+                    sealed.manifest_bytes,
+                    sealed.signature,
+                    sealed.payload,
+                ),
+                sealed.hash,
+            )
+            await notify(connection, f"received {stream}")
+        return Acceptance(ref, repeated, await self.receipt(connection, stream))
+
+
+async def _now(function: Callable[..., T], *args: Any) -> T:
+    """Call at once, in the shape of `asyncio.to_thread`."""
+    return function(*args)

@@ -1,0 +1,109 @@
+"""What workflows and activities take and return: references, counts and ids, never data."""
+
+from pydantic import BaseModel, Field
+
+from models.streams import BatchRef
+
+
+class DrainOutcome(BaseModel):
+    """What one delivery run did."""
+
+    batches: int = 0
+    records: int = 0
+    payload_bytes: int = 0
+    heartbeat: bool = False
+    """Nothing had changed: a signed heartbeat went instead of a batch."""
+
+    def __str__(self) -> str:
+        if self.heartbeat:
+            return "nothing new: heartbeat sent"
+        return f"{self.batches} batches, {self.records} records, {self.payload_bytes} bytes"
+
+
+class PullProgress(BaseModel):
+    """What the pull loop has done since it began; outlives a continue-as-new."""
+
+    batches: int = 0
+    records: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.batches} batches, {self.records} records pulled"
+
+
+class ExecutionOutcome(BaseModel):
+    """What became of the requests of one batch."""
+
+    records: int = 0
+    by_status: dict[str, int] = Field(default_factory=dict)
+    quarantined: int = 0
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{count} {status}" for status, count in sorted(self.by_status.items())) or "no requests"
+        return counts + (f", {self.quarantined} quarantined" if self.quarantined else "")
+
+
+class ApplyOutcome(BaseModel):
+    """What applying received batches did. A batch that a neighbour's run applied is not counted again."""
+
+    batches: int = 0
+    records: int = 0
+    superseded: int = 0
+    quarantined: int = 0
+    groups_fulfilled: int = 0
+
+    def __str__(self) -> str:
+        return (
+            f"{self.batches} batches, {self.records} records applied, {self.superseded} superseded,"
+            f" {self.quarantined} quarantined, {self.groups_fulfilled} groups fulfilled"
+        )
+
+
+class GroupToFulfil(BaseModel):
+    """One group of requests, from submission on."""
+
+    group: BatchRef
+    next_deadline_in: float | None = None
+    """Seconds until the earliest deadline in it; None where none has one."""
+
+
+class GroupState(BaseModel):
+    """What a group still waits for, after what was overdue has been closed."""
+
+    size: int
+    outstanding: int
+    next_deadline_in: float | None
+    callbacks_due: int
+
+    def __str__(self) -> str:
+        return f"{self.size} requests: {self.outstanding} outstanding, {self.callbacks_due} callbacks due"
+
+
+class CallbackOutcome(BaseModel):
+    """What one round of callbacks did."""
+
+    delivered: int = 0
+    given_up: int = 0
+    due: int = 0
+
+
+class MonitoringOutcome(BaseModel):
+    """What a measurement found: names of alerts."""
+
+    raised: list[str] = Field(default_factory=list)
+    cleared: list[str] = Field(default_factory=list)
+    open: list[str] = Field(default_factory=list)
+
+    def __str__(self) -> str:
+        return f"{len(self.open)} alerts open ({', '.join(self.open) or 'none'}), {len(self.cleared)} cleared"
+
+
+class MaintenanceOutcome(BaseModel):
+    """What tending did."""
+
+    cache_keys_dropped: int = 0
+    batches_emptied: int = 0
+    rows_deleted: dict[str, int] = Field(default_factory=dict)
+
+    def __str__(self) -> str:
+        rows = ", ".join(f"{count} {table}" for table, count in self.rows_deleted.items() if count) or "no rows"
+        return f"{self.cache_keys_dropped} cache keys dropped, {self.batches_emptied} batches emptied, {rows} deleted"

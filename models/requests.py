@@ -1,0 +1,110 @@
+"""Requests, their types and their results, as callers and the link see them."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, HttpUrl
+
+TYPE_NAME = r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$"
+TypeName = Annotated[str, Field(pattern=TYPE_NAME, max_length=64)]
+
+
+class RequestStatus(StrEnum):
+    """Where a request is on its way: the last four are final."""
+
+    QUEUED = "queued"
+    SENT = "sent"
+    EXECUTING = "executing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        return self not in (RequestStatus.QUEUED, RequestStatus.SENT, RequestStatus.EXECUTING)
+
+
+class RequestSubmission(BaseModel):
+    """What a caller asks for."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"type": "airport", "params": {"iata": "IST"}}]}
+    )
+
+    type: TypeName = Field(description="Name of an active request type")
+    params: dict[str, Any] = Field(default_factory=dict, description="Checked against the type's JSON Schema")
+    name: str | None = Field(None, max_length=200, description="A label of the caller's own")
+    priority: int = Field(5, ge=1, le=10, description="10 is executed first within its group")
+    deadline: float | None = Field(
+        None, gt=0, le=31_536_000, description="Seconds from submission after which the request expires"
+    )
+    callback_url: HttpUrl | None = Field(None, description="Receives the result by a signed POST when it is there")
+
+
+class RequestRecord(BaseModel):
+    """One record of the ``requests`` stream: a request, or the cancellation of one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["request", "cancellation"] = "request"
+    request_id: UUID
+    user_id: UUID
+    type: str = Field("", max_length=64)
+    params: dict[str, Any] = Field(default_factory=dict)
+    priority: int = Field(5, ge=1, le=10)
+    submitted_at: AwareDatetime
+    deadline_at: AwareDatetime | None = None
+
+
+class Limits(BaseModel):
+    """What one execution may use."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rows: int = Field(1000, ge=1, le=100_000, description="Rows returned at most; the rest is counted, not returned")
+    rows_param: str | None = Field(
+        None, max_length=64, description="Parameter in which the caller may ask for fewer rows"
+    )
+    timeout: float = Field(10.0, gt=0, le=600, description="Seconds until the execution is stopped")
+    bytes: int = Field(
+        4 * 1024 * 1024, ge=1024, le=7 * 1024 * 1024, description="Bytes of returned rows at most; more are cut off"
+    )
+    reuse: int = Field(
+        0, ge=0, le=86_400, description="Seconds for which an answer may be given again for the same parameters"
+    )
+
+
+class PublicRequestType(BaseModel):
+    """What the request network knows of a request type: never its executor."""
+
+    name: TypeName
+    version: int = Field(ge=1)
+    description: str = Field("", max_length=2000)
+    params_schema: dict[str, Any] = Field(
+        default_factory=lambda: {"type": "object"}, description="JSON Schema (2020-12) of the parameters"
+    )
+    limits: Limits = Field(default_factory=Limits)
+
+
+class ExecutionError(BaseModel):
+    """Why a request has no data."""
+
+    reason: str = Field(description="Stable word: timeout, unknown-type, invalid-params, executor-failed, …")
+    message: str
+
+
+class ResultBody(BaseModel):
+    """A result as it crosses the link and as callers read it (there with ``source`` added)."""
+
+    request_id: UUID
+    status: RequestStatus
+    data: list[Any]
+    returned: int
+    total: int | None = Field(description="Rows that the request matched; null where that is not known")
+    truncated: bool = Field(description="Whether rows were cut off by a limit")
+    error: ExecutionError | None
+    executed_at: datetime | None
+    duration_ms: float | None

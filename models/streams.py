@@ -1,0 +1,54 @@
+"""Networks, streams and references to what crosses between them."""
+
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Network(StrEnum):
+    """One of the two sides of the link."""
+
+    REQUEST = "request"
+    RESPONSE = "response"
+
+
+class StreamName(StrEnum):
+    """A named, ordered, signed log that crosses the link in one direction."""
+
+    SETTINGS = "settings"
+    REQUESTS = "requests"
+    RESULTS = "results"
+    HEALTH = "health"
+
+    @property
+    def sender(self) -> Network:
+        """The network that seals this stream's batches."""
+        return Network.REQUEST if self is StreamName.REQUESTS else Network.RESPONSE
+
+    @property
+    def receiver(self) -> Network:
+        """The network that applies this stream's batches."""
+        return Network.RESPONSE if self is StreamName.REQUESTS else Network.REQUEST
+
+    @property
+    def is_snapshot(self) -> bool:
+        """Whether the newest batch supersedes those before it; otherwise every record counts."""
+        return self in (StreamName.SETTINGS, StreamName.HEALTH)
+
+
+class BatchRef(BaseModel):
+    """Names one batch; what workflows pass about instead of the data itself."""
+
+    model_config = ConfigDict(frozen=True)
+
+    stream: StreamName
+    epoch: int
+    sequence: int
+    records: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.stream} {self.epoch}.{self.sequence}"
+
+    def workflow_id(self, verb: str) -> str:
+        """The id of the workflow that does ``verb`` to this batch, the same at every try."""
+        return f"{verb}-{self.stream}-{self.epoch}.{self.sequence}"

@@ -1,0 +1,135 @@
+"""Connections to one network's PostgreSQL, and the notices that wake whoever waits for a commit."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, TypeAlias
+
+import asyncpg
+import structlog
+from sqlalchemy import TextClause, text
+from sqlalchemy.engine import Row
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+log = structlog.get_logger(__name__)
+
+CHANNEL = "airlock"
+"""The one channel for NOTIFY; the payload says what was committed."""
+
+UNREACHABLE = (OperationalError, InterfaceError, PoolTimeoutError, ConnectionError, TimeoutError, asyncpg.PostgresError)
+"""What a query may raise while the database is away. DBAPIError is asked with `is_unreachable`."""
+
+AnyRow: TypeAlias = Row[*tuple[Any, ...]]
+"""A row of columns whose types only the statement knows."""
+
+_statement = lru_cache(maxsize=None)(text)
+
+
+def connect(url: str, connections: int = 10, application: str = "airlock") -> AsyncEngine:
+    """An engine on ``postgresql://…`` with its own pool. Connections are tested before use, so a restart heals.
+
+    Statements longer than 60 s and transactions idle for 60 s are ended by the server.
+    """
+    return create_async_engine(
+        url.replace("postgresql://", "postgresql+asyncpg://", 1).replace("postgres://", "postgresql+asyncpg://", 1),
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=10,
+        pool_pre_ping=True,
+        pool_recycle=1800,
+        connect_args={
+            "timeout": 5,
+            "command_timeout": 60,
+            "server_settings": {
+                "application_name": application,
+                "statement_timeout": "60s",
+                "idle_in_transaction_session_timeout": "60s",
+            },
+        },
+    )
+
+
+def is_unreachable(error: BaseException) -> bool:
+    """Whether this means that the database is away for now, rather than that the statement is wrong."""
+    if isinstance(error, DBAPIError):
+        state = str(getattr(error.orig, "sqlstate", None) or "")
+        return error.connection_invalidated or not state or state[:2] in ("08", "53", "57")
+    return isinstance(error, UNREACHABLE)
+
+
+def sql(statement: str) -> TextClause:
+    """A statement as text, parsed for its ``:parameters`` once."""
+    return _statement(statement)
+
+
+async def rows(connection: AsyncConnection, statement: str, **parameters: Any) -> Sequence[AnyRow]:
+    """All rows of a query."""
+    return (await connection.execute(sql(statement), parameters)).all()
+
+
+async def row(connection: AsyncConnection, statement: str, **parameters: Any) -> AnyRow | None:
+    """The first row of a query, or None."""
+    return (await connection.execute(sql(statement), parameters)).first()
+
+
+async def value(connection: AsyncConnection, statement: str, **parameters: Any) -> Any:
+    """The first column of the first row, or None."""
+    return (await connection.execute(sql(statement), parameters)).scalar()
+
+
+async def run(connection: AsyncConnection, statement: str, **parameters: Any) -> int:
+    """Execute; gives the number of rows touched."""
+    return (await connection.execute(sql(statement), parameters)).rowcount
+
+
+async def notify(connection: AsyncConnection, message: str) -> None:
+    """Wake the listeners of `listen` when, and only if, this transaction commits."""
+    await connection.execute(sql("SELECT pg_notify(:channel, :message)"), {"channel": CHANNEL, "message": message})
+
+
+async def lock_until_commit(connection: AsyncConnection, name: str) -> None:
+    """Wait for the advisory lock of this name and hold it until the transaction of ``connection`` ends."""
+    await connection.execute(sql("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": name})
+
+
+async def listen(
+    url: str, on_message: Callable[[str], None], on_connection: Callable[[bool], None], application: str = "airlock"
+) -> None:
+    """Call ``on_message`` for each committed `notify`, for ever; reconnects by itself.
+
+    ``on_connection(True)`` is called when listening has begun, and ``False`` when it was lost: whoever relies on
+    messages must look for itself in between, since messages are not kept.
+    """
+    pause = 0.2
+    while True:
+        lost = asyncio.Event()
+        connection: asyncpg.Connection[asyncpg.Record] | None = None
+        try:
+            connection = await asyncpg.connect(
+                url, timeout=5, server_settings={"application_name": f"{application}-listen"}
+            )
+            connection.add_termination_listener(lambda _, lost=lost: lost.set())
+            await connection.add_listener(CHANNEL, lambda *message: on_message(str(message[3])))
+            on_connection(True)
+            pause = 0.2
+            await _until_lost(connection, lost)
+        except (*UNREACHABLE, OSError) as error:
+            log.warning("database.listen_failed", error=str(error) or type(error).__name__, retry_in=pause)
+        finally:
+            on_connection(False)
+            if connection is not None:
+                connection.terminate()
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, 5)
+
+
+async def _until_lost(connection: "asyncpg.Connection[asyncpg.Record]", lost: asyncio.Event) -> None:
+    """Return when the connection is gone; a query every 15 s finds one that died without saying so."""
+    while not lost.is_set():
+        try:
+            async with asyncio.timeout(15):
+                await lost.wait()
+        except TimeoutError:
+            await connection.fetchval("SELECT 1", timeout=5)

@@ -1,0 +1,174 @@
+"""The response network's requests and results: what was asked, what came of it, each result exactly once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from models.requests import RequestRecord
+from storage.database import AnyRow, row, rows, run
+
+
+@dataclass(frozen=True)
+class WaitingRequest:
+    """A request that has no result yet."""
+
+    request_id: UUID
+    type: str
+    params: bytes
+    deadline_passed: bool
+    cancelled: bool
+
+
+@dataclass(frozen=True)
+class FinishedResult:
+    """What is stored of a result; ``body`` is the record that crosses."""
+
+    request_id: UUID
+    type: str
+    status: str
+    reason: str | None
+    returned: int
+    total: int | None
+    duration_ms: float | None
+    body: bytes
+
+
+async def store_requests(
+    connection: AsyncConnection, epoch: int, sequence: int, requests: Sequence[tuple[RequestRecord, bytes]]
+) -> set[UUID]:
+    """Store the requests of a batch with their parameters' bytes; gives the ids that belong to this batch.
+
+    An id that came in an earlier batch stays with that one and is not given.
+    """
+    if not requests:
+        return set()
+    await run(
+        connection,
+        """
+        INSERT INTO requests (request_id, user_id, type, priority, params, submitted_at, deadline_at, epoch, sequence)
+        SELECT *, :epoch, :sequence FROM unnest(
+            CAST(:request_ids AS uuid[]), CAST(:user_ids AS uuid[]), CAST(:types AS text[]),
+            CAST(:priorities AS smallint[]), CAST(:params AS bytea[]), CAST(:submitted AS timestamptz[]),
+            CAST(:deadlines AS timestamptz[]))
+        ON CONFLICT (request_id) DO NOTHING
+        """,
+        epoch=epoch,
+        sequence=sequence,
+        request_ids=[record.request_id for record, _ in requests],
+        user_ids=[record.user_id for record, _ in requests],
+        types=[record.type for record, _ in requests],
+        priorities=[record.priority for record, _ in requests],
+        params=[params for _, params in requests],
+        submitted=[record.submitted_at for record, _ in requests],
+        deadlines=[record.deadline_at for record, _ in requests],
+    )
+    ours = await rows(
+        connection,
+        "SELECT request_id FROM requests WHERE epoch = :epoch AND sequence = :sequence",
+        epoch=epoch,
+        sequence=sequence,
+    )
+    return {request_id for (request_id,) in ours}
+
+
+async def store_cancellations(connection: AsyncConnection, cancellations: Sequence[tuple[UUID, datetime]]) -> None:
+    """Remember that these requests are not wanted any more; one that has a result keeps it."""
+    if cancellations:
+        await run(
+            connection,
+            "INSERT INTO cancellations (request_id, cancelled_at)"
+            " SELECT * FROM unnest(CAST(:request_ids AS uuid[]), CAST(:moments AS timestamptz[]))"
+            " ON CONFLICT DO NOTHING",
+            request_ids=[request_id for request_id, _ in cancellations],
+            moments=[moment for _, moment in cancellations],
+        )
+
+
+async def waiting_requests(connection: AsyncConnection, epoch: int, sequence: int) -> list[WaitingRequest]:
+    """The requests of a batch that have no result, most urgent first."""
+    found = await rows(
+        connection,
+        """
+        SELECT request_id, requests.type, params, coalesce(deadline_at < now(), false),
+               EXISTS (SELECT FROM cancellations WHERE cancellations.request_id = requests.request_id)
+        FROM requests
+        WHERE epoch = :epoch AND sequence = :sequence
+          AND NOT EXISTS (SELECT FROM results WHERE results.request_id = requests.request_id)
+        ORDER BY priority DESC, request_id
+        """,
+        epoch=epoch,
+        sequence=sequence,
+    )
+    return [WaitingRequest(*item) for item in found]
+
+
+async def store_results(connection: AsyncConnection, results: Sequence[FinishedResult]) -> list[bytes]:
+    """Store results; gives the bodies of those that are new, in order, for the outbox.
+
+    A result that another run stored first wins: the same request never gets two.
+    """
+    if not results:
+        return []
+    added = await rows(
+        connection,
+        """
+        INSERT INTO results (request_id, type, status, reason, returned, total, duration_ms, body)
+        SELECT * FROM unnest(
+            CAST(:request_ids AS uuid[]), CAST(:types AS text[]), CAST(:statuses AS text[]), CAST(:reasons AS text[]),
+            CAST(:returned AS integer[]), CAST(:totals AS bigint[]), CAST(:durations AS double precision[]),
+            CAST(:bodies AS bytea[]))
+        ON CONFLICT (request_id) DO NOTHING
+        RETURNING request_id
+        """,
+        request_ids=[result.request_id for result in results],
+        types=[result.type for result in results],
+        statuses=[result.status for result in results],
+        reasons=[result.reason for result in results],
+        returned=[result.returned for result in results],
+        totals=[result.total for result in results],
+        durations=[result.duration_ms for result in results],
+        bodies=[result.body for result in results],
+    )
+    new = {request_id for (request_id,) in added}
+    return [result.body for result in results if result.request_id in new]
+
+
+async def execution_counts(connection: AsyncConnection, epoch: int, sequence: int) -> dict[str, int]:
+    """Results of a batch by status."""
+    found = await rows(
+        connection,
+        "SELECT status, count(*) FROM results JOIN requests USING (request_id)"
+        " WHERE epoch = :epoch AND sequence = :sequence GROUP BY status",
+        epoch=epoch,
+        sequence=sequence,
+    )
+    return {status: count for status, count in found}
+
+
+async def list_results(
+    connection: AsyncConnection, before: UUID | None, status: str | None, type_name: str | None, limit: int
+) -> Sequence[AnyRow]:
+    """Results newest first, by id, without their bodies."""
+    return await rows(
+        connection,
+        """
+        SELECT request_id, type, status, reason, returned, total, duration_ms, created_at FROM results
+        WHERE (CAST(:before AS uuid) IS NULL OR request_id < CAST(:before AS uuid))
+          AND (CAST(:status AS text) IS NULL OR status = CAST(:status AS text))
+          AND (CAST(:type_name AS text) IS NULL OR type = CAST(:type_name AS text))
+        ORDER BY request_id DESC LIMIT :limit
+        """,
+        before=before,
+        status=status,
+        type_name=type_name,
+        limit=limit,
+    )
+
+
+async def find_result_body(connection: AsyncConnection, request_id: UUID) -> bytes | None:
+    """A result as it crosses."""
+    found = await row(connection, "SELECT body FROM results WHERE request_id = :request_id", request_id=request_id)
+    return found[0] if found else None

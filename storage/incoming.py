@@ -1,0 +1,211 @@
+"""The receiver's end of a stream: received batches, the cursor, what is applied and what is set aside."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from models.streams import BatchRef, StreamName
+from storage.database import lock_until_commit, row, rows, run, value
+
+
+@dataclass(frozen=True)
+class IncomingStream:
+    """Numbers count from 1 within the epoch; 0 means none yet."""
+
+    stream: StreamName
+    epoch: int
+    sequence: int
+    record: int
+    hash: bytes
+    applied: int
+    quarantined: int
+    heard_at: datetime | None
+    sender_head: int
+    stopped: str | None
+
+
+@dataclass(frozen=True)
+class ReceivedBatch:
+    """A received batch as it lies in the table."""
+
+    epoch: int
+    sequence: int
+    first_record: int
+    records: int
+    manifest: bytes
+    signature: bytes
+    payload: bytes
+
+
+_COLUMNS = "stream, epoch, sequence, record, hash, applied, quarantined, heard_at, sender_head, stopped"
+
+
+async def incoming_stream(connection: AsyncConnection, stream: StreamName) -> IncomingStream:
+    """Where the stream stands at its receiver; begun at its first use."""
+    found = await row(connection, f"SELECT {_COLUMNS} FROM incoming_streams WHERE stream = :stream", stream=stream)
+    if found is None:
+        await run(
+            connection,
+            "INSERT INTO incoming_streams (stream, hash) VALUES (:stream, :genesis) ON CONFLICT DO NOTHING",
+            stream=stream,
+            genesis=bytes(32),
+        )
+        return await incoming_stream(connection, stream)
+    return IncomingStream(StreamName(found.stream), *found[1:])
+
+
+async def hold_receiving(connection: AsyncConnection, stream: StreamName) -> None:
+    """One receiver at a time per stream: waits for its turn, which lasts until the transaction ends."""
+    await lock_until_commit(connection, f"receive {stream}")
+
+
+async def hold_applying(connection: AsyncConnection, stream: StreamName) -> None:
+    """One applier at a time per stream: waits for its turn, which lasts until the transaction ends."""
+    await lock_until_commit(connection, f"apply {stream}")
+
+
+async def store_received(
+    connection: AsyncConnection, stream: StreamName, batch: ReceivedBatch, batch_hash: bytes
+) -> None:
+    """Store a verified batch and move the cursor to it, in the caller's transaction."""
+    await run(
+        connection,
+        """
+        INSERT INTO received_batches
+            (stream, epoch, sequence, first_record, records, hash, manifest, signature, payload)
+        VALUES (:stream, :epoch, :sequence, :first_record, :records, :hash, :manifest, :signature, :payload)
+        """,
+        stream=stream,
+        epoch=batch.epoch,
+        sequence=batch.sequence,
+        first_record=batch.first_record,
+        records=batch.records,
+        hash=batch_hash,
+        manifest=batch.manifest,
+        signature=batch.signature,
+        payload=batch.payload,
+    )
+    await run(
+        connection,
+        "UPDATE incoming_streams SET sequence = :sequence, record = :record, hash = :hash, heard_at = now(),"
+        " sender_head = greatest(sender_head, :sequence) WHERE stream = :stream",
+        stream=stream,
+        sequence=batch.sequence,
+        record=batch.first_record + batch.records - 1,
+        hash=batch_hash,
+    )
+
+
+async def received_hash(connection: AsyncConnection, stream: StreamName, epoch: int, sequence: int) -> bytes | None:
+    """The hash of a batch that was received."""
+    found: bytes | None = await value(
+        connection,
+        "SELECT hash FROM received_batches WHERE stream = :stream AND epoch = :epoch AND sequence = :sequence",
+        stream=stream,
+        epoch=epoch,
+        sequence=sequence,
+    )
+    return found
+
+
+async def received_batch(
+    connection: AsyncConnection, stream: StreamName, epoch: int, sequence: int
+) -> ReceivedBatch | None:
+    """One received batch that is not applied yet."""
+    found = await row(
+        connection,
+        "SELECT epoch, sequence, first_record, records, manifest, signature, payload FROM received_batches"
+        " WHERE stream = :stream AND epoch = :epoch AND sequence = :sequence AND applied_at IS NULL",
+        stream=stream,
+        epoch=epoch,
+        sequence=sequence,
+    )
+    return ReceivedBatch(*found) if found else None
+
+
+async def unapplied(
+    connection: AsyncConnection, stream: StreamName, older_than_seconds: float = 0.0, limit: int = 200
+) -> list[BatchRef]:
+    """Batches that are stored and not applied, oldest first."""
+    found = await rows(
+        connection,
+        "SELECT epoch, sequence, records FROM received_batches WHERE stream = :stream AND applied_at IS NULL"
+        " AND received_at <= now() - make_interval(secs => :age) ORDER BY epoch, sequence LIMIT :limit",
+        stream=stream,
+        age=older_than_seconds,
+        limit=limit,
+    )
+    return [BatchRef(stream=stream, epoch=epoch, sequence=sequence, records=count) for epoch, sequence, count in found]
+
+
+async def mark_applied(
+    connection: AsyncConnection, stream: StreamName, epoch: int, sequence: int, superseded: bool = False
+) -> bool:
+    """Note that a batch is applied, and how far the unbroken run of applied ones goes; False if it was before."""
+    changed = await run(
+        connection,
+        "UPDATE received_batches SET applied_at = now(), superseded = :superseded WHERE stream = :stream"
+        " AND epoch = :epoch AND sequence = :sequence AND applied_at IS NULL",
+        stream=stream,
+        epoch=epoch,
+        sequence=sequence,
+        superseded=superseded,
+    )
+    await run(
+        connection,
+        """
+        UPDATE incoming_streams SET applied = coalesce(
+            (SELECT min(received_batches.sequence) - 1 FROM received_batches
+             WHERE received_batches.stream = :stream AND received_batches.epoch = incoming_streams.epoch
+             AND applied_at IS NULL),
+            incoming_streams.sequence)
+        WHERE stream = :stream
+        """,
+        stream=stream,
+    )
+    return changed > 0
+
+
+async def quarantine(
+    connection: AsyncConnection, stream: StreamName, epoch: int, sequence: int, record: int, body: bytes, reason: str
+) -> None:
+    """Set a record aside with its reason, so that it blocks nothing and is not forgotten."""
+    added = await run(
+        connection,
+        "INSERT INTO quarantined_records (stream, epoch, record, sequence, reason, body)"
+        " VALUES (:stream, :epoch, :record, :sequence, :reason, :body) ON CONFLICT DO NOTHING",
+        stream=stream,
+        epoch=epoch,
+        record=record,
+        sequence=sequence,
+        reason=reason[:1000],
+        body=body,
+    )
+    await run(
+        connection,
+        "UPDATE incoming_streams SET quarantined = quarantined + :added WHERE stream = :stream",
+        stream=stream,
+        added=added,
+    )
+
+
+async def note_heard(connection: AsyncConnection, stream: StreamName, sender_head: int) -> None:
+    """The sender gave a sign of life and said where its stream ends."""
+    await run(
+        connection,
+        "UPDATE incoming_streams SET heard_at = now(), sender_head = greatest(sender_head, :sender_head)"
+        " WHERE stream = :stream",
+        stream=stream,
+        sender_head=sender_head,
+    )
+
+
+async def stop_incoming(connection: AsyncConnection, stream: StreamName, reason: str) -> None:
+    """Accept nothing more: the histories of the two sides differ and an operator must decide."""
+    await run(
+        connection,
+        "UPDATE incoming_streams SET stopped = :reason WHERE stream = :stream AND stopped IS NULL",
+        stream=stream,
+        reason=reason,
+    )

@@ -1,0 +1,87 @@
+"""The request network's own tables."""
+
+from alembic import op
+
+revision = "request_0001"
+down_revision = None
+branch_labels = ("request",)
+depends_on = None
+
+TABLES = """
+CREATE TABLE requests (
+    request_id    uuid PRIMARY KEY,
+    user_id       uuid NOT NULL,
+    type          text NOT NULL,
+    name          text,
+    priority      smallint NOT NULL,
+    params        bytea NOT NULL,
+    callback_url  text,
+    submitted_at  timestamptz NOT NULL,
+    deadline_at   timestamptz,
+    epoch         integer NOT NULL,
+    sequence      bigint NOT NULL,
+    closed        text CHECK (closed IN ('expired', 'cancelled')),
+    closed_at     timestamptz,
+    callback_at   timestamptz,
+    callback_lost text
+);
+CREATE INDEX requests_by_user ON requests (user_id, request_id DESC);
+CREATE INDEX requests_by_group ON requests (epoch, sequence);
+COMMENT ON COLUMN requests.sequence IS 'The batch of the requests stream that it was sealed in: its group';
+COMMENT ON COLUMN requests.closed IS 'How it ended without a result';
+COMMENT ON COLUMN requests.callback_at IS 'When the callback was delivered or, with callback_lost, given up';
+
+CREATE TABLE request_groups (
+    epoch         integer NOT NULL,
+    sequence      bigint NOT NULL,
+    size          integer NOT NULL,
+    submitted_at  timestamptz NOT NULL DEFAULT now(),
+    started_at    timestamptz,
+    fulfilled_at  timestamptz,
+    PRIMARY KEY (epoch, sequence)
+);
+CREATE INDEX request_groups_unstarted ON request_groups (epoch, sequence) WHERE started_at IS NULL;
+CREATE INDEX request_groups_open ON request_groups (epoch, sequence) WHERE fulfilled_at IS NULL;
+
+CREATE TABLE idempotency_keys (
+    user_id      uuid NOT NULL,
+    key          text NOT NULL,
+    fingerprint  bytea NOT NULL,
+    request_ids  uuid[] NOT NULL,
+    created_at   timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (user_id, key)
+);
+CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at);
+
+CREATE TABLE results (
+    request_id   uuid PRIMARY KEY,
+    user_id      uuid NOT NULL,
+    status       text NOT NULL,
+    body         bytea NOT NULL,
+    epoch        integer NOT NULL,
+    sequence     bigint NOT NULL,
+    received_at  timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX results_by_batch ON results (epoch, sequence);
+COMMENT ON COLUMN results.body IS 'The record as it crossed, byte for byte';
+
+CREATE TABLE snapshots (
+    stream      text PRIMARY KEY,
+    epoch       integer NOT NULL,
+    sequence    bigint NOT NULL,
+    sealed_at   timestamptz NOT NULL,
+    records     bytea NOT NULL,
+    applied_at  timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE snapshots IS 'The newest snapshot of each snapshot stream, as NDJSON, byte for byte';
+"""
+
+
+def upgrade() -> None:
+    for statement in TABLES.split(";\n"):
+        if statement.strip():
+            op.execute(statement)
+
+
+def downgrade() -> None:
+    raise NotImplementedError("requests and results are not given up by a downgrade: restore a backup instead")

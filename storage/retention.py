@@ -1,0 +1,83 @@
+"""What may be forgotten, and when: nothing that the other side has not confirmed, nothing that somebody waits for."""
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from models.streams import Network
+from storage.database import run
+
+CHUNK = 10_000
+"""Rows per statement, so that no transaction is long."""
+
+# `:age` is the retention in seconds. Manifests stay for ever: they are small, and they are the proof.
+_EMPTY_SEALED = """
+    UPDATE sealed_batches SET payload = NULL WHERE (stream, epoch, sequence) IN (
+        SELECT stream, epoch, sequence FROM sealed_batches JOIN outgoing_streams USING (stream, epoch)
+        WHERE payload IS NOT NULL AND delivered_at < now() - make_interval(secs => :age)
+          AND sealed_batches.sequence <= outgoing_streams.applied LIMIT :chunk)
+"""
+_EMPTY_RECEIVED = """
+    UPDATE received_batches SET payload = NULL WHERE (stream, epoch, sequence) IN (
+        SELECT stream, epoch, sequence FROM received_batches
+        WHERE payload IS NOT NULL AND applied_at < now() - make_interval(secs => :age) LIMIT :chunk)
+"""
+
+_DELETE: dict[Network, dict[str, str]] = {
+    Network.REQUEST: {
+        "results": """
+            DELETE FROM results WHERE request_id IN (
+                SELECT request_id FROM results JOIN requests USING (request_id)
+                JOIN request_groups USING (epoch, sequence)
+                WHERE fulfilled_at < now() - make_interval(secs => :age) LIMIT :chunk)""",
+        "requests": """
+            DELETE FROM requests WHERE request_id IN (
+                SELECT request_id FROM requests JOIN request_groups USING (epoch, sequence)
+                WHERE fulfilled_at < now() - make_interval(secs => :age)
+                  AND NOT EXISTS (SELECT FROM results WHERE results.request_id = requests.request_id) LIMIT :chunk)""",
+        "idempotency_keys": """
+            DELETE FROM idempotency_keys WHERE (user_id, key) IN (
+                SELECT user_id, key FROM idempotency_keys
+                WHERE created_at < now() - make_interval(secs => :age) LIMIT :chunk)""",
+    },
+    Network.RESPONSE: {
+        "results": """
+            DELETE FROM results WHERE request_id IN (
+                SELECT request_id FROM results WHERE created_at < least(
+                    now() - make_interval(secs => :age),
+                    (SELECT min(created_at) FROM outbox WHERE stream = 'results'),
+                    (SELECT min(sealed_at) - interval '1 hour' FROM sealed_batches
+                     WHERE stream = 'results' AND delivered_at IS NULL)) LIMIT :chunk)""",
+        "requests": """
+            DELETE FROM requests WHERE request_id IN (
+                SELECT request_id FROM requests JOIN received_batches AS batch
+                    ON batch.stream = 'requests' AND batch.epoch = requests.epoch AND batch.sequence = requests.sequence
+                WHERE applied_at < now() - make_interval(secs => :age)
+                  AND NOT EXISTS (SELECT FROM results WHERE results.request_id = requests.request_id) LIMIT :chunk)""",
+        "cancellations": """
+            DELETE FROM cancellations WHERE request_id IN (
+                SELECT request_id FROM cancellations
+                WHERE cancelled_at < now() - make_interval(secs => :age) LIMIT :chunk)""",
+        "measurements": """
+            DELETE FROM measurements WHERE measured_at IN (
+                SELECT measured_at FROM measurements
+                WHERE measured_at < now() - make_interval(secs => :age) LIMIT :chunk)""",
+        "alerts": """
+            DELETE FROM alerts WHERE alert_id IN (
+                SELECT alert_id FROM alerts WHERE cleared_at < now() - make_interval(secs => :age) LIMIT :chunk)""",
+    },
+}
+
+
+def deletable(network: Network) -> tuple[str, ...]:
+    """The tables that `delete_old` tends, in an order in which it may be called."""
+    return tuple(_DELETE[network])
+
+
+async def empty_batches(connection: AsyncConnection, age_seconds: float) -> int:
+    """Drop the payloads of up to two `CHUNK` batches that are applied on the other side, or here, and old enough."""
+    sealed = await run(connection, _EMPTY_SEALED, age=age_seconds, chunk=CHUNK)
+    return sealed + await run(connection, _EMPTY_RECEIVED, age=age_seconds, chunk=CHUNK)
+
+
+async def delete_old(connection: AsyncConnection, network: Network, table: str, age_seconds: float) -> int:
+    """Delete up to `CHUNK` rows of one table that are finished and old enough; gives how many."""
+    return await run(connection, _DELETE[network][table], age=age_seconds, chunk=CHUNK)

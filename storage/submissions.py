@@ -1,0 +1,295 @@
+"""The request network's requests: submitted in groups, listed by their owners, closed without a result when need be."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from models.outcomes import GroupState
+from models.streams import BatchRef, StreamName
+from storage.database import AnyRow, notify, row, rows, run, value
+from storage.incoming import hold_applying
+
+
+@dataclass(frozen=True)
+class NewRequest:
+    """A request that has been checked and is about to be committed; ``params`` as JSON."""
+
+    request_id: UUID
+    user_id: UUID
+    type: str
+    name: str | None
+    priority: int
+    params: bytes
+    callback_url: str | None
+    submitted_at: datetime
+    deadline_at: datetime | None
+
+
+@dataclass(frozen=True)
+class IdempotencyKey:
+    """Who used which key for what: the fingerprint is the SHA-256 of the body."""
+
+    user_id: UUID
+    key: str
+    fingerprint: bytes
+    request_ids: tuple[UUID, ...]
+
+
+async def store_submitted(connection: AsyncConnection, group: BatchRef, requests: Sequence[NewRequest]) -> None:
+    """Store a group of requests that was sealed as ``group``, in the same transaction."""
+    await run(
+        connection,
+        """
+        INSERT INTO requests (request_id, user_id, type, name, priority, params, callback_url, submitted_at,
+                              deadline_at, epoch, sequence)
+        SELECT *, :epoch, :sequence FROM unnest(
+            CAST(:request_ids AS uuid[]), CAST(:user_ids AS uuid[]), CAST(:types AS text[]), CAST(:names AS text[]),
+            CAST(:priorities AS smallint[]), CAST(:params AS bytea[]), CAST(:callbacks AS text[]),
+            CAST(:submitted AS timestamptz[]), CAST(:deadlines AS timestamptz[]))
+        """,
+        epoch=group.epoch,
+        sequence=group.sequence,
+        request_ids=[request.request_id for request in requests],
+        user_ids=[request.user_id for request in requests],
+        types=[request.type for request in requests],
+        names=[request.name for request in requests],
+        priorities=[request.priority for request in requests],
+        params=[request.params for request in requests],
+        callbacks=[request.callback_url for request in requests],
+        submitted=[request.submitted_at for request in requests],
+        deadlines=[request.deadline_at for request in requests],
+    )
+    await run(
+        connection,
+        "INSERT INTO request_groups (epoch, sequence, size) VALUES (:epoch, :sequence, :size)",
+        epoch=group.epoch,
+        sequence=group.sequence,
+        size=len(requests),
+    )
+
+
+async def find_idempotency_keys(
+    connection: AsyncConnection, keys: Sequence[tuple[UUID, str]]
+) -> dict[tuple[UUID, str], IdempotencyKey]:
+    """Which of these keys have been used, and for what."""
+    if not keys:
+        return {}
+    found = await rows(
+        connection,
+        "SELECT user_id, key, fingerprint, request_ids FROM idempotency_keys JOIN"
+        " unnest(CAST(:user_ids AS uuid[]), CAST(:keys AS text[])) AS wanted (user_id, key) USING (user_id, key)",
+        user_ids=[user_id for user_id, _ in keys],
+        keys=[key for _, key in keys],
+    )
+    return {
+        (user_id, key): IdempotencyKey(user_id, key, fingerprint, tuple(request_ids))
+        for user_id, key, fingerprint, request_ids in found
+    }
+
+
+async def store_idempotency_keys(connection: AsyncConnection, keys: Sequence[IdempotencyKey]) -> None:
+    """Remember what each key was used for."""
+    for key in keys:
+        await run(
+            connection,
+            "INSERT INTO idempotency_keys (user_id, key, fingerprint, request_ids)"
+            " VALUES (:user_id, :key, :fingerprint, CAST(:request_ids AS uuid[]))",
+            user_id=key.user_id,
+            key=key.key,
+            fingerprint=key.fingerprint,
+            request_ids=list(key.request_ids),
+        )
+
+
+_STATUS = """
+    CASE WHEN requests.closed IS NOT NULL THEN requests.closed
+         WHEN results.status IS NOT NULL THEN results.status
+         WHEN sealed_batches.delivered_at IS NOT NULL THEN 'executing'
+         WHEN sealed_batches.sent_at IS NOT NULL THEN 'sent'
+         ELSE 'queued' END
+"""
+_REQUEST = f"""
+    SELECT requests.request_id, requests.type, requests.name, requests.priority, requests.params, requests.callback_url,
+           requests.submitted_at, requests.deadline_at, {_STATUS} AS status,
+           coalesce(requests.closed_at, results.received_at) AS finished_at,
+           requests.callback_at, requests.callback_lost
+    FROM requests
+    LEFT JOIN results USING (request_id)
+    LEFT JOIN sealed_batches ON sealed_batches.stream = 'requests'
+         AND sealed_batches.epoch = requests.epoch AND sealed_batches.sequence = requests.sequence
+"""
+
+
+async def find_request(connection: AsyncConnection, user_id: UUID, request_id: UUID) -> AnyRow | None:
+    """One request of this user, with its status."""
+    return await row(
+        connection,
+        f"{_REQUEST} WHERE requests.request_id = :request_id AND requests.user_id = :user_id",
+        request_id=request_id,
+        user_id=user_id,
+    )
+
+
+async def group_of(connection: AsyncConnection, request_id: UUID) -> BatchRef | None:
+    """The group that a request was submitted in."""
+    found = await row(
+        connection, "SELECT epoch, sequence FROM requests WHERE request_id = :request_id", request_id=request_id
+    )
+    return BatchRef(stream=StreamName.REQUESTS, epoch=found[0], sequence=found[1]) if found else None
+
+
+async def list_requests(
+    connection: AsyncConnection,
+    user_id: UUID,
+    before: UUID | None,
+    status: str | None,
+    type_name: str | None,
+    limit: int,
+) -> Sequence[AnyRow]:
+    """Requests of this user, newest first, older than ``before``."""
+    return await rows(
+        connection,
+        f"""
+        {_REQUEST}
+        WHERE requests.user_id = :user_id
+          AND (CAST(:before AS uuid) IS NULL OR requests.request_id < CAST(:before AS uuid))
+          AND (CAST(:type_name AS text) IS NULL OR requests.type = CAST(:type_name AS text))
+          AND (CAST(:status AS text) IS NULL OR {_STATUS} = CAST(:status AS text))
+        ORDER BY requests.request_id DESC LIMIT :limit
+        """,
+        user_id=user_id,
+        before=before,
+        status=status,
+        type_name=type_name,
+        limit=limit,
+    )
+
+
+async def cancel_request(connection: AsyncConnection, user_id: UUID, request_id: UUID) -> bool:
+    """Close a request that has no outcome yet; False when it has one, or is not this user's."""
+    return bool(
+        await close_requests(
+            connection,
+            "cancelled",
+            "requests.request_id = :request_id AND requests.user_id = :user_id",
+            request_id=request_id,
+            user_id=user_id,
+        )
+    )
+
+
+async def expire_overdue(connection: AsyncConnection, group: BatchRef) -> int:
+    """Close the requests of a group whose deadline has passed without a result."""
+    return await close_requests(
+        connection,
+        "expired",
+        "requests.epoch = :epoch AND requests.sequence = :sequence AND requests.deadline_at <= now()",
+        epoch=group.epoch,
+        sequence=group.sequence,
+    )
+
+
+async def close_requests(connection: AsyncConnection, outcome: str, condition: str, **parameters: Any) -> int:
+    """Close the open requests that meet ``condition`` (SQL of ours, never of a caller's) and wake who waits.
+
+    Takes turns with the applying of results, so that a request ends either way and never both.
+    """
+    await hold_applying(connection, StreamName.RESULTS)
+    closed = await run(
+        connection,
+        f"UPDATE requests SET closed = :outcome, closed_at = now() WHERE {condition} AND closed IS NULL"
+        " AND NOT EXISTS (SELECT FROM results WHERE results.request_id = requests.request_id)",
+        outcome=outcome,
+        **parameters,
+    )
+    if closed:
+        await notify(connection, "finished")
+    return closed
+
+
+async def group_state(connection: AsyncConnection, group: BatchRef) -> GroupState:
+    """What a group of requests still waits for."""
+    found = await row(
+        connection,
+        """
+        WITH members AS (
+            SELECT deadline_at, callback_url, callback_at,
+                   closed IS NULL AND results.request_id IS NULL AS outstanding
+            FROM requests LEFT JOIN results USING (request_id)
+            WHERE requests.epoch = :epoch AND requests.sequence = :sequence)
+        SELECT count(*), count(*) FILTER (WHERE outstanding),
+               extract(epoch FROM min(deadline_at) FILTER (WHERE outstanding) - now())::double precision,
+               count(*) FILTER (WHERE NOT outstanding AND callback_url IS NOT NULL AND callback_at IS NULL)
+        FROM members
+        """,
+        epoch=group.epoch,
+        sequence=group.sequence,
+    )
+    assert found is not None
+    return GroupState(size=found[0], outstanding=found[1], next_deadline_in=found[2], callbacks_due=found[3])
+
+
+async def fulfilled_groups(connection: AsyncConnection, epoch: int, sequence: int) -> list[BatchRef]:
+    """Groups that the results of this batch left with nothing outstanding."""
+    found = await rows(
+        connection,
+        """
+        SELECT candidate.epoch, candidate.sequence FROM (
+            SELECT DISTINCT requests.epoch, requests.sequence FROM results JOIN requests USING (request_id)
+            WHERE results.epoch = :epoch AND results.sequence = :sequence) AS candidate
+        WHERE NOT EXISTS (
+            SELECT FROM requests LEFT JOIN results USING (request_id)
+            WHERE requests.epoch = candidate.epoch AND requests.sequence = candidate.sequence
+              AND closed IS NULL AND results.request_id IS NULL)
+        """,
+        epoch=epoch,
+        sequence=sequence,
+    )
+    return [BatchRef(stream=StreamName.REQUESTS, epoch=epoch, sequence=sequence) for epoch, sequence in found]
+
+
+async def unstarted_groups(connection: AsyncConnection, older_than_seconds: float, limit: int = 200) -> list[BatchRef]:
+    """Groups whose workflow was never started, because Temporal was away: oldest first."""
+    found = await rows(
+        connection,
+        "SELECT epoch, sequence, size FROM request_groups WHERE started_at IS NULL"
+        " AND submitted_at < now() - make_interval(secs => :age) ORDER BY epoch, sequence LIMIT :limit",
+        age=older_than_seconds,
+        limit=limit,
+    )
+    return [
+        BatchRef(stream=StreamName.REQUESTS, epoch=epoch, sequence=sequence, records=size)
+        for epoch, sequence, size in found
+    ]
+
+
+async def mark_group_started(connection: AsyncConnection, group: BatchRef) -> None:
+    """Its workflow is with Temporal now."""
+    await run(
+        connection,
+        "UPDATE request_groups SET started_at = coalesce(started_at, now())"
+        " WHERE epoch = :epoch AND sequence = :sequence",
+        epoch=group.epoch,
+        sequence=group.sequence,
+    )
+
+
+async def mark_group_fulfilled(connection: AsyncConnection, group: BatchRef) -> None:
+    """Nothing is outstanding in it any more."""
+    await run(
+        connection,
+        "UPDATE request_groups SET fulfilled_at = coalesce(fulfilled_at, now())"
+        " WHERE epoch = :epoch AND sequence = :sequence",
+        epoch=group.epoch,
+        sequence=group.sequence,
+    )
+
+
+async def count_open(connection: AsyncConnection) -> int:
+    """Groups that still wait for something."""
+    found: int = await value(connection, "SELECT count(*) FROM request_groups WHERE fulfilled_at IS NULL")
+    return found

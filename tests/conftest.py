@@ -1,0 +1,114 @@
+"""Real servers for the tests: started once per run on free ports; each test gets databases of its own."""
+
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import asyncpg
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from configuration.logs import configure_logs
+from embedded.databases import READER, Databases, create_databases
+from embedded.home import Home
+from embedded.ports import free_ports
+from embedded.postgres import Postgres
+from embedded.redis import redis_spec
+from embedded.supervisor import Supervisor
+from embedded.terminal import Terminal
+from exchange.keys import LinkKeys, ensure_link_keys, load_link_keys
+from models.streams import Network
+from storage.database import connect
+from storage.migrate import upgrade
+
+
+@dataclass(frozen=True)
+class Servers:
+    """PostgreSQL and Redis as `airlock up` runs them."""
+
+    supervisor: Supervisor
+    postgres: Postgres
+    databases: Databases
+    redis_url: str
+
+    async def administer(self, statement: str) -> None:
+        """Run a statement as the superuser."""
+        connection = await asyncpg.connect(self.postgres.superuser_url)
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _logs() -> None:
+    configure_logs("console", "WARNING")
+
+
+@pytest.fixture(scope="session")
+async def servers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Servers]:
+    """PostgreSQL with migrated template databases, and Redis."""
+    root: Path = tmp_path_factory.mktemp("servers")
+    with Home.open(root / "home") as home:
+        ports = free_ports()
+        supervisor = Supervisor(Terminal(), home.logs)
+        try:
+            postgres = Postgres(home, ports.postgres)
+            await postgres.initialise()
+            await supervisor.start(postgres.spec(), redis_spec(home.root, ports.redis))
+            databases = await create_databases(postgres, home)
+            await upgrade(databases.request, "request")
+            await upgrade(databases.response, "response")
+            yield Servers(supervisor, postgres, databases, f"redis://127.0.0.1:{ports.redis}")
+        finally:
+            await supervisor.stop()
+
+
+@dataclass(frozen=True)
+class Side:
+    """One network in a test: a database of its own, its keys, an engine."""
+
+    network: Network
+    url: str
+    engine: AsyncEngine
+    keys: LinkKeys
+    keys_directory: Path
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Both networks in a test."""
+
+    request: Side
+    response: Side
+    servers: Servers
+
+
+@pytest.fixture
+def key_root(tmp_path: Path) -> Iterator[Path]:
+    """Fresh keys for both networks."""
+    ensure_link_keys(tmp_path / "keys")
+    yield tmp_path / "keys"
+
+
+@pytest.fixture
+async def networks(servers: Servers, key_root: Path) -> AsyncIterator[Networks]:
+    """Both networks with empty, migrated databases that nobody else uses."""
+    tag = uuid4().hex[:8]
+    sides: dict[Network, Side] = {}
+    for network, template in ((Network.REQUEST, servers.databases.request), (Network.RESPONSE, servers.databases.response)):
+        name = f"test_{network}_{tag}"
+        owner = f"airlock_{network}"
+        await servers.administer(f"CREATE DATABASE {name} TEMPLATE {owner} OWNER {owner} STRATEGY file_copy")
+        url = template.rsplit("/", 1)[0] + f"/{name}"
+        directory = key_root / network
+        sides[network] = Side(network, url, connect(url, 10, "test"), load_link_keys(directory), directory)
+    await servers.administer(f"GRANT CONNECT ON DATABASE test_response_{tag} TO {READER}")
+    try:
+        yield Networks(sides[Network.REQUEST], sides[Network.RESPONSE], servers)
+    finally:
+        for side in sides.values():
+            await side.engine.dispose()
+            await servers.administer(f"DROP DATABASE test_{side.network}_{tag} WITH (FORCE)")
+

@@ -1,0 +1,49 @@
+"""The request network's worker: applies what arrives and fulfils what was asked. It has no schedules."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import httpx
+from temporalio.runtime import Runtime
+from temporalio.worker import Worker
+
+from activities.fulfilling import FulfilmentActivities
+from activities.importing import ImportActivities
+from activities.maintaining import MaintenanceActivities
+from cache.redis_cache import Cache
+from configuration.settings import RequestSettings
+from configuration.temporal import connect_temporal
+from exchange.keys import load_link_keys
+from models.streams import Network
+from storage.database import connect
+from wiring.options import ensure_search_attributes, identity, make_worker
+from workflows.arrivals import FulfillRequests, ImportBatch
+
+
+@asynccontextmanager
+async def request_worker(settings: RequestSettings, runtime: Runtime) -> AsyncIterator[Worker]:
+    """A worker that is ready to run."""
+    keys = load_link_keys(settings.keys)
+    client = await connect_temporal(settings, runtime=runtime, identity=identity(Network.REQUEST))
+    async with AsyncExitStack() as stack:
+        engine = connect(
+            settings.database_url.get_secret_value(), settings.database_connections, "airlock-request-worker"
+        )
+        stack.push_async_callback(engine.dispose)
+        cache = Cache(settings.redis_url.get_secret_value())
+        stack.push_async_callback(cache.aclose)
+        http = httpx.AsyncClient(follow_redirects=False, trust_env=False)
+        stack.push_async_callback(http.aclose)
+
+        importing = ImportActivities(engine, cache, settings.result_cache_seconds, client)
+        fulfilment = FulfilmentActivities(
+            engine, keys, settings.callback_private_addresses, settings.callback_give_up, http
+        )
+        maintenance = MaintenanceActivities(Network.REQUEST, engine, cache, settings.retention)
+        await ensure_search_attributes(client)
+        yield make_worker(
+            client,
+            settings,
+            [ImportBatch, FulfillRequests],
+            [importing.apply_batches, fulfilment.settle_group, fulfilment.call_back, maintenance.tend],
+        )

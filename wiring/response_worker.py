@@ -1,0 +1,96 @@
+"""The response network's worker: exports, monitoring, maintenance, pulling and executing."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from scheduling.sync import sync_schedules
+from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.runtime import Runtime
+from temporalio.worker import Worker
+
+from activities.announcing import ExportAnnouncer
+from activities.executing import ExecutionActivities
+from activities.maintaining import MaintenanceActivities
+from activities.monitoring import MonitoringActivities
+from activities.orchestration import Orchestration
+from activities.pulling import PullActivities
+from activities.streams import StreamActivities
+from cache.redis_cache import Cache
+from configuration.settings import ResponseSettings
+from configuration.temporal import connect_temporal, task_queue
+from exchange.delivery import Delivery
+from exchange.http_signature import HttpSigner
+from exchange.keys import load_link_keys
+from exchange.link import LinkClient
+from exchange.pulling import Pull
+from exchange.receiving import Receiver
+from exchange.sealing import Sealer
+from executors.http import HttpCalls
+from executors.python import PythonFunctions
+from executors.registry import Executors
+from executors.sql import SqlSources
+from models.outcomes import PullProgress
+from models.streams import Network
+from storage.database import connect
+from wiring.options import ensure_search_attributes, identity, make_worker
+from workflows.exports import CacheMaintenance, ExportResults, ExportSettings, SystemMonitoring
+from workflows.requests import ExecuteRequests, PullRequests
+
+PULL_WORKFLOW_ID = "pull-requests"
+
+
+@asynccontextmanager
+async def response_worker(settings: ResponseSettings, runtime: Runtime) -> AsyncIterator[Worker]:
+    """A worker that is ready to run; its schedules are in sync and its pull loop is started."""
+    keys = load_link_keys(settings.keys)
+    client = await connect_temporal(settings, runtime=runtime, identity=identity(Network.RESPONSE))
+    async with AsyncExitStack() as stack:
+        engine = connect(
+            settings.database_url.get_secret_value(), settings.database_connections, "airlock-response-worker"
+        )
+        stack.push_async_callback(engine.dispose)
+        cache = Cache(settings.redis_url.get_secret_value())
+        stack.push_async_callback(cache.aclose)
+        signer = HttpSigner(keys, settings.link_id, settings.clock_skew)
+        link = LinkClient(settings.link_url, signer, settings.link_timeout)
+        stack.push_async_callback(link.aclose)
+        executors = Executors(
+            SqlSources(settings.sources, settings.executions),
+            HttpCalls(settings.http_hosts),
+            PythonFunctions(settings.python_executors),
+            cache,
+        )
+        stack.push_async_callback(executors.aclose)
+
+        sealer = Sealer(keys, settings.link_id)
+        streams = StreamActivities(Delivery(engine, sealer, link))
+        pulling = PullActivities(Pull(engine, Receiver(engine, keys, settings.link_id), link))
+        announcer = ExportAnnouncer(client)
+        executing = ExecutionActivities(engine, sealer, executors, settings.executions, announcer.results_are_ready)
+        orchestration = Orchestration(client, task_queue(Network.RESPONSE), settings.cadences)
+        monitoring = MonitoringActivities(engine, cache, sealer, settings.cadences, orchestration)
+        maintenance = MaintenanceActivities(Network.RESPONSE, engine, cache, settings.retention)
+
+        await ensure_search_attributes(client)
+        await sync_schedules(client, settings.cadences)
+        await client.start_workflow(
+            PullRequests.run,
+            PullProgress(),
+            id=PULL_WORKFLOW_ID,
+            task_queue=task_queue(Network.RESPONSE),
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            static_summary="long-poll the request network, for ever",
+        )
+        yield make_worker(
+            client,
+            settings,
+            [ExportSettings, ExportResults, SystemMonitoring, CacheMaintenance, PullRequests, ExecuteRequests],
+            [
+                streams.seal_settings,
+                streams.drain,
+                pulling.pull_requests,
+                executing.execute_batch,
+                monitoring.measure,
+                maintenance.tend,
+            ],
+        )

@@ -1,0 +1,119 @@
+"""`python worker.py [response|request]`: a network's workflows and activities; both networks when none is named.
+
+Any number may run side by side, on any number of machines. SIGTERM and SIGINT let work under way finish, for 30 s at
+most, and the exit code is then 0.
+"""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+CLONE = Path(__file__).resolve().parent
+if importlib.util.find_spec("temporalio") is None:
+    # Started with a Python that lacks the requirements: the launcher knows the one that has them.
+    os.execv(sys.executable, [sys.executable, str(CLONE / "airlock"), "worker", *sys.argv[1:]])
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+
+import structlog
+from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
+from temporalio.worker import Worker
+
+from configuration.home import home_directory
+from configuration.logs import configure_logs
+from configuration.settings import SETTINGS, NetworkSettings, RequestSettings, ResponseSettings
+from models.errors import ConfigurationError
+from models.streams import Network
+from wiring.request_worker import request_worker
+from wiring.response_worker import response_worker
+
+log = structlog.get_logger("worker")
+
+HEARTBEAT_SECONDS = 10
+"""How often a worker tells Temporal that it lives; by default once a minute."""
+
+
+@asynccontextmanager
+async def running_worker(settings: NetworkSettings, runtime: Runtime) -> AsyncIterator[Worker]:
+    """A worker of this network with all that it holds open."""
+    match settings:
+        case RequestSettings():
+            opened = request_worker(settings, runtime)
+        case ResponseSettings():
+            opened = response_worker(settings, runtime)
+        case _:
+            raise ConfigurationError(f"there is no worker for {settings!r}")
+    async with opened as worker:
+        yield worker
+
+
+async def run(networks: Sequence[Network]) -> None:
+    """Work for these networks until a signal comes."""
+    runtime = Runtime(
+        telemetry=TelemetryConfig(
+            logging=LoggingConfig(filter=TelemetryFilter(core_level="WARN", other_level="ERROR"))
+        ),
+        worker_heartbeat_interval=timedelta(seconds=HEARTBEAT_SECONDS),
+    )
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    async with AsyncExitStack() as stack:
+        workers = [
+            await stack.enter_async_context(running_worker(SETTINGS[network].load(), runtime)) for network in networks
+        ]
+        tasks = [asyncio.create_task(worker.run()) for worker in workers]
+        signalled = asyncio.create_task(stopping.wait())
+        ready_files = [_ready_file(network) for network in networks]
+        for network, worker in zip(networks, workers, strict=True):
+            log.info("worker.ready", network=network.value, task_queue=worker.task_queue, pid=os.getpid())
+        await asyncio.wait((*tasks, signalled), return_when=asyncio.FIRST_COMPLETED)
+        log.info("worker.stopping", networks=[network.value for network in networks])
+        for file in ready_files:
+            file.unlink(missing_ok=True)
+        await asyncio.gather(*(worker.shutdown() for worker in workers))
+        signalled.cancel()
+        await asyncio.gather(*tasks)
+    log.info("worker.stopped")
+
+
+def _ready_file(network: Network) -> Path:
+    """Tells a health check that looks from outside that, and as which process, the worker runs."""
+    file = home_directory() / f"worker-{network}.ready"
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    file.write_text(f"{os.getpid()}\n")
+    return file
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the workers; gives the exit code: 0 after a signal, 2 when the configuration is wrong, 1 otherwise."""
+    names = [network.value for network in Network]
+    if arguments and arguments[0] in ("-h", "--help"):
+        print(__doc__)
+        return 0
+    if len(arguments) > 1 or any(argument not in names for argument in arguments):
+        print(f"usage: python worker.py [{'|'.join(names)}]", file=sys.stderr)
+        return 2
+    configure_logs()
+    try:
+        asyncio.run(run([Network(argument) for argument in arguments] or list(Network)))
+    except ConfigurationError as error:
+        print(f"worker: {error}", file=sys.stderr)
+        return 2
+    except RuntimeError as error:
+        print(f"worker: {error}. Is Temporal running, and the address right?", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # temporalio 1.35 was seen to crash in the interpreter's shutdown on Python 3.11, after all work was done.
+    os._exit(code)

@@ -1,0 +1,51 @@
+"""Timeouts and retries, named once, each with its reason."""
+
+from datetime import timedelta
+from typing import TypedDict
+
+from temporalio.common import RetryPolicy
+
+UNTIL_AN_OPERATOR_DECIDES = ["Fork", "StreamStopped", "ConfigurationError"]
+"""Errors that no retry mends. Exact class names: Temporal matches no base classes."""
+
+
+class Timing(TypedDict):
+    """Options for `workflow.execute_activity_method`."""
+
+    start_to_close_timeout: timedelta
+    heartbeat_timeout: timedelta
+    retry_policy: RetryPolicy
+
+
+_BEAT = timedelta(seconds=10)  # a worker that was killed is noticed, and its work taken over, within this
+
+QUICK: Timing = {
+    "start_to_close_timeout": timedelta(minutes=2),  # a few statements; the database ends each after 60 s
+    "heartbeat_timeout": _BEAT,
+    "retry_policy": RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=10)),
+}
+
+OVER_THE_LINK: Timing = {
+    "start_to_close_timeout": timedelta(minutes=30),  # a long backlog; the next attempt goes on where this one was
+    "heartbeat_timeout": _BEAT,
+    "retry_policy": RetryPolicy(
+        initial_interval=timedelta(milliseconds=500),
+        maximum_interval=timedelta(seconds=5),  # for ever: how long a link that is back may go unnoticed
+        non_retryable_error_types=UNTIL_AN_OPERATOR_DECIDES,
+    ),
+}
+
+WHOLE_BATCH: Timing = {
+    "start_to_close_timeout": timedelta(hours=2),  # 5,000 requests of a slow type; results are stored as they come
+    "heartbeat_timeout": _BEAT,
+    "retry_policy": RetryPolicy(initial_interval=timedelta(milliseconds=500), maximum_interval=timedelta(seconds=10)),
+}
+
+LOOK_AGAIN = (5.0, 30.0, 120.0, 600.0)
+"""Seconds after which a group looks for itself, should the signal that it is complete have been lost."""
+
+CALL_BACK_AGAIN = (1.0, 5.0, 30.0, 120.0, 600.0, 3600.0)
+"""Seconds between rounds of callbacks that their receivers did not take."""
+
+WHILE_STOPPED = timedelta(seconds=60)
+"""How often a stopped stream is looked at for an operator's decision."""
