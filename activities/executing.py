@@ -67,12 +67,15 @@ class ExecutionActivities:
                 types = await executable_types(connection)
                 secrets = await secret_settings(connection)
             await self._execute(waiting, types, secrets)
-            async with self._engine.begin() as connection:
-                await hold_applying(connection, StreamName.REQUESTS)
-                await mark_applied(connection, StreamName.REQUESTS, batch.epoch, batch.sequence)
-                counts = await execution_counts(connection, batch.epoch, batch.sequence)
-            await self._announce()
+            _, counts = await asyncio.gather(self._announce(), self._close(batch))
         return ExecutionOutcome(records=batch.records, by_status=counts, quarantined=quarantined)
+
+    async def _close(self, batch: BatchRef) -> dict[str, int]:
+        """Note that the batch is done; gives its results by status."""
+        async with self._engine.begin() as connection:
+            await hold_applying(connection, StreamName.REQUESTS)
+            await mark_applied(connection, StreamName.REQUESTS, batch.epoch, batch.sequence)
+            return await execution_counts(connection, batch.epoch, batch.sequence)
 
     async def _open(self, batch: BatchRef) -> int:
         """Take the batch's records into the tables; gives how many were set aside."""

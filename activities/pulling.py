@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 
 from temporalio import activity
 
@@ -9,61 +10,58 @@ from activities.heartbeats import for_temporal, heartbeating
 from exchange.errors import LinkPaused, LinkUnavailable
 from exchange.link import POLL_SECONDS
 from exchange.pulling import Pull
+from models.outcomes import PullProgress
 from models.streams import BatchRef, StreamName
 from storage.incoming import unapplied
 
-IDLE_SECONDS = 600.0
-"""After this long without a batch the activity returns, so that its workflow shows signs of life."""
-BATCHES_AT_ONCE = 50
-"""Batches handed over together, so that a backlog costs few workflow tasks."""
+ROUND_SECONDS = 600.0
+"""After this long the activity returns, so that its workflow's history tells how many batches came in."""
+BATCHES_AT_ONCE = 200
 
 
 class PullActivities:
-    """Safe to run twice: a batch is stored once, whoever offers it."""
+    """Safe to run twice: a batch is stored once, whoever offers it, and executed once, however often it is started."""
 
-    def __init__(self, pull: Pull) -> None:
+    def __init__(self, pull: Pull, execute: Callable[[BatchRef], Awaitable[None]]) -> None:
         self._pull = pull
+        self._execute = execute
 
     @activity.defn
-    async def pull_requests(self, recover: bool) -> list[BatchRef]:
-        """Wait for batches of requests, store them and give them for execution.
+    async def pull_requests(self, so_far: PullProgress) -> PullProgress:
+        """For one round: wait for batches of requests, store each and start its execution.
 
-        With ``recover``, or when an earlier attempt died, batches that are stored and not executed are given first:
-        whoever stored them may not have lived to say so.
+        First, batches that are stored and not executed are started again: whoever stored them may not have lived to do
+        so. Returns early when the worker stops, so that another one goes on at once.
         """
+        progress = so_far.model_copy()
         async with heartbeating():
             try:
-                if recover or activity.info().attempt > 1:
-                    await self._pull.confirm(StreamName.REQUESTS)
-                    async with self._pull.engine.connect() as connection:
-                        left = await unapplied(connection, StreamName.REQUESTS, limit=BATCHES_AT_ONCE)
-                    if left:
-                        return left
-                return await self._wait_for_batches()
+                await self._recover()
+                await self._pull_until(time.monotonic() + ROUND_SECONDS, progress)
             except (LinkUnavailable, LinkPaused) as error:
                 raise for_temporal(error) from error
+        return progress
 
-    async def _wait_for_batches(self) -> list[BatchRef]:
-        accepted: list[BatchRef] = []
-        until = time.monotonic() + IDLE_SECONDS
+    async def _recover(self) -> None:
+        await self._pull.confirm(StreamName.REQUESTS)
+        async with self._pull.engine.connect() as connection:
+            left = await unapplied(connection, StreamName.REQUESTS, limit=BATCHES_AT_ONCE)
+        for batch in left:
+            await self._execute(batch)
+
+    async def _pull_until(self, end: float, progress: PullProgress) -> None:
         stopping = asyncio.create_task(activity.wait_for_worker_shutdown())
         try:
-            while not accepted and time.monotonic() < until and not stopping.done():
+            while not stopping.done() and time.monotonic() < end:
                 poll = asyncio.create_task(self._pull.once(StreamName.REQUESTS, POLL_SECONDS))
                 await asyncio.wait((poll, stopping), return_when=asyncio.FIRST_COMPLETED)
                 if not poll.done():
                     poll.cancel()
-                    break
-                accepted += [batch] if (batch := poll.result()) else []
+                    return
+                if batch := poll.result():
+                    await self._execute(batch)
+                    progress.batches += 1
+                    progress.records += batch.records
+                    activity.heartbeat(progress)
         finally:
             stopping.cancel()
-        while 0 < len(accepted) < BATCHES_AT_ONCE and (batch := await self._more()):
-            accepted.append(batch)
-        return accepted
-
-    async def _more(self) -> BatchRef | None:
-        """One that waits already; what is accepted must be handed over even when the link fails just now."""
-        try:
-            return await self._pull.once(StreamName.REQUESTS, 0)
-        except (LinkUnavailable, LinkPaused):
-            return None

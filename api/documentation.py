@@ -1,4 +1,4 @@
-"""The OpenAPI document: short operation ids, the bearer key, and errors described as what they are, problem documents."""
+"""The OpenAPI document: short operation ids, and errors described as what they are, problem documents."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ def operation_id(route: APIRoute) -> str:
 
 
 def install_documentation(app: FastAPI) -> None:
-    """Describe this app's problem documents in its OpenAPI document. Raises ``ValueError`` for two equal operation ids."""
+    """Describe this app's problem documents in its OpenAPI document; refuses two operations of the same id."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:

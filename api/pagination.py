@@ -1,4 +1,4 @@
-"""Lists by pages: a cursor says where the next page begins, stays right while rows are added, and tells nothing else."""
+"""Lists by pages: a cursor says where the next page begins, stays right while rows are added, and tells no more."""
 
 import base64
 import binascii

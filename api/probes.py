@@ -1,4 +1,4 @@
-"""`/healthz` and `/readyz`: whether the process lives, and whether it can serve. They need no key and tell no details."""
+"""`/healthz` and `/readyz`: whether the process lives, and whether it can serve. They need no key, tell no details."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping

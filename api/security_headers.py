@@ -1,4 +1,4 @@
-"""Security headers on every response, as plain ASGI: one pass over the response's headers, no task and no stream between.
+"""Security headers on every response, as plain ASGI: one pass over the response's headers and no task between.
 
 What they say: OWASP Secure Headers Project. TLS, and with it Strict-Transport-Security, is the business of the proxy.
 """

@@ -12,7 +12,9 @@ log = structlog.get_logger(__name__)
 
 
 async def serve(app: FastAPI, host: str, port: int) -> None:
-    """Serve until a signal comes; calls under way are finished first."""
+    """Serve until a signal comes; calls under way are finished first. What ``app.state.on_stopping`` lists is called
+    before, so that long polls end at once.
+    """
     server = Server(
         app, address=host, port=port, interface=Interfaces.ASGI, websockets=False, log_access=False, backlog=1024
     )
@@ -28,5 +30,7 @@ async def serve(app: FastAPI, host: str, port: int) -> None:
         serving.result()
         return
     log.info("api.stopping")
+    for end_long_poll in getattr(app.state, "on_stopping", ()):
+        end_long_poll()
     server.stop()  # type: ignore[no-untyped-call]
     await serving

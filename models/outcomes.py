@@ -58,14 +58,6 @@ class ApplyOutcome(BaseModel):
         )
 
 
-class GroupToFulfil(BaseModel):
-    """One group of requests, from submission on."""
-
-    group: BatchRef
-    next_deadline_in: float | None = None
-    """Seconds until the earliest deadline in it; None where none has one."""
-
-
 class GroupState(BaseModel):
     """What a group still waits for, after what was overdue has been closed."""
 

@@ -22,8 +22,8 @@ from configuration.temporal import task_queue
 from models.streams import Network, StreamName
 
 LONGEST_RUN = timedelta(hours=1)
-"""Under overlap *skip* a stuck run holds back all that follow, so none may last for ever. Generous: a backlog of days is
-drained in minutes, and what is left over goes with the next run."""
+"""Under overlap *skip* a stuck run holds back all that follow, so none may last for ever. Generous: a backlog of days
+is drained in minutes, and what is left over goes with the next run."""
 
 STREAM_ATTRIBUTE = SearchAttributeKey.for_keyword("AirlockStream")
 
@@ -89,7 +89,7 @@ def _meaning(schedule: Schedule, converter: DataConverter) -> tuple[Any, ...]:
         _text(action.static_summary, converter),
         {pair.key.name: pair.value for pair in action.typed_search_attributes},
         [(interval.every, interval.offset or timedelta()) for interval in spec.intervals],
-        [cron_of(item) or repr(item) for item in (*spec.cron_expressions, *spec.calendars)],
+        [cron_of(cron) for cron in spec.cron_expressions] + [cron_of(item) or repr(item) for item in spec.calendars],
         (spec.time_zone_name or "UTC", spec.jitter or timedelta(), spec.start_at, spec.end_at, len(spec.skip)),
         (schedule.policy.overlap, schedule.policy.catchup_window, schedule.policy.pause_on_failure),
     )

@@ -11,7 +11,7 @@ CHUNK = 10_000
 # `:age` is the retention in seconds. Manifests stay for ever: they are small, and they are the proof.
 _EMPTY_SEALED = """
     UPDATE sealed_batches SET payload = NULL WHERE (stream, epoch, sequence) IN (
-        SELECT stream, epoch, sequence FROM sealed_batches JOIN outgoing_streams USING (stream, epoch)
+        SELECT stream, epoch, sealed_batches.sequence FROM sealed_batches JOIN outgoing_streams USING (stream, epoch)
         WHERE payload IS NOT NULL AND delivered_at < now() - make_interval(secs => :age)
           AND sealed_batches.sequence <= outgoing_streams.applied LIMIT :chunk)
 """
@@ -25,9 +25,9 @@ _DELETE: dict[Network, dict[str, str]] = {
     Network.REQUEST: {
         "results": """
             DELETE FROM results WHERE request_id IN (
-                SELECT request_id FROM results JOIN requests USING (request_id)
-                JOIN request_groups USING (epoch, sequence)
-                WHERE fulfilled_at < now() - make_interval(secs => :age) LIMIT :chunk)""",
+                SELECT request_id FROM request_groups JOIN requests USING (epoch, sequence)
+                WHERE EXISTS (SELECT FROM results WHERE results.request_id = requests.request_id)
+                  AND fulfilled_at < now() - make_interval(secs => :age) LIMIT :chunk)""",
         "requests": """
             DELETE FROM requests WHERE request_id IN (
                 SELECT request_id FROM requests JOIN request_groups USING (epoch, sequence)

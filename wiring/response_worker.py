@@ -2,8 +2,9 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
-from scheduling.sync import sync_schedules
+from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.runtime import Runtime
 from temporalio.worker import Worker
@@ -30,13 +31,28 @@ from executors.python import PythonFunctions
 from executors.registry import Executors
 from executors.sql import SqlSources
 from models.outcomes import PullProgress
-from models.streams import Network
+from models.streams import BatchRef, Network
+from scheduling.sync import sync_schedules
 from storage.database import connect
 from wiring.options import ensure_search_attributes, identity, make_worker
 from workflows.exports import CacheMaintenance, ExportResults, ExportSettings, SystemMonitoring
 from workflows.requests import ExecuteRequests, PullRequests
+from workflows.search_attributes import search_attributes
 
 PULL_WORKFLOW_ID = "pull-requests"
+
+
+async def start_execution(client: Client, batch: BatchRef) -> None:
+    """Have a batch executed; one whose execution runs already is left to it."""
+    await client.start_workflow(
+        ExecuteRequests.run,
+        batch,
+        id=batch.workflow_id("execute"),
+        task_queue=task_queue(Network.RESPONSE),
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        search_attributes=search_attributes(batch),
+        static_summary=f"{batch}: {batch.records} records",
+    )
 
 
 @asynccontextmanager
@@ -64,7 +80,8 @@ async def response_worker(settings: ResponseSettings, runtime: Runtime) -> Async
 
         sealer = Sealer(keys, settings.link_id)
         streams = StreamActivities(Delivery(engine, sealer, link))
-        pulling = PullActivities(Pull(engine, Receiver(engine, keys, settings.link_id), link))
+        pull = Pull(engine, Receiver(engine, keys, settings.link_id), link)
+        pulling = PullActivities(pull, partial(start_execution, client))
         announcer = ExportAnnouncer(client)
         executing = ExecutionActivities(engine, sealer, executors, settings.executions, announcer.results_are_ready)
         orchestration = Orchestration(client, task_queue(Network.RESPONSE), settings.cadences)

@@ -1,6 +1,7 @@
 """The request network's two workflows, both started by the API when something comes in."""
 
 from datetime import timedelta
+from itertools import chain, repeat
 
 from temporalio import workflow
 
@@ -8,9 +9,9 @@ with workflow.unsafe.imports_passed_through():
     from activities.fulfilling import FulfilmentActivities
     from activities.importing import ImportActivities
     from activities.maintaining import MaintenanceActivities
-    from models.outcomes import ApplyOutcome, GroupState, GroupToFulfil
+    from models.outcomes import ApplyOutcome, GroupState
     from models.streams import BatchRef, StreamName
-    from workflows.timing import CALL_BACK_AGAIN, LOOK_AGAIN, OVER_THE_LINK, QUICK
+    from workflows.timing import CALL_BACK_AGAIN, LOOK_AGAIN, OVER_THE_LINK, QUICK, first_look
 
 
 @workflow.defn
@@ -36,7 +37,11 @@ class ImportBatch:
 
 @workflow.defn
 class FulfillRequests:
-    """See a group of requests from submission to results or deadlines, then make the callbacks that were asked for."""
+    """See a group of requests from submission to results or deadlines, then make the callbacks that were asked for.
+
+    Unless it has callbacks to make, its start is delayed until `first_look`: a group that is answered at once, as most
+    are, then costs a single look, and none while its owners wait.
+    """
 
     def __init__(self) -> None:
         self._results_arrived = False
@@ -47,14 +52,9 @@ class FulfillRequests:
         self._results_arrived = True
 
     @workflow.run
-    async def run(self, given: GroupToFulfil) -> GroupState:
-        group = given.group
-        deadline, look = given.next_deadline_in, 0
-        while True:
-            workflow.set_current_details(f"{group.records} requests: waiting for results")
-            look_in = LOOK_AGAIN[min(look, len(LOOK_AGAIN) - 1)]
-            await self._wait(look_in if deadline is None else min(look_in, deadline))
-            look += 1
+    async def run(self, group: BatchRef) -> GroupState:
+        for look_in in chain(LOOK_AGAIN, repeat(LOOK_AGAIN[-1])):
+            self._results_arrived = False
             state = await workflow.execute_activity_method(
                 FulfilmentActivities.settle_group, group, summary="what is outstanding", **QUICK
             )
@@ -63,16 +63,17 @@ class FulfillRequests:
                 await self._call_back(group)
             if not state.outstanding:
                 return state
-            deadline = max(0.05, state.next_deadline_in) if state.next_deadline_in is not None else None
             if workflow.info().is_continue_as_new_suggested():
-                workflow.continue_as_new(GroupToFulfil(group=group, next_deadline_in=deadline))
+                workflow.continue_as_new(group)
+            await self._wait(min(look_in, first_look(state.next_deadline_in)))
+        raise AssertionError("the loop only returns")
 
     async def _wait(self, seconds: float) -> None:
+        """Until something of the group was finished, or for so long."""
         try:
             await workflow.wait_condition(lambda: self._results_arrived, timeout=timedelta(seconds=seconds))
         except TimeoutError:
             pass
-        self._results_arrived = False
 
     async def _call_back(self, group: BatchRef) -> None:
         """Rounds of callbacks until all are delivered or given up."""

@@ -44,6 +44,12 @@ WHOLE_BATCH: Timing = {
 LOOK_AGAIN = (5.0, 30.0, 120.0, 600.0)
 """Seconds after which a group looks for itself, should the signal that it is complete have been lost."""
 
+
+def first_look(deadline_in: float | None) -> float:
+    """Seconds until a group is looked at without having been told: soon, or when its earliest deadline passes."""
+    return LOOK_AGAIN[0] if deadline_in is None else max(0.05, min(LOOK_AGAIN[0], deadline_in))
+
+
 CALL_BACK_AGAIN = (1.0, 5.0, 30.0, 120.0, 600.0, 3600.0)
 """Seconds between rounds of callbacks that their receivers did not take."""
 

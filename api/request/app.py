@@ -33,6 +33,7 @@ def create_app(settings: RequestSettings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_services(loaded) as services:
             app.state.services = services
+            app.state.on_stopping = [services.end_long_polls]
             yield
 
     app = FastAPI(

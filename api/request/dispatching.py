@@ -13,7 +13,6 @@ from temporalio.service import RPCError
 
 from api.request.submitting import CommittedGroup
 from configuration.temporal import task_queue
-from models.outcomes import GroupToFulfil
 from models.streams import BatchRef, Network, StreamName
 from storage.database import is_unreachable
 from storage.incoming import unapplied
@@ -96,31 +95,31 @@ class Dispatcher:
         task.add_done_callback(self._under_way.discard)
 
     async def _import(self, batch: BatchRef) -> None:
-        await self._start(ImportBatch.run, batch, batch, "apply")
+        await self._start(ImportBatch.run, batch, "apply")
 
     async def _fulfil(self, committed: CommittedGroup) -> None:
-        group = committed.group
-        given = GroupToFulfil(group=group, next_deadline_in=committed.next_deadline_in)
-        if await self._start(FulfillRequests.run, given, group, "fulfil"):
+        delay = timedelta(seconds=committed.look_in) if committed.look_in else None
+        if await self._start(FulfillRequests.run, committed.group, "fulfil", delay):
             try:
                 async with self._engine.begin() as connection:
-                    await mark_group_started(connection, group)
+                    await mark_group_started(connection, committed.group)
             except Exception as error:
                 if not is_unreachable(error):
                     raise
-                log.warning("dispatch.database_away", group=str(group), error=type(error).__name__)
+                log.warning("dispatch.database_away", group=str(committed.group), error=type(error).__name__)
 
-    async def _start(self, workflow: Any, argument: Any, batch: BatchRef, verb: str) -> bool:
+    async def _start(self, workflow: Any, batch: BatchRef, verb: str, delay: timedelta | None = None) -> bool:
         async with self._slots:
             try:
                 await self._client.start_workflow(
                     workflow,
-                    argument,
+                    batch,
                     id=batch.workflow_id(verb),
                     task_queue=task_queue(Network.REQUEST),
                     id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
                     search_attributes=search_attributes(batch),
                     static_summary=f"{batch}: {batch.records} records",
+                    start_delay=delay,
                     rpc_timeout=RPC_SECONDS,
                 )
             except (RPCError, RuntimeError) as error:

@@ -131,7 +131,7 @@ async def pull_batch(
             ticket = services.sealed.ticket()
             batch = await _next(services, stream, after)
             left = until - time.monotonic()
-            if batch is not None or left <= 0:
+            if batch is not None or left <= 0 or services.stopping.is_set():
                 break
             try:
                 async with asyncio.timeout(left):

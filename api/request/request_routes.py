@@ -166,7 +166,11 @@ async def get_result(
     try:
         until = time.monotonic() + wait
         found = await look_for_result(services, caller, request_id)
-        while event is not None and not found.is_final and (left := until - time.monotonic()) > 0:
+        while (
+            event is not None
+            and not (found.is_final or services.stopping.is_set())
+            and (left := until - time.monotonic()) > 0
+        ):
             try:
                 async with asyncio.timeout(left):
                     await event.wait()

@@ -41,11 +41,19 @@ class Services:
     finished: FinishedRequests
     sealed: Bell
     """Rings when a batch of requests was sealed."""
+    stopping: asyncio.Event
+    """Set when the server stops: nobody waits any longer."""
 
     async def database_answers(self) -> None:
         """Raises when it does not."""
         async with self.engine.connect() as connection:
             await value(connection, "SELECT 1")
+
+    def end_long_polls(self) -> None:
+        """Answer those who wait with what there is: the server stops."""
+        self.stopping.set()
+        self.sealed.ring()
+        self.finished.wake_all()
 
     def hear(self, message: str) -> None:
         """A notice from the database."""
@@ -90,6 +98,7 @@ async def open_services(settings: RequestSettings) -> AsyncIterator[Services]:
             GroupCommit(engine, sealer, dispatcher.group_committed),
             FinishedRequests(engine),
             Bell(),
+            asyncio.Event(),
         )
         for beside in (
             listen(url, services.hear, services.listening, "airlock-request-api"),

@@ -23,6 +23,7 @@ from storage.submissions import (
     store_idempotency_keys,
     store_submitted,
 )
+from workflows.timing import first_look
 
 log = structlog.get_logger(__name__)
 
@@ -51,10 +52,10 @@ class Submission:
 
 @dataclass(frozen=True)
 class CommittedGroup:
-    """A group that was committed, and the seconds to its earliest deadline."""
+    """A group that was committed; seconds until it must be looked at, if nothing comes of it before."""
 
     group: BatchRef
-    next_deadline_in: float | None
+    look_in: float
 
 
 class GroupCommit:
@@ -136,12 +137,7 @@ class GroupCommit:
                 await store_idempotency_keys(connection, [item.idempotency for item in fresh if item.idempotency])
                 await notify(connection, "sealed requests")
         if batch is not None:
-            deadlines = [
-                (request.deadline_at - request.submitted_at).total_seconds()
-                for request in requests
-                if request.deadline_at is not None
-            ]
-            self._committed(CommittedGroup(batch, min(deadlines, default=None)))
+            self._committed(CommittedGroup(batch, look_in(requests)))
         answers += [(item, tuple(request.request_id for request in item.requests)) for item in fresh]
         for submission, answer in answers:
             with suppress(asyncio.InvalidStateError):  # the caller has gone; its requests are accepted all the same
@@ -175,3 +171,11 @@ class GroupCommit:
                     (submission, IdempotencyKeyReused("This Idempotency-Key was used for another body: take a new one"))
                 )
         return fresh
+
+
+def look_in(requests: Sequence[NewRequest]) -> float:
+    """Seconds until a group's workflow must look: at once where callbacks are wanted, so that a signal reaches it."""
+    if any(request.callback_url for request in requests):
+        return 0.0
+    deadlines = [request.deadline_at - request.submitted_at for request in requests if request.deadline_at is not None]
+    return first_look(min(deadlines).total_seconds() if deadlines else None)

@@ -51,6 +51,12 @@ class FinishedRequests:
         if not events:
             del self._waiting[request_id]
 
+    def wake_all(self) -> None:
+        """Have everybody look, whatever there is to see."""
+        for events in self._waiting.values():
+            for event in events:
+                event.set()
+
     def something_finished(self) -> None:
         """Have the waiters looked after."""
         self._look.set()

@@ -1,0 +1,81 @@
+"""Puts the response network's app together."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from api.body_limit import BodyLimit
+from api.documentation import install_documentation, operation_id
+from api.metrics import Metrics, RequestMetrics
+from api.probes import probes
+from api.problems import install_problems
+from api.response import (
+    health_routes,
+    request_type_routes,
+    result_routes,
+    schedule_routes,
+    settings_routes,
+    stream_routes,
+    user_routes,
+)
+from api.response.services import open_services
+from api.response.stream_metrics import StreamMetrics
+from api.security_headers import SecurityHeaders
+from configuration.settings import ResponseSettings
+from configuration.version import VERSION
+
+DESCRIPTION = """
+For the operators of the response network: what can be asked and how it is answered, settings, results, streams,
+schedules. Every call but the health checks needs an operator's key: `Authorization: Bearer <key>`. Errors are problem
+documents (RFC 9457) with a stable `type`.
+"""
+
+
+def create_app(settings: ResponseSettings | None = None) -> FastAPI:
+    """The app; raises `ConfigurationError` when the configuration is incomplete. Opens nothing until it is served."""
+    loaded = settings or ResponseSettings.load()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_services(loaded) as services:
+            app.state.services = services
+            yield
+
+    app = FastAPI(
+        title="Airlock response network",
+        version=VERSION,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        generate_unique_id_function=operation_id,
+        redoc_url=None,
+        openapi_tags=[
+            {"name": "settings", "description": "Public ones cross the link, secret ones never"},
+            {"name": "request types", "description": "What can be asked, and the executor that answers"},
+            {"name": "users", "description": "Who may ask"},
+            {"name": "results", "description": "What was answered"},
+            {"name": "streams", "description": "How far each stream is, and what would cross"},
+            {"name": "schedules", "description": "What runs when"},
+            {"name": "health", "description": "How this network is"},
+        ],
+    )
+    metrics = Metrics("response", VERSION)
+    app.state.metrics = metrics
+    app.state.stream_metrics = StreamMetrics(metrics.registry)
+    install_problems(app)
+    install_documentation(app)
+    for module in (
+        settings_routes,
+        request_type_routes,
+        user_routes,
+        result_routes,
+        stream_routes,
+        schedule_routes,
+        health_routes,
+    ):
+        app.include_router(module.router)
+    app.include_router(probes(lambda: {"database": app.state.services.database_answers}))
+    app.add_middleware(BodyLimit)
+    app.add_middleware(RequestMetrics, metrics=metrics)
+    app.add_middleware(SecurityHeaders)
+    return app

@@ -1,0 +1,54 @@
+"""How the response network is, and its metrics."""
+
+from typing import Any, Literal
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Field
+
+from api.bearer import needs_key
+from api.problems import problem_responses
+from api.response.callers import App, OperatorOf
+from api.response.stream_metrics import refresh
+from api.response.stream_routes import AlertView
+from models.streams import Network
+from storage.monitoring import open_alerts, recent_measurements, stream_states
+
+router = APIRouter(tags=["health"], dependencies=[needs_key], responses=problem_responses(401, 403, 503))
+
+
+class Health(BaseModel):
+    """The newest measurement, and what wants attention."""
+
+    status: Literal["ok", "degraded", "unknown"] = Field(description="Unknown before the first measurement")
+    alerts: list[AlertView]
+    measurement: dict[str, Any] | None = Field(description="Host, database, cache, workers, schedules and streams")
+
+
+@router.get("/v1/health", summary="How this network is", operation_id="get_health")
+async def get_health(services: App, _operator: OperatorOf) -> Health:
+    """The newest measurement of `SystemMonitoring`, and all open alerts."""
+    async with services.engine.connect() as connection:
+        newest = await recent_measurements(connection, 1)
+        alerts = await open_alerts(connection)
+    return Health(
+        status="degraded" if alerts else "ok" if newest else "unknown",
+        alerts=[AlertView.model_validate(alert, from_attributes=True) for alert in alerts],
+        measurement=newest[0] if newest else None,
+    )
+
+
+@router.get(
+    "/metrics",
+    summary="Metrics in Prometheus's text format",
+    operation_id="get_metrics",
+    response_class=Response,
+    responses={200: {"description": "Metrics", "content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
+async def get_metrics(request: Request, services: App, _operator: OperatorOf) -> Response:
+    """Requests by route and status, positions and backlog of the streams, open alerts."""
+    async with services.engine.begin() as connection:
+        states = await stream_states(connection, Network.RESPONSE)
+        alerts = await open_alerts(connection)
+    refresh(request.app.state.stream_metrics, states, len(alerts))
+    response: Response = request.app.state.metrics.response()
+    return response

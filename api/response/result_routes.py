@@ -1,0 +1,75 @@
+"""Results, as they were stored and as they cross."""
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.bearer import needs_key
+from api.pagination import DEFAULT_LIMIT, Page, PageCursor, PageLimit, cut, decode_cursor
+from api.problems import problem_responses
+from api.response.callers import App, OperatorOf
+from models.errors import NotFound
+from models.requests import RequestStatus, ResultBody, TypeName
+from storage.executions import find_result_body, list_results
+
+router = APIRouter(
+    prefix="/v1/results", tags=["results"], dependencies=[needs_key], responses=problem_responses(401, 403, 503)
+)
+
+
+class ResultSummary(BaseModel):
+    """A result without its rows."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    request_id: UUID
+    type: str
+    status: RequestStatus
+    reason: str | None = Field(description="Stable word that says why there is no data")
+    returned: int
+    total: int | None
+    duration_ms: float | None
+    created_at: datetime
+
+
+class ResultsPage(Page[ResultSummary]):
+    """Results, newest request first."""
+
+
+@router.get("", summary="List results", operation_id="list_results", responses=problem_responses(422))
+async def list_some(
+    services: App,
+    _operator: OperatorOf,
+    limit: PageLimit = DEFAULT_LIMIT,
+    cursor: PageCursor = None,
+    status: Annotated[RequestStatus | None, Query(description="Only of this status")] = None,
+    type: Annotated[TypeName | None, Query(description="Only of this request type")] = None,
+) -> ResultsPage:
+    """A page of results, without their rows."""
+    before = decode_cursor(cursor)
+    async with services.engine.connect() as connection:
+        found = await list_results(connection, before, status, type, limit + 1)
+    page, following = cut([ResultSummary.model_validate(item) for item in found], limit, lambda item: item.request_id)
+    return ResultsPage(items=list(page), next_cursor=following)
+
+
+@router.get(
+    "/{request_id}",
+    summary="Read a result",
+    operation_id="get_result",
+    response_class=Response,
+    responses={
+        200: {"model": ResultBody, "description": "The bytes that cross the link"},
+        **problem_responses(404, 422),
+    },
+)
+async def get(services: App, _operator: OperatorOf, request_id: UUID) -> Response:
+    """The stored bytes, as they cross."""
+    async with services.engine.connect() as connection:
+        body = await find_result_body(connection, request_id)
+    if body is None:
+        raise NotFound(f"There is no result of a request {request_id}")
+    return Response(body, media_type="application/json")

@@ -1,0 +1,83 @@
+"""Streams: how far each is, and the very bytes that would cross."""
+
+from datetime import datetime
+from typing import Literal
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, Field
+
+from api.bearer import needs_key
+from api.problems import problem_responses
+from api.response.callers import App, OperatorOf
+from api.response.preview import MEDIA_TYPE, preview
+from models.streams import Network, StreamName
+from storage.monitoring import open_alerts, stream_states
+
+router = APIRouter(
+    prefix="/v1/streams", tags=["streams"], dependencies=[needs_key], responses=problem_responses(401, 403, 503)
+)
+
+
+class AlertView(BaseModel):
+    """Something that wants attention."""
+
+    name: str
+    message: str
+    raised_at: datetime
+
+
+class StreamView(BaseModel):
+    """A stream as this network sees it. Numbers count from 1 within the epoch."""
+
+    stream: StreamName
+    direction: Literal["out", "in"]
+    epoch: int
+    sequence: int = Field(description="Newest batch sealed, or received")
+    records: int = Field(description="Records in all batches up to it")
+    delivered: int = Field(description="Newest batch of which a receipt says that it was received")
+    applied: int = Field(description="Newest batch up to which all are applied")
+    pending_records: int = Field(description="Records that are not sealed yet, or not applied yet")
+    in_flight_batches: int
+    in_flight_records: int
+    oldest_age_seconds: float | None = Field(description="Age of the oldest record that has not arrived")
+    last_contact_seconds: float | None = Field(description="Since the other side was last heard of")
+    quarantined: int = Field(description="Records set aside with a reason")
+    stopped: str | None = Field(description="Why the stream waits for an operator; null when it does not")
+
+
+class StreamsList(BaseModel):
+    """All streams, and all open alerts."""
+
+    streams: list[StreamView]
+    alerts: list[AlertView]
+
+
+@router.get("", summary="List streams", operation_id="list_streams")
+async def list_all(services: App, _operator: OperatorOf) -> StreamsList:
+    """Positions and backlog of each stream as seen here, with all open alerts."""
+    async with services.engine.begin() as connection:
+        states = await stream_states(connection, Network.RESPONSE)
+        alerts = await open_alerts(connection)
+    return StreamsList(
+        streams=[StreamView.model_validate(state) for state in states],
+        alerts=[AlertView.model_validate(alert, from_attributes=True) for alert in alerts],
+    )
+
+
+@router.get(
+    "/{stream}/preview",
+    summary="See what would cross",
+    operation_id="preview_stream",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The records of the next batch, one a line",
+            "content": {MEDIA_TYPE: {"schema": {"type": "string"}}},
+        },
+        **problem_responses(404, 422),
+    },
+)
+async def preview_stream(services: App, _operator: OperatorOf, stream: StreamName) -> Response:
+    """The exact bytes that the next batch would be made of, before compression. Nothing is sealed by looking."""
+    async with services.engine.connect() as connection:
+        return Response(await preview(connection, stream), media_type=MEDIA_TYPE)

@@ -1,0 +1,42 @@
+"""Users, as far as the settings stream carries them."""
+
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from api.bearer import needs_key
+from api.problems import problem_responses
+from api.response.callers import App, OperatorOf
+from storage.operations import list_users
+
+router = APIRouter(
+    prefix="/v1/users", tags=["users"], dependencies=[needs_key], responses=problem_responses(401, 403, 503)
+)
+
+
+class UserView(BaseModel):
+    """A user. Keys cannot be shown: only their SHA-256 is stored."""
+
+    user_id: UUID
+    name: str
+    role: Literal["user", "operator"]
+    active: bool
+    keys: int = Field(description="Keys that work")
+    created_at: datetime
+
+
+class UsersList(BaseModel):
+    """All users, by name."""
+
+    users: list[UserView]
+
+
+@router.get("", summary="List users", operation_id="list_users")
+async def list_all(services: App, _operator: OperatorOf) -> UsersList:
+    """All users, by name."""
+    async with services.engine.connect() as connection:
+        found = await list_users(connection)
+    return UsersList(users=[UserView.model_validate(user, from_attributes=True) for user in found])

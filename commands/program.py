@@ -1,0 +1,56 @@
+"""All commands of `airlock`, and the one way out of the process."""
+
+import os
+import sys
+from typing import NoReturn
+
+import typer
+
+from commands import access, checks, schedules, servers, status, streams
+
+PASSED_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": []}
+"""For a command whose arguments, options too, belong to another program."""
+
+app = typer.Typer(
+    name="airlock",
+    help="Two networks, one narrow door. Start with: airlock up",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(servers.up)
+app.command("test", context_settings=PASSED_ON)(checks.run_checks)
+app.command()(servers.worker)
+app.command()(servers.api)
+app.command()(servers.migrate)
+app.command()(status.status)
+app.add_typer(schedules.app, name="schedules")
+app.command()(streams.streams)
+app.command()(streams.preview)
+app.add_typer(access.keys, name="keys")
+app.add_typer(access.users, name="users")
+
+
+def main() -> NoReturn:
+    """Run the command line and end the process with its exit code."""
+    code: object = 1
+    try:
+        app(prog_name="airlock")
+    except SystemExit as ended:
+        code = ended.code
+    leave(code if isinstance(code, int) else 0 if code is None else 1)
+
+
+def leave(code: int) -> NoReturn:
+    """End at once where temporalio was used: 1.35 was seen to crash in the interpreter's shutdown on Python 3.11
+    (``PyGILState_Release``, exit 134), after all the work was done.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (BrokenPipeError, ValueError):  # whoever read it has gone: `airlock streams | head`
+            code = code or 1
+    if "temporalio" in sys.modules:
+        os._exit(code)
+    sys.exit(code)
