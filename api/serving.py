@@ -6,6 +6,7 @@ import signal
 import structlog
 from fastapi import FastAPI
 from granian.constants import Interfaces
+from granian.log import LogLevels
 from granian.server.embed import Server
 
 log = structlog.get_logger(__name__)
@@ -16,13 +17,22 @@ async def serve(app: FastAPI, host: str, port: int) -> None:
     before, so that long polls end at once.
     """
     server = Server(
-        app, address=host, port=port, interface=Interfaces.ASGI, websockets=False, log_access=False, backlog=1024
+        app,
+        address=host,
+        port=port,
+        interface=Interfaces.ASGI,
+        websockets=False,
+        log_access=False,
+        log_level=LogLevels.error,  # below that it only says that it starts, in a form of its own
+        log_dictconfig={"handlers": {}, "loggers": {"_granian": {"propagate": True}}},
+        backlog=1024,
     )
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     serving = asyncio.create_task(server.serve())
+    log.info("api.serving", network=app.title, address=f"http://{host}:{port}")
     stopping = asyncio.create_task(stopped.wait())
     await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
     if serving.done():

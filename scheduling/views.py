@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pydantic import BaseModel, ConfigDict, Field
 from temporalio.api.enums.v1 import WorkflowExecutionStatus
 from temporalio.client import Client, ScheduleActionStartWorkflow, ScheduleDescription
+from temporalio.service import RPCError
 
 from configuration.cadences import DEFAULT_CADENCES
 from models.errors import NotFound
@@ -92,7 +93,11 @@ async def list_schedules(client: Client) -> list[ScheduleView]:
 async def describe(client: Client, schedule_id: str) -> ScheduleView:
     """One of our schedules. Raises `NotFound` or `Unavailable`."""
     with temporal_answers(client, known_schedule(schedule_id)):
-        return view_of(await client.get_schedule_handle(schedule_id).describe(rpc_timeout=RPC_TIMEOUT))
+        found = await client.get_schedule_handle(schedule_id).describe(rpc_timeout=RPC_TIMEOUT)
+    view = view_of(found)
+    if view.last_run is not None and view.last_run.outcome == "running" and not _is_known_to_run(found, view.last_run):
+        view.last_run.outcome = await _outcome(client, view.last_run)
+    return view
 
 
 def view_of(description: ScheduleDescription) -> ScheduleView:
@@ -117,6 +122,19 @@ def view_of(description: ScheduleDescription) -> ScheduleView:
         skipped_overlap=info.num_actions_skipped_overlap,
         missed_catch_up=info.num_actions_missed_catchup_window,
     )
+
+
+def _is_known_to_run(description: ScheduleDescription, run: ScheduleRun) -> bool:
+    return run.run_id in [running.run_id for running in description.raw_description.info.running_workflows]
+
+
+async def _outcome(client: Client, run: ScheduleRun) -> str:
+    """Asked of the run itself: of runs that start in the same second Temporal notes only one's end."""
+    try:
+        found = await client.get_workflow_handle(run.workflow_id, run_id=run.run_id).describe(rpc_timeout=RPC_TIMEOUT)
+    except RPCError:
+        return "unknown"
+    return found.status.name.lower().replace("_", "-") if found.status else "unknown"
 
 
 def _last_run(description: ScheduleDescription) -> ScheduleRun | None:

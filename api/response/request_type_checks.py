@@ -10,7 +10,7 @@ from models.errors import InvalidInput
 from models.executors import HttpExecutor, PythonExecutor, SqlExecutor
 from models.parameters import ParameterCheck
 from models.requests import Limits
-from storage.catalog import secret_settings
+from storage.catalog import list_settings
 
 _COMPOSED = {"$ref", "allOf", "anyOf", "oneOf", "if", "patternProperties", "dependentSchemas"}
 """With these a schema may have properties that its ``properties`` do not name."""
@@ -62,8 +62,8 @@ async def _check_http(services: Services, executor: HttpExecutor) -> list[str]:
             f" there are {_named(services.settings.http_hosts)}",
         )
     async with services.engine.connect() as connection:
-        known = await secret_settings(connection)
-    missing = sorted(set(executor.secret_headers.values()) - known.keys())
+        known = {setting.name for setting in await list_settings(connection) if setting.visibility == "secret"}
+    missing = sorted(set(executor.secret_headers.values()) - known)
     return [f"there is no secret setting {name!r} yet: until there is, requests fail" for name in missing]
 
 
