@@ -19,9 +19,11 @@ def up(
     """Start everything on this machine: both networks, their servers, sample data. Ctrl-C stops it."""
     import asyncio
 
+    from configuration.logs import configure_logs
     from embedded.up import UpOptions
     from embedded.up import up as start
 
+    configure_logs()
     raise typer.Exit(asyncio.run(start(UpOptions(free_ports=free_ports, samples=samples))))
 
 

@@ -87,5 +87,7 @@ async def wait_ready(port: int, http_port: int) -> None:
 
 
 def is_worth_showing(line: str) -> bool:
-    """Warnings and errors of the server's log."""
+    """Warnings and errors of the server's log, apart from what every start brings."""
+    if "Frontend is not healthy yet" in line:
+        return False
     return "level=WARN" in line or "level=ERROR" in line or "level=FATAL" in line or line.startswith("Error:")

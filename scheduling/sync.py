@@ -55,7 +55,8 @@ async def sync_schedules(client: Client, cadences: Mapping[str, Cadence]) -> Syn
 
 async def _sync(client: Client, schedule_id: str, wanted: Schedule) -> str:
     try:
-        await client.create_schedule(schedule_id, wanted, memo=MARK, rpc_timeout=RPC_TIMEOUT)
+        # At once for the first time: nobody shall wait a cadence for the first settings to cross.
+        await client.create_schedule(schedule_id, wanted, memo=MARK, trigger_immediately=True, rpc_timeout=RPC_TIMEOUT)
         return "created"
     except ScheduleAlreadyRunningError:
         pass
