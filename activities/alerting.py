@@ -60,9 +60,8 @@ def _judge_stream(state: Mapping[str, Any], cadences: Mapping[str, Cadence], wan
     late = LATE_CADENCES * (cadence.every or 86_400.0)
     age, contact = state["oldest_age_seconds"], state["last_contact_seconds"]
     if age is not None and age > late:
-        wanted[f"stream-late:{stream}"] = (
-            f"{state['pending_records'] + state['in_flight_records']} records of {stream} wait, the oldest for {age:.0f} s"
-        )
+        waiting = state["pending_records"] + state["in_flight_records"]
+        wanted[f"stream-late:{stream}"] = f"{waiting} records of {stream} wait, the oldest for {age:.0f} s"
     elif contact is not None and contact > late:
         wanted[f"link-silent:{stream}"] = f"no receipt came for {stream} in {contact:.0f} s: is the link up?"
 

@@ -5,7 +5,6 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from uuid import UUID
 
-import orjson
 import structlog
 from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -15,7 +14,9 @@ from activities.heartbeats import heartbeating
 from exchange.batch import unpack
 from exchange.manifest import Manifest
 from exchange.sealing import Sealer
+from executors.answer import to_json
 from executors.registry import ExecutableType, Executors
+from models.errors import InvalidInput
 from models.executors import executor_spec
 from models.outcomes import ExecutionOutcome
 from models.parameters import ParameterCheck
@@ -104,7 +105,7 @@ class ExecutionActivities:
                 connection,
                 batch.epoch,
                 batch.sequence,
-                [(record, orjson.dumps(record.params)) for _, record, _ in requests.values()],
+                [(record, to_json(record.params)) for _, record, _ in requests.values()],
             )
             rejected += [
                 (number, line, "this request id came in an earlier batch")
@@ -135,11 +136,14 @@ class ExecutionActivities:
                     running.add(asyncio.create_task(one(request)))
                 if not running:
                     break
-                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                left = first_at + FLUSH_SECONDS - time.monotonic() if finished else None
+                done, running = await asyncio.wait(
+                    running, timeout=None if left is None else max(0, left), return_when=asyncio.FIRST_COMPLETED
+                )
                 if not finished:
                     first_at = time.monotonic()
                 finished += [task.result() for task in done]
-                if len(finished) >= FLUSH_RESULTS or (running and time.monotonic() - first_at > FLUSH_SECONDS):
+                if len(finished) >= FLUSH_RESULTS or (running and time.monotonic() - first_at >= FLUSH_SECONDS):
                     await self._flush(finished)
                     await self._announce()
         finally:
@@ -157,15 +161,19 @@ class ExecutionActivities:
 
 
 async def executable_types(connection: AsyncConnection) -> dict[str, ExecutableType]:
-    """The active request types, compiled."""
-    return {
-        found.name: ExecutableType(
-            found.name,
-            found.version,
-            Limits.model_validate(found.limits),
-            ParameterCheck(found.params_schema),
-            executor_spec.validate_python(found.executor),
-        )
-        for found in await list_request_types(connection)
-        if found.retired_at is None
-    }
+    """The active request types, compiled. One that cannot be is left out, so that it fails its own requests only."""
+    types: dict[str, ExecutableType] = {}
+    for found in await list_request_types(connection):
+        if found.retired_at is not None:
+            continue
+        try:
+            types[found.name] = ExecutableType(
+                found.name,
+                found.version,
+                Limits.model_validate(found.limits),
+                ParameterCheck(found.params_schema),
+                executor_spec.validate_python(found.executor),
+            )
+        except (ValidationError, InvalidInput) as error:
+            log.error("execution.type_unusable", type=found.name, error=str(error))
+    return types

@@ -5,7 +5,7 @@ import base64
 import ipaddress
 import socket
 import time
-from urllib.parse import urlsplit
+from dataclasses import dataclass
 from uuid import UUID
 
 import httpx
@@ -25,8 +25,10 @@ from storage.submissions import expire_overdue, group_state, mark_group_fulfille
 log = structlog.get_logger(__name__)
 
 CALLBACK_SECONDS = 10.0
-CALLBACKS_AT_ONCE = 8
-CALLBACKS_PER_ROUND = 500
+CALLBACKS_AT_ONCE = 32
+"""A group of 5,000 whose receivers are all dead takes 26 minutes: less than the activity has."""
+CALLBACKS_AT_A_TIME = 500
+"""Bodies held in memory."""
 
 
 class FulfilmentActivities:
@@ -53,29 +55,34 @@ class FulfilmentActivities:
 
     @activity.defn
     async def call_back(self, group: BatchRef) -> CallbackOutcome:
-        """Deliver the callbacks of finished requests, one round; what fails stays due until it is given up.
+        """Deliver the callbacks of all finished requests, each once; what fails stays due until it is given up.
 
         Signed as Standard Webhooks ask (webhook-id, webhook-timestamp, webhook-signature ``v1a``), with this network's
         Ed25519 key.
         """
         outcome = CallbackOutcome()
         slots = asyncio.Semaphore(CALLBACKS_AT_ONCE)
+
+        async def one(found: AnyRow) -> None:
+            async with slots:
+                await self._call(found, outcome)
+
+        after: UUID | None = None
         async with heartbeating():
-            async with self._engine.connect() as connection:
-                due = await callbacks_due(connection, group, CALLBACKS_PER_ROUND)
-
-            async def one(found: AnyRow) -> None:
-                async with slots:
-                    await self._call(found, outcome)
-
-            await asyncio.gather(*(one(found) for found in due))
-        return outcome
+            while True:
+                async with self._engine.connect() as connection:
+                    due = await callbacks_due(connection, group, after, CALLBACKS_AT_A_TIME)
+                await asyncio.gather(*(one(found) for found in due))
+                if len(due) < CALLBACKS_AT_A_TIME:
+                    return outcome
+                after = due[-1].request_id
 
     async def _call(self, found: AnyRow, outcome: CallbackOutcome) -> None:
-        body = found.body or closed_body(found.request_id, found.closed, found.closed_at)
-        problem = await self._refused(found.callback_url)
+        late = found.closed is not None  # then a result does not count, though it is here
+        body = closed_body(found.request_id, found.closed, found.closed_at) if late else found.body
+        target, problem = await self._target(found.callback_url)
         if problem is None:
-            failure = await self._post(found.callback_url, found.request_id, body)
+            failure = await self._post(target, found.request_id, body)
             if failure is None:
                 outcome.delivered += 1
                 await self._mark(found.request_id, None)
@@ -93,21 +100,29 @@ class FulfilmentActivities:
         async with self._engine.begin() as connection:
             await mark_callback(connection, request_id, lost)
 
-    async def _refused(self, url: str) -> str | None:
-        """Why this address may not be called: in the exposed network a caller must not reach what only we can reach."""
-        if self._allow_private:
-            return None
-        host = urlsplit(url).hostname or ""
-        try:
-            loop = asyncio.get_running_loop()
-            found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-        except OSError:
-            return None
-        inside = [item[4][0] for item in found if not ipaddress.ip_address(item[4][0]).is_global]
-        return f"{host} is not a public address ({inside[0]})" if inside else None
+    async def _target(self, url: str) -> tuple["Target", str | None]:
+        """Where to post to, and why it may not be: in the exposed network a caller must not reach what only we reach.
 
-    async def _post(self, url: str, request_id: UUID, body: bytes) -> str | None:
-        """Why it failed; None when it was taken."""
+        The address that was looked at is the one that is called: a name may mean another one a moment later.
+        """
+        try:
+            parsed = httpx.URL(url)
+            if self._allow_private:
+                return Target(parsed), None
+            loop = asyncio.get_running_loop()
+            found = await loop.getaddrinfo(parsed.raw_host.decode(), None, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError, httpx.InvalidURL):
+            return Target(None), None
+        addresses = [str(item[4][0]) for item in found]
+        inside = [address for address in addresses if not _is_public(address)]
+        if inside:
+            return Target(None), f"{parsed.host} is not a public address ({inside[0]})"
+        return Target(parsed.copy_with(host=addresses[0]), parsed.netloc.decode(), parsed.raw_host.decode()), None
+
+    async def _post(self, target: "Target", request_id: UUID, body: bytes) -> str | None:
+        """Why it failed; None when it was taken. What the receiver answers beyond its status is not read."""
+        if target.url is None:
+            return "its host cannot be found"
         message_id, moment = f"msg_{request_id}", str(int(time.time()))
         signature = self._keys.signing.sign(b".".join((message_id.encode(), moment.encode(), body)))
         headers = {
@@ -116,8 +131,33 @@ class FulfilmentActivities:
             "webhook-timestamp": moment,
             "webhook-signature": "v1a," + base64.b64encode(signature).decode(),
         }
+        extensions: dict[str, str] = {}
+        if target.host:
+            headers["Host"] = target.host
+            extensions["sni_hostname"] = target.name
+        request = self._http.build_request(
+            "POST", target.url, content=body, headers=headers, timeout=CALLBACK_SECONDS, extensions=extensions
+        )
         try:
-            response = await self._http.post(url, content=body, headers=headers, timeout=CALLBACK_SECONDS)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            async with asyncio.timeout(CALLBACK_SECONDS):
+                response = await self._http.send(request, stream=True)
+                await response.aclose()
+        except TimeoutError:
+            return f"no answer within {CALLBACK_SECONDS:g} s"
+        except (httpx.HTTPError, OSError, ValueError) as error:
             return str(error) or type(error).__name__
         return None if response.is_success else f"status {response.status_code}"
+
+
+@dataclass(frozen=True)
+class Target:
+    """The URL to call, by address where one was looked up; then also the Host header and the name for TLS."""
+
+    url: httpx.URL | None
+    host: str = ""
+    name: str = ""
+
+
+def _is_public(address: str) -> bool:
+    found = ipaddress.ip_address(address)
+    return found.is_global and not found.is_multicast

@@ -124,31 +124,27 @@ class ImportActivities:
             manifest = Manifest.model_validate_json(stored.manifest)
             if manifest.part < manifest.parts:
                 return
-            lines: list[bytes] = []
-            parts: list[ReceivedBatch] = []
-            for sequence in range(batch.sequence - manifest.parts + 1, batch.sequence + 1):
-                part = await received_batch(connection, batch.stream, batch.epoch, sequence)
-                if part is not None:
-                    parts.append(part)
-                    lines += await _records(part)
-            bad = _bad_records(batch.stream, stored.first_record, lines)
-            for number, body, reason in bad:
-                await quarantine(connection, batch.stream, batch.epoch, batch.sequence, number, body, reason)
-            rejected = {body for _, body, _ in bad}
-            replaced = await store_snapshot(
-                connection,
-                batch.stream,
-                batch.epoch,
-                batch.sequence,
-                manifest.sealed_at,
-                b"\n".join(line for line in lines if line not in rejected),
+            parts = await _parts(connection, batch, manifest)
+            complete = len(parts) == manifest.parts
+            good: list[bytes] = []
+            quarantined = 0
+            for part in parts if complete else [stored]:
+                lines = await _records(part)
+                bad = _bad_records(batch.stream, part.first_record, lines, complete)
+                for number, body, reason in bad:
+                    await quarantine(connection, batch.stream, batch.epoch, part.sequence, number, body, reason)
+                rejected = {number for number, _, _ in bad}
+                good += [line for number, line in enumerate(lines, part.first_record) if number not in rejected]
+                quarantined += len(bad)
+            replaced = complete and await store_snapshot(
+                connection, batch.stream, batch.epoch, batch.sequence, manifest.sealed_at, b"\n".join(good)
             )
-            for part in parts:
+            for part in parts or [stored]:
                 await mark_applied(connection, batch.stream, batch.epoch, part.sequence, superseded=not replaced)
         outcome.batches += len(parts)
-        outcome.records += len(lines) - len(bad) if replaced else 0
+        outcome.records += len(good) if replaced else 0
         outcome.superseded += 0 if replaced else 1
-        outcome.quarantined += len(bad)
+        outcome.quarantined += quarantined
 
     async def _tell(self, groups: list[BatchRef]) -> None:
         """Signal the workflows of complete groups. One that cannot be reached looks for itself a little later."""
@@ -162,6 +158,19 @@ class ImportActivities:
                     log.info("group.not_told", group=str(group), error=error.message)
 
         await asyncio.gather(*(tell(group) for group in groups))
+
+
+async def _parts(connection: AsyncConnection, last: BatchRef, manifest: Manifest) -> list[ReceivedBatch]:
+    """The batches that make a snapshot together, up to its last one; fewer than its parts where one does not belong."""
+    found = []
+    for part in range(1, manifest.parts + 1):
+        sequence = last.sequence - manifest.parts + part
+        stored = await received_batch(connection, last.stream, last.epoch, sequence)
+        if stored is not None:
+            its = Manifest.model_validate_json(stored.manifest)
+            if (its.part, its.parts) == (part, manifest.parts):
+                found.append(stored)
+    return found
 
 
 async def _records(stored: ReceivedBatch) -> list[bytes]:
@@ -189,8 +198,12 @@ def parse_results(first_record: int, lines: list[bytes]) -> tuple[list[ArrivedRe
     return list(results.values()), rejected
 
 
-def _bad_records(stream: StreamName, first_record: int, lines: list[bytes]) -> list[tuple[int, bytes, str]]:
-    """The records of a snapshot that are not what the stream carries."""
+def _bad_records(
+    stream: StreamName, first_record: int, lines: list[bytes], complete: bool
+) -> list[tuple[int, bytes, str]]:
+    """The records of a snapshot that are not what the stream carries: all of them where parts of it are missing."""
+    if not complete:
+        return [(number, line, "parts of this snapshot are missing") for number, line in enumerate(lines, first_record)]
     bad = []
     for number, line in enumerate(lines, start=first_record):
         try:

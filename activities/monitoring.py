@@ -16,6 +16,7 @@ from activities.alerting import judge
 from activities.heartbeats import heartbeating
 from cache.redis_cache import Cache
 from configuration.cadences import Cadence
+from exchange.errors import StreamStopped
 from exchange.sealing import Sealer
 from models.outcomes import MonitoringOutcome
 from models.streams import Network, StreamName
@@ -69,7 +70,10 @@ class MonitoringActivities:
                 raised, cleared, still_open = await settle_alerts(connection, wanted)
                 body["alerts"] = [alert.name for alert in still_open]
                 await store_measurement(connection, measured_at, body)
-                await self._sealer.seal_snapshot(connection, StreamName.HEALTH, health_records(body, still_open))
+                try:
+                    await self._sealer.seal_snapshot(connection, StreamName.HEALTH, health_records(body, still_open))
+                except StreamStopped as error:  # measuring goes on all the more
+                    log.warning("health.not_sealed", reason=str(error))
         for name in raised:
             log.warning("alert.raised", alert=name, message=wanted[name])
         for name in cleared:

@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from models.errors import ConfigurationError
+
 CLONE = Path(__file__).resolve().parent.parent
 
 
@@ -19,5 +21,10 @@ def read_up_file() -> dict[str, Any]:
         content = (home_directory() / "up.json").read_text()
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return {}
-    loaded = json.loads(content)
-    return loaded if isinstance(loaded, dict) else {}
+    try:
+        loaded = json.loads(content)
+    except ValueError:
+        loaded = None
+    if not isinstance(loaded, dict):
+        raise ConfigurationError(f"{home_directory() / 'up.json'} is damaged: stop airlock up, delete it, start again")
+    return loaded

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from configuration.cadences import DEFAULT_CADENCES, Cadence, check_cadences
 from configuration.home import home_directory, read_up_file
@@ -31,8 +31,14 @@ class UpFileSource(PydanticBaseSettingsSource):
 
     def __call__(self) -> dict[str, Any]:
         up = read_up_file()
-        if not up:
-            return {}
+        try:
+            return self._addresses(up) if up else {}
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise ConfigurationError(
+                f"{home_directory() / 'up.json'} lacks what this version expects ({error}): start airlock up again"
+            ) from None
+
+    def _addresses(self, up: dict[str, Any]) -> dict[str, Any]:
         network: Network = self.settings_cls.network  # type: ignore[attr-defined]
         api = str(up[f"{network}_api"])
         found: dict[str, Any] = {
@@ -103,6 +109,8 @@ class NetworkSettings(BaseSettings):
             return cls()
         except ValidationError as error:
             raise ConfigurationError(_explain(cls, error)) from None
+        except SettingsError as error:  # quotes the field and the source, not the value
+            raise ConfigurationError(f"the {cls.network} network is not configured: {error}; is it JSON?") from None
 
 
 class RequestSettings(NetworkSettings):

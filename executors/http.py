@@ -7,12 +7,16 @@ from urllib.parse import urlsplit
 
 import httpx
 import orjson
+import structlog
 
-from executors.answer import Answer, ExecutionFailed, rows_wanted, to_json
+from executors.answer import MAX_TOTAL, Answer, ExecutionFailed, rows_wanted, to_json
 from models.executors import HttpExecutor
 from models.requests import Limits
 
+log = structlog.get_logger(__name__)
+
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
+_INDEX = re.compile(r"0|[1-9][0-9]{0,9}")
 _PLACEHOLDER = re.compile(r"\{\{\s*([A-Za-z_]\w*)\s*\}\}")
 
 
@@ -37,9 +41,8 @@ class HttpCalls:
             )
         missing = sorted(set(spec.secret_headers.values()) - secrets.keys())
         if missing:
-            raise ExecutionFailed(
-                "secret-missing", f"secret settings that this request type needs are missing: {missing}"
-            )
+            log.error("execution.secret_missing", settings=missing)
+            raise ExecutionFailed("secret-missing", "a secret setting that this request type needs is missing")
         headers = {name: secrets[setting] for name, setting in spec.secret_headers.items()}
         content = orjson.dumps(fill(spec.body, params)) if spec.body is not None else None
         if content is not None:
@@ -78,8 +81,8 @@ def _answer(spec: HttpExecutor, body: bytes, wanted: int) -> Answer:
         rows = [rows]
     total = resolve(loaded, spec.total) if spec.total is not None else len(rows)
     if not isinstance(total, int) or isinstance(total, bool):
-        raise ExecutionFailed("answer-without-total", f"the answer has no whole number at {spec.total}")
-    return Answer([to_json(row) for row in rows[: wanted + 1]], max(total, 0))
+        raise ExecutionFailed("answer-without-total", "the answer has no whole number where its total is expected")
+    return Answer([to_json(row) for row in rows[: wanted + 1]], min(max(total, 0), MAX_TOTAL))
 
 
 def fill(template: Any, params: Mapping[str, Any]) -> Any:
@@ -108,7 +111,16 @@ def resolve(document: Any, pointer: str) -> Any:
     for token in pointer.split("/")[1:]:
         token = token.replace("~1", "/").replace("~0", "~")
         try:
-            found = found[int(token)] if isinstance(found, list) else found[token]
-        except (KeyError, IndexError, ValueError, TypeError):
-            raise ExecutionFailed("answer-without-rows", f"the answer has nothing at {pointer}") from None
+            found = found[_index(token)] if isinstance(found, list) else found[token]
+        except (KeyError, IndexError, TypeError):
+            raise ExecutionFailed(
+                "answer-without-rows", "the answer has nothing where this request type expects its rows or total"
+            ) from None
     return found
+
+
+def _index(token: str) -> int:
+    """A place in an array as RFC 6901 writes it: no sign, no leading zero. Raises ``IndexError`` for anything else."""
+    if not _INDEX.fullmatch(token):
+        raise IndexError(token)
+    return int(token)

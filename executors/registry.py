@@ -52,6 +52,7 @@ class Executors:
     async def aclose(self) -> None:
         await self.sql.aclose()
         await self.http.aclose()
+        self.python.close()
 
     async def result(
         self, request: WaitingRequest, types: Mapping[str, ExecutableType], secrets: Mapping[str, str]
@@ -72,8 +73,8 @@ class Executors:
             kind.check.validate(params)
             answer = await self._remembered(kind, params, secrets)
             wanted = rows_wanted(kind.limits, params)
-            total, status, reason = answer.total, RequestStatus.COMPLETED, None
             body, returned = completed(request.request_id, answer, kind.limits, wanted, _ms(started))
+            total, status, reason = answer.total, RequestStatus.COMPLETED, None
         except _Closed as closed:
             status, reason = closed.status, closed.reason
             body = not_completed(request.request_id, status, reason, str(closed))
@@ -97,7 +98,10 @@ class Executors:
         digest = hashlib.sha256(orjson.dumps(params, option=orjson.OPT_SORT_KEYS)).hexdigest()
         key = answer_key(kind.name, kind.version, digest)
         if (kept := await self.cache.get(key)) is not None:
-            return Answer.from_bytes(kept)
+            try:
+                return Answer.from_bytes(kept)
+            except ValueError:
+                log.warning("execution.cached_answer_unreadable", key=key)
         answer = await self._answer(kind, params, secrets)
         await self.cache.put(key, answer.to_bytes(), kind.limits.reuse)
         return answer
@@ -106,12 +110,13 @@ class Executors:
         """Run the executor, again when its source is away, within the type's time per try."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                async with asyncio.timeout(kind.limits.timeout + 1):
+                async with asyncio.timeout(kind.limits.timeout + 1) as limit:
                     return await self._once(kind, params, secrets)
-            except (TimeoutError, httpx.TimeoutException):
-                raise ExecutionFailed("timeout", f"the execution took longer than {kind.limits.timeout:g} s") from None
             except Exception as error:
-                if not (is_unreachable(error) or isinstance(error, httpx.HTTPError)):
+                if limit.expired() or isinstance(error, httpx.TimeoutException):
+                    message = f"the execution took longer than {kind.limits.timeout:g} s"
+                    raise ExecutionFailed("timeout", message) from error
+                if not (is_unreachable(error) or isinstance(error, httpx.HTTPError | OSError)):
                     raise
                 log.warning("execution.source_away", type=kind.name, attempt=attempt, error=type(error).__name__)
                 if attempt == ATTEMPTS:

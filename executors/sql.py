@@ -1,16 +1,22 @@
 """The sql executor: one read-only statement with bound parameters, bounded in time, rows and bytes."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
+import structlog
 from pydantic import SecretStr
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
+from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.exc import ArgumentError, DBAPIError, StatementError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from executors.answer import Answer, ExecutionFailed, rows_wanted
+from executors.answer import Answer, ExecutionFailed, one_line, rows_wanted
 from models.executors import SqlExecutor
 from models.requests import Limits
-from storage.database import connect, is_unreachable
+from storage.database import AnyRow, connect, is_unreachable
+
+log = structlog.get_logger(__name__)
 
 # PostgreSQL itself writes the rows' JSON, so that it is passed through here and never parsed. The whole answer is
 # counted; only the rows that may be returned are turned into JSON.
@@ -18,9 +24,11 @@ _WRAPPED = """
 WITH answer AS MATERIALIZED (
 {query}
 )
-SELECT row_to_json(answer)::text, count(*) OVER () FROM answer LIMIT {limit}
+SELECT row_to_json(answer.*)::text, count(*) OVER () FROM answer LIMIT {limit}
 """
 _TIMEOUT_STATE = "57014"
+_LONGEST_SECONDS = 610.0
+"""More than any type's timeout: the server ends a statement in time, and this only finds one that is dead."""
 
 
 class SqlSources:
@@ -28,7 +36,7 @@ class SqlSources:
 
     def __init__(self, sources: dict[str, SecretStr], connections: int) -> None:
         self._engines: dict[str, AsyncEngine] = {
-            name: connect(url.get_secret_value(), connections, f"airlock-source-{name}")
+            name: connect(url.get_secret_value(), connections, f"airlock-source-{name}", _LONGEST_SECONDS)
             for name, url in sources.items()
         }
 
@@ -43,23 +51,35 @@ class SqlSources:
         """
         engine = self._engines.get(spec.source)
         if engine is None:
+            log.error("execution.source_missing", source=spec.source, todo="name it in AIRLOCK_RESPONSE_SOURCES")
             raise ExecutionFailed(
-                "source-missing", f"the source {spec.source!r} is not configured in the response network"
+                "source-missing", "the source of this request type is not configured in the response network"
             )
         limit = max(1, rows_wanted(limits, params))
         try:
             statement = text(_WRAPPED.format(query=spec.query.strip().rstrip(";"), limit=limit))
-            names = statement._bindparams.keys()
-            async with engine.connect() as connection:
-                await connection.execute(text("SET TRANSACTION READ ONLY"))
-                await connection.execute(text(f"SET LOCAL statement_timeout = {int(limits.timeout * 1000)}"))
-                found = (await connection.execute(statement, {name: params.get(name) for name in names})).all()
-                await connection.rollback()
+            values = {name: params.get(name) for name in statement._bindparams}
+            try:
+                found = await _read(engine, statement, values, limits.timeout)
+            except DBAPIError as error:
+                if not isinstance(error.orig, AsyncAdapt_asyncpg_dbapi.InvalidCachedStatementError):
+                    raise
+                # The source's tables changed under a prepared statement; that it is prepared no more is seen to by now.
+                found = await _read(engine, statement, values, limits.timeout)
         except DBAPIError as error:
             raise _explained(error, limits) from error
         except (StatementError, ArgumentError) as error:
             raise ExecutionFailed("invalid-query", "the query of this request type cannot be run") from error
-        return Answer([row.encode() for row, _ in found], found[0][1] if found else 0)
+        return Answer([one_line(row.encode()) for row, _ in found], found[0][1] if found else 0)
+
+
+async def _read(engine: AsyncEngine, statement: TextClause, values: dict[str, Any], seconds: float) -> Sequence[AnyRow]:
+    async with engine.connect() as connection:
+        await connection.execute(text("SET TRANSACTION READ ONLY"))
+        await connection.execute(text(f"SET LOCAL statement_timeout = {math.ceil(seconds * 1000)}"))
+        found = (await connection.execute(statement, values)).all()
+        await connection.rollback()
+    return found
 
 
 def _explained(error: DBAPIError, limits: Limits) -> Exception:
@@ -67,10 +87,10 @@ def _explained(error: DBAPIError, limits: Limits) -> Exception:
     state = str(getattr(error.orig, "sqlstate", None) or "")
     if state == _TIMEOUT_STATE:
         return ExecutionFailed("timeout", f"the query took longer than {limits.timeout:g} s")
-    if is_unreachable(error):
-        return error
     if state.startswith("22") or (not state and "invalid input for query argument" in str(error.orig)):
         return ExecutionFailed("invalid-params", "the database does not take these parameters")
+    if is_unreachable(error):
+        return error
     if state in ("25006", "42501"):
         return ExecutionFailed("not-allowed", "the query of this request type does more than read")
     return ExecutionFailed("query-failed", f"the database refused the query (SQLSTATE {state or 'unknown'})")

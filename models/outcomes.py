@@ -2,8 +2,6 @@
 
 from pydantic import BaseModel, Field
 
-from models.streams import BatchRef
-
 
 class DrainOutcome(BaseModel):
     """What one delivery run did."""

@@ -1,6 +1,6 @@
 """Requests, their types and their results, as callers and the link see them."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -9,6 +9,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, HttpUrl
 
 TYPE_NAME = r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$"
 TypeName = Annotated[str, Field(pattern=TYPE_NAME, max_length=64)]
+Moment = Annotated[AwareDatetime, Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(9999, 1, 1, tzinfo=UTC))]
+"""Within the years that every part can hold, whatever the time zone that it is written in."""
 
 
 class RequestStatus(StrEnum):
@@ -52,11 +54,11 @@ class RequestRecord(BaseModel):
     kind: Literal["request", "cancellation"] = "request"
     request_id: UUID
     user_id: UUID
-    type: str = Field("", max_length=64)
+    type: str = Field("", pattern=f"^$|{TYPE_NAME}", max_length=64)
     params: dict[str, Any] = Field(default_factory=dict)
     priority: int = Field(5, ge=1, le=10)
-    submitted_at: AwareDatetime
-    deadline_at: AwareDatetime | None = None
+    submitted_at: Moment
+    deadline_at: Moment | None = None
 
 
 class Limits(BaseModel):

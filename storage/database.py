@@ -27,13 +27,16 @@ AnyRow: TypeAlias = Row[*tuple[Any, ...]]
 _statement = lru_cache(maxsize=None)(text)
 
 
-def connect(url: str, connections: int = 10, application: str = "airlock") -> AsyncEngine:
+def connect(
+    url: str, connections: int = 10, application: str = "airlock", command_seconds: float = 60.0
+) -> AsyncEngine:
     """An engine on ``postgresql://…`` with its own pool. Connections are tested before use, so a restart heals.
 
-    Statements longer than 60 s and transactions idle for 60 s are ended by the server.
+    Statements longer than 60 s, unless they set their own limit, and transactions idle for 60 s are ended by the
+    server; a statement that has no answer after ``command_seconds`` is given up here.
     """
     return create_async_engine(
-        url.replace("postgresql://", "postgresql+asyncpg://", 1).replace("postgres://", "postgresql+asyncpg://", 1),
+        driver_url(url),
         pool_size=connections,
         max_overflow=0,
         pool_timeout=10,
@@ -41,7 +44,7 @@ def connect(url: str, connections: int = 10, application: str = "airlock") -> As
         pool_recycle=1800,
         connect_args={
             "timeout": 5,
-            "command_timeout": 60,
+            "command_timeout": command_seconds,
             "server_settings": {
                 "application_name": application,
                 "statement_timeout": "60s",
@@ -49,6 +52,11 @@ def connect(url: str, connections: int = 10, application: str = "airlock") -> As
             },
         },
     )
+
+
+def driver_url(url: str) -> str:
+    """The same address for SQLAlchemy, with the driver named."""
+    return url.replace("postgresql://", "postgresql+asyncpg://", 1).replace("postgres://", "postgresql+asyncpg://", 1)
 
 
 def is_unreachable(error: BaseException) -> bool:
@@ -115,7 +123,7 @@ async def listen(
             on_connection(True)
             pause = 0.2
             await _until_lost(connection, lost)
-        except (*UNREACHABLE, OSError) as error:
+        except (*UNREACHABLE, OSError, asyncpg.InterfaceError) as error:
             log.warning("database.listen_failed", error=str(error) or type(error).__name__, retry_in=pause)
         finally:
             on_connection(False)

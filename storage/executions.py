@@ -112,6 +112,7 @@ async def store_results(connection: AsyncConnection, results: Sequence[FinishedR
     """
     if not results:
         return []
+    in_order = sorted(results, key=lambda result: result.request_id)  # two runs of one batch must not deadlock
     added = await rows(
         connection,
         """
@@ -123,14 +124,14 @@ async def store_results(connection: AsyncConnection, results: Sequence[FinishedR
         ON CONFLICT (request_id) DO NOTHING
         RETURNING request_id
         """,
-        request_ids=[result.request_id for result in results],
-        types=[result.type for result in results],
-        statuses=[result.status for result in results],
-        reasons=[result.reason for result in results],
-        returned=[result.returned for result in results],
-        totals=[result.total for result in results],
-        durations=[result.duration_ms for result in results],
-        bodies=[result.body for result in results],
+        request_ids=[result.request_id for result in in_order],
+        types=[result.type for result in in_order],
+        statuses=[result.status for result in in_order],
+        reasons=[result.reason for result in in_order],
+        returned=[result.returned for result in in_order],
+        totals=[result.total for result in in_order],
+        durations=[result.duration_ms for result in in_order],
+        bodies=[result.body for result in in_order],
     )
     new = {request_id for (request_id,) in added}
     return [result.body for result in results if result.request_id in new]

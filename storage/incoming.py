@@ -179,7 +179,7 @@ async def quarantine(
         epoch=epoch,
         record=record,
         sequence=sequence,
-        reason=reason[:1000],
+        reason=reason[:1000].replace("\0", "\ufffd"),  # it may quote the record, and text holds no NUL
         body=body,
     )
     await run(

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from models.streams import Network
-from storage.database import lock_until_commit
+from storage.database import driver_url, lock_until_commit
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -30,7 +30,7 @@ def alembic_config(network: str, connection: Connection | None = None) -> Config
 
 async def upgrade(database_url: str, network: str) -> None:
     """Apply what is missing, one migrator at a time; does nothing where all is applied."""
-    engine = create_async_engine(database_url.replace("postgresql://", "postgresql+asyncpg://", 1), poolclass=NullPool)
+    engine = create_async_engine(driver_url(database_url), poolclass=NullPool)
     try:
         async with asyncio.timeout(300), engine.begin() as connection:
             await lock_until_commit(connection, "airlock migrations")

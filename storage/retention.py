@@ -27,11 +27,13 @@ _DELETE: dict[Network, dict[str, str]] = {
             DELETE FROM results WHERE request_id IN (
                 SELECT request_id FROM request_groups JOIN requests USING (epoch, sequence)
                 WHERE EXISTS (SELECT FROM results WHERE results.request_id = requests.request_id)
+                  AND (callback_url IS NULL OR callback_at IS NOT NULL)
                   AND fulfilled_at < now() - make_interval(secs => :age) LIMIT :chunk)""",
         "requests": """
             DELETE FROM requests WHERE request_id IN (
                 SELECT request_id FROM requests JOIN request_groups USING (epoch, sequence)
                 WHERE fulfilled_at < now() - make_interval(secs => :age)
+                  AND (callback_url IS NULL OR callback_at IS NOT NULL)
                   AND NOT EXISTS (SELECT FROM results WHERE results.request_id = requests.request_id) LIMIT :chunk)""",
         "idempotency_keys": """
             DELETE FROM idempotency_keys WHERE (user_id, key) IN (
@@ -45,7 +47,14 @@ _DELETE: dict[Network, dict[str, str]] = {
                     now() - make_interval(secs => :age),
                     (SELECT min(created_at) FROM outbox WHERE stream = 'results'),
                     (SELECT min(sealed_at) - interval '1 hour' FROM sealed_batches
-                     WHERE stream = 'results' AND delivered_at IS NULL)) LIMIT :chunk)""",
+                     WHERE stream = 'results' AND delivered_at IS NULL))
+                  AND NOT EXISTS (
+                    SELECT FROM requests JOIN received_batches AS batch
+                        ON batch.stream = 'requests' AND batch.epoch = requests.epoch
+                           AND batch.sequence = requests.sequence
+                    WHERE requests.request_id = results.request_id
+                      AND (applied_at IS NULL OR applied_at >= now() - make_interval(secs => :age)))
+                LIMIT :chunk)""",
         "requests": """
             DELETE FROM requests WHERE request_id IN (
                 SELECT request_id FROM requests JOIN received_batches AS batch
@@ -55,7 +64,9 @@ _DELETE: dict[Network, dict[str, str]] = {
         "cancellations": """
             DELETE FROM cancellations WHERE request_id IN (
                 SELECT request_id FROM cancellations
-                WHERE cancelled_at < now() - make_interval(secs => :age) LIMIT :chunk)""",
+                WHERE cancelled_at < now() - make_interval(secs => :age)
+                  AND NOT EXISTS (SELECT FROM requests WHERE requests.request_id = cancellations.request_id)
+                LIMIT :chunk)""",
         "measurements": """
             DELETE FROM measurements WHERE measured_at IN (
                 SELECT measured_at FROM measurements

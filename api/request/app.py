@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
 from api.body_limit import BodyLimit
 from api.documentation import install_documentation, operation_id
@@ -36,7 +37,7 @@ def create_app(settings: RequestSettings | None = None) -> FastAPI:
             app.state.on_stopping = [services.end_long_polls]
             yield
 
-    app = FastAPI(
+    app: FastAPI = FastAPIOffline(
         title="Airlock request network",
         version=VERSION,
         description=DESCRIPTION,

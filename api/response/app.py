@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
 from api.body_limit import BodyLimit
 from api.documentation import install_documentation, operation_id
@@ -42,7 +43,7 @@ def create_app(settings: ResponseSettings | None = None) -> FastAPI:
             app.state.services = services
             yield
 
-    app = FastAPI(
+    app: FastAPI = FastAPIOffline(
         title="Airlock response network",
         version=VERSION,
         description=DESCRIPTION,

@@ -98,7 +98,7 @@ class RunningAirlock:
         pid = self.signal(name, signal.SIGKILL)
 
         async def another() -> bool:
-            return self.up["processes"].get(name, pid) != pid
+            return bool(self.up["processes"].get(name, pid) != pid)
 
         await eventually(another, f"{name} is started again")
 

@@ -1,0 +1,80 @@
+"""A real Temporal development server that skips time, and a worker whose activities are stand-ins."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from temporalio.client import Client, WorkflowHandle
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Worker
+
+from embedded.temporal import DYNAMIC_CONFIG, find_temporal
+from tests.workflows.standins import StandIns
+from workflows.arrivals import FulfillRequests, ImportBatch
+from workflows.exports import CacheMaintenance, ExportResults, ExportSettings, SystemMonitoring
+from workflows.requests import ExecuteRequests, PullRequests
+from workflows.search_attributes import BATCH, RECORDS, STREAM
+
+WORKFLOWS: list[type] = [
+    ExportSettings,
+    ExportResults,
+    SystemMonitoring,
+    CacheMaintenance,
+    PullRequests,
+    ExecuteRequests,
+    ImportBatch,
+    FulfillRequests,
+]
+LONG_HISTORY = 120
+"""Events after which the server suggests to continue as new; 4,096 by default."""
+SERVER_OPTIONS = {
+    **DYNAMIC_CONFIG,
+    "frontend.WorkflowTimeSkippingEnabled": "true",
+    "limit.historyCount.suggestContinueAsNew": LONG_HISTORY,
+}
+
+
+@pytest.fixture(scope="session")
+async def skipping() -> AsyncIterator[WorkflowEnvironment]:
+    """The server."""
+    environment = await WorkflowEnvironment.start_time_skipping_v2(
+        dev_server_existing_path=find_temporal(),
+        dev_server_extra_args=[
+            part for item in SERVER_OPTIONS.items() for part in ("--dynamic-config-value", "{}={}".format(*item))
+        ],
+        dev_server_log_level="error",
+        search_attributes=[STREAM, BATCH, RECORDS],
+        data_converter=pydantic_data_converter,
+    )
+    async with environment:
+        yield environment
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where a test plays: a task queue of its own, a worker on it, and what stands in for the activities."""
+
+    client: Client
+    task_queue: str
+    activities: StandIns
+
+    async def start(self, run: Callable[..., Awaitable[Any]], *arguments: Any, **options: Any) -> WorkflowHandle[Any, Any]:
+        """Start a workflow."""
+        handle: WorkflowHandle[Any, Any] = await self.client.start_workflow(
+            run, *arguments, id=f"test-{uuid4()}", task_queue=self.task_queue, **options
+        )
+        return handle
+
+
+@pytest.fixture
+async def stage(skipping: WorkflowEnvironment) -> AsyncIterator[Stage]:
+    """A worker as in production: sandbox on, pydantic converter."""
+    activities = StandIns()
+    queue = f"test-{uuid4()}"
+    async with Worker(
+        skipping.client, task_queue=queue, workflows=WORKFLOWS, activities=activities.activities()
+    ):
+        yield Stage(skipping.client, queue, activities)

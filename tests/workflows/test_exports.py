@@ -1,0 +1,95 @@
+"""What the response network sends on a schedule, decision by decision."""
+
+import pytest
+from temporalio.client import WorkflowFailureError
+from temporalio.exceptions import ActivityError, ApplicationError
+
+from models.outcomes import DrainOutcome, MaintenanceOutcome, MonitoringOutcome
+from models.streams import StreamName
+from tests.workflows.conftest import Stage
+from tests.workflows.standins import details, error, summaries
+from workflows.exports import CacheMaintenance, ExportResults, ExportSettings, SystemMonitoring
+
+
+async def reason_of_failure(stage: Stage, run: object) -> ApplicationError:
+    """The error of the activity that ended the run."""
+    handle = await stage.start(run)  # type: ignore[arg-type]
+    with pytest.raises(WorkflowFailureError) as failed:
+        await handle.result()
+    assert isinstance(failed.value.cause, ActivityError)
+    assert isinstance(failed.value.cause.cause, ApplicationError)
+    return failed.value.cause.cause
+
+
+async def test_settings_are_sealed_before_they_are_delivered(stage: Stage) -> None:
+    stage.activities.line_up("seal_settings", 1)
+    stage.activities.line_up("drain", DrainOutcome(batches=1, records=7, payload_bytes=512))
+    handle = await stage.start(ExportSettings.run)
+    assert (await handle.result()).records == 7
+    assert stage.activities.names() == ["seal_settings", "drain"]
+    assert stage.activities.arguments("drain") == [StreamName.SETTINGS]
+    assert await details(handle) == "settings: 1 batches, 7 records, 512 bytes"
+
+
+async def test_unchanged_settings_are_still_confirmed_by_a_heartbeat(stage: Stage) -> None:
+    handle = await stage.start(ExportSettings.run)
+    assert (await handle.result()).heartbeat
+    assert stage.activities.names() == ["seal_settings", "drain"]
+    assert await details(handle) == "settings: nothing new: heartbeat sent"
+
+
+async def test_results_are_drained_and_the_web_ui_says_what_went(stage: Stage) -> None:
+    stage.activities.line_up("drain", DrainOutcome(batches=2, records=5001, payload_bytes=4096))
+    handle = await stage.start(ExportResults.run)
+    assert (await handle.result()).batches == 2
+    assert stage.activities.arguments("drain") == [StreamName.RESULTS]
+    assert await details(handle) == "results: 2 batches, 5001 records, 4096 bytes"
+    assert await summaries(handle) == ["results: seal and deliver until caught up"]
+
+
+@pytest.mark.parametrize("away", ["LinkUnavailable", "LinkPaused", "OperationalError"])
+async def test_what_passes_by_itself_is_tried_again_until_it_succeeds(stage: Stage, away: str) -> None:
+    stage.activities.line_up("drain", *[error(away)] * 12, DrainOutcome(batches=1, records=3))
+    handle = await stage.start(ExportResults.run)
+    assert (await handle.result()).records == 3
+    assert [call.attempt for call in stage.activities.calls] == list(range(1, 14))
+
+
+@pytest.mark.parametrize("kind", ["Fork", "StreamStopped", "ConfigurationError"])
+@pytest.mark.parametrize("run", [ExportSettings.run, ExportResults.run, SystemMonitoring.run], ids=lambda run: run.__qualname__)
+async def test_what_an_operator_must_decide_is_not_tried_again_and_the_run_says_so(
+    stage: Stage, run: object, kind: str
+) -> None:
+    stage.activities.line_up("drain", error(kind, "the histories differ"))
+    reason = await reason_of_failure(stage, run)
+    assert (reason.type, reason.message) == (kind, "the histories differ")
+    assert stage.activities.names().count("drain") == 1
+
+
+@pytest.mark.parametrize(("run", "sealing"), [(ExportSettings.run, "seal_settings"), (SystemMonitoring.run, "measure")])
+async def test_a_snapshot_that_a_stopped_stream_does_not_take_fails_the_run_at_once(
+    stage: Stage, run: object, sealing: str
+) -> None:
+    stage.activities.line_up(sealing, error("StreamStopped", "stopped by a fork"))
+    assert (await reason_of_failure(stage, run)).message == "stopped by a fork"
+    assert stage.activities.names() == [sealing]
+
+
+async def test_monitoring_measures_then_sends_health_and_gives_the_alerts(stage: Stage) -> None:
+    stage.activities.line_up("measure", MonitoringOutcome(raised=["disk"], open=["disk"]))
+    stage.activities.line_up("drain", DrainOutcome(batches=1, records=1, payload_bytes=99))
+    handle = await stage.start(SystemMonitoring.run)
+    assert (await handle.result()).open == ["disk"]
+    assert stage.activities.names() == ["measure", "drain"]
+    assert stage.activities.arguments("drain") == [StreamName.HEALTH]
+    assert await details(handle) == "1 alerts open (disk), 0 cleared; health: 1 batches, 1 records, 99 bytes"
+    assert await summaries(handle) == ["measure, store, judge", "health: seal and deliver until caught up"]
+
+
+async def test_maintenance_reports_what_it_did(stage: Stage) -> None:
+    done = MaintenanceOutcome(cache_keys_dropped=2, batches_emptied=3, rows_deleted={"results": 4, "requests": 0})
+    stage.activities.line_up("tend", error("OSError"), done)
+    handle = await stage.start(CacheMaintenance.run)
+    assert await handle.result() == done
+    assert stage.activities.names() == ["tend", "tend"]
+    assert await details(handle) == "2 cache keys dropped, 3 batches emptied, 4 results deleted"
