@@ -27,6 +27,8 @@ log = structlog.get_logger(__name__)
 
 ATTEMPTS = 3
 """Tries for a source or service that does not answer, before the request fails."""
+PAUSE_SECONDS = 1.0
+"""Before the second try; twice that before the third."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ class Executors:
                     raise ExecutionFailed(
                         "source-unavailable", f"the source did not answer in {ATTEMPTS} tries"
                     ) from error
-                await asyncio.sleep(0.5 * 2**attempt)
+                await asyncio.sleep(PAUSE_SECONDS * attempt)
         raise AssertionError("the loop returns or raises")
 
     async def _once(self, kind: ExecutableType, params: dict[str, Any], secrets: Mapping[str, str]) -> Answer:

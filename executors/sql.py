@@ -89,7 +89,7 @@ def _explained(error: DBAPIError, limits: Limits) -> Exception:
         return ExecutionFailed("timeout", f"the query took longer than {limits.timeout:g} s")
     if state.startswith("22") or (not state and "invalid input for query argument" in str(error.orig)):
         return ExecutionFailed("invalid-params", "the database does not take these parameters")
-    if is_unreachable(error):
+    if is_unreachable(error) and (state or error.connection_invalidated):
         return error
     if state in ("25006", "42501"):
         return ExecutionFailed("not-allowed", "the query of this request type does more than read")

@@ -1,7 +1,8 @@
 """Reading what was submitted: strict, bounded, and with the name of every field that does not fit."""
 
 import hashlib
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,6 +18,17 @@ from storage.submissions import IdempotencyKey, NewRequest
 
 _MANY = TypeAdapter(list[RequestSubmission])
 MAX_DETAIL = 10
+MAX_MESSAGE = 300
+"""Characters of a message or a field's name: either may quote what was sent, which may be a megabyte."""
+INTEGERS = range(-(2**63), 2**64)
+"""What crosses unchanged: JSON of larger ones is read differently by every program."""
+
+
+def check_media_type(content_type: str | None) -> None:
+    """Raises `InvalidInput` for a body that says it is something else than JSON; one may also say nothing."""
+    media_type = (content_type or "application/json").partition(";")[0].strip().lower()
+    if media_type != "application/json" and not (media_type.startswith("application/") and media_type.endswith("+json")):
+        raise _invalid([("Content-Type", f"must be application/json, not {media_type}")])
 
 
 def read_submissions(body: bytes, catalog: Catalog, most: int) -> list[RequestSubmission]:
@@ -43,7 +55,8 @@ def read_submissions(body: bytes, catalog: Catalog, most: int) -> list[RequestSu
             names = ", ".join(catalog.types) or "none"
             problems.append((f"{where}type", f"there is no request type {submission.type!r}; there are: {names}"))
         else:
-            problems += [(where + name, message) for name, message in known.check.problems(submission.params)]
+            found = list(_not_carried("params", submission.params)) or known.check.problems(submission.params)
+            problems += [(where + name, message) for name, message in found]
         if submission.name is not None and "\x00" in submission.name:
             problems.append((f"{where}name", "must not contain the character U+0000"))
     if problems:
@@ -54,22 +67,18 @@ def read_submissions(body: bytes, catalog: Catalog, most: int) -> list[RequestSu
 def to_submission(
     submissions: Sequence[RequestSubmission], caller: Caller, body: bytes, idempotency_key: str | None
 ) -> Submission:
-    """Number and time the requests and make the records that cross; raises `InvalidInput` for what is no text."""
+    """Number and time the requests and make the records that cross, of what `read_submissions` gave."""
     now = datetime.now(UTC)
     requests: list[NewRequest] = []
     records: list[bytes] = []
     for submission in submissions:
-        try:
-            params = orjson.dumps(submission.params)
-        except orjson.JSONEncodeError as error:
-            raise _invalid([("params", f"cannot be written as JSON: {error}")]) from None
         request = NewRequest(
             uuid7(),
             caller.user_id,
             submission.type,
             submission.name,
             submission.priority,
-            params,
+            orjson.dumps(submission.params),
             str(submission.callback_url) if submission.callback_url else None,
             now,
             now + timedelta(seconds=submission.deadline) if submission.deadline else None,
@@ -104,7 +113,25 @@ def _record(request: NewRequest) -> bytes:
     return orjson.dumps(record, option=orjson.OPT_UTC_Z)
 
 
+def _not_carried(path: str, given: Any) -> Iterator[tuple[str, str]]:
+    """Numbers that JSON has no form for, which would cross as null, and integers beyond 64 bits."""
+    if isinstance(given, dict):
+        for name, item in given.items():
+            yield from _not_carried(f"{path}.{name}", item)
+    elif isinstance(given, list):
+        for number, item in enumerate(given):
+            yield from _not_carried(f"{path}.{number}", item)
+    elif isinstance(given, float) and not math.isfinite(given):
+        yield path, "must be a finite number"
+    elif isinstance(given, int) and given not in INTEGERS:
+        yield path, "must be an integer of 64 bits at most; send a larger one as a string"
+
+
 def _invalid(problems: Sequence[tuple[str, str]]) -> InvalidInput:
-    errors = [{"field": name, "message": message} for name, message in problems[:MAX_DETAIL]]
+    errors = [{"field": _short(name), "message": _short(message)} for name, message in problems[:MAX_DETAIL]]
     more = f"; and {len(problems) - MAX_DETAIL} more" if len(problems) > MAX_DETAIL else ""
     return InvalidInput("; ".join(f"{item['field']}: {item['message']}" for item in errors) + more, errors=errors)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= MAX_MESSAGE else f"{text[: MAX_MESSAGE // 2]} … {text[-MAX_MESSAGE // 2 :]}"

@@ -15,7 +15,7 @@ from api.pagination import DEFAULT_LIMIT, Page, PageCursor, PageLimit, cut, deco
 from api.problems import problem_responses
 from api.request.callers import App, CallerOf
 from api.request.catalog import Caller
-from api.request.reading import read_submissions, to_submission
+from api.request.reading import check_media_type, read_submissions, to_submission
 from api.request.result_reading import Found, look_for_result
 from api.request.services import Services
 from models.errors import Conflict, NotFound
@@ -111,6 +111,7 @@ async def submit_requests(
     ] = None,
 ) -> Accepted:
     """All requests of a list are accepted together or, when one does not fit, none."""
+    check_media_type(request.headers.get("content-type"))
     body = await request.body()
     catalog = await services.catalog.get()
     submissions = read_submissions(body, catalog, MAX_LIST)

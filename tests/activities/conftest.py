@@ -1,22 +1,22 @@
-"""The networks of these tests: shared databases, emptied before each test."""
+"""The networks of these tests: databases made once, emptied before each test."""
 
 from collections.abc import AsyncIterator
 
 import pytest
 
 from tests.conftest import Networks, Servers
-from tests.storage.emptying import empty, shared_networks
+from tests.exchange.kept_networks import empty, make_networks
 
 
 @pytest.fixture(scope="session")
-async def activity_networks(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Networks]:
-    async with shared_networks(servers, tmp_path_factory.mktemp("activities") / "keys") as networks:
+async def activities_networks(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Networks]:
+    """Made once."""
+    async with make_networks(servers, tmp_path_factory.mktemp("activities") / "keys") as networks:
         yield networks
 
 
 @pytest.fixture
-async def networks(activity_networks: Networks) -> Networks:
-    """Both networks, empty."""
-    await empty(activity_networks.request)
-    await empty(activity_networks.response)
-    return activity_networks
+async def networks(activities_networks: Networks) -> Networks:
+    """Empty."""
+    await empty(activities_networks)
+    return activities_networks

@@ -1,22 +1,22 @@
-"""The networks of these tests: shared databases, emptied before each test."""
+"""The networks of these tests: databases made once, emptied before each test."""
 
 from collections.abc import AsyncIterator
 
 import pytest
 
 from tests.conftest import Networks, Servers
-from tests.storage.emptying import empty, shared_networks
+from tests.exchange.kept_networks import empty, make_networks
 
 
 @pytest.fixture(scope="session")
 async def storage_networks(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Networks]:
-    async with shared_networks(servers, tmp_path_factory.mktemp("storage") / "keys") as networks:
+    """Made once."""
+    async with make_networks(servers, tmp_path_factory.mktemp("storage") / "keys") as networks:
         yield networks
 
 
 @pytest.fixture
 async def networks(storage_networks: Networks) -> Networks:
-    """Both networks, empty."""
-    await empty(storage_networks.request)
-    await empty(storage_networks.response)
+    """Empty."""
+    await empty(storage_networks)
     return storage_networks
