@@ -1,6 +1,6 @@
 """What a measurement means: which alerts it calls for. A pure function, so that every rule can be tested alone."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 from configuration.cadences import EXPORT_RESULTS, EXPORT_SETTINGS, SYSTEM_MONITORING, Cadence
@@ -27,7 +27,8 @@ def judge(
     wanted: dict[str, str] = {}
     for state in body["streams"]:
         _judge_stream(state, cadences, wanted)
-    _judge_schedules(body.get("schedules", {}), (earlier or {}).get("schedules", {}), wanted)
+    moving = _moving(body, earlier or {})
+    _judge_schedules(body.get("schedules", {}), (earlier or {}).get("schedules", {}), moving, wanted)
     if not body["redis"]["available"]:
         wanted["redis-away"] = "Redis does not answer: reads go to PostgreSQL and are slower until it is back"
     if not body.get("workers", {}).get("polling", 1):
@@ -43,6 +44,17 @@ def judge(
             f"{database['connections']} of {database['max_connections']} database connections are in use"
         )
     return wanted
+
+
+def _moving(body: Mapping[str, Any], earlier: Mapping[str, Any]) -> Set[str]:
+    """Schedules whose stream went on since the last measurement: one long run of theirs is busy and not stuck."""
+    before = {state["stream"]: state["delivered"] for state in earlier.get("streams", ())}
+    return {
+        schedule
+        for state in body["streams"]
+        if (schedule := _SCHEDULE_OF.get(StreamName(state["stream"])))
+        and state["delivered"] > before.get(state["stream"], state["delivered"])
+    }
 
 
 def _judge_stream(state: Mapping[str, Any], cadences: Mapping[str, Cadence], wanted: dict[str, str]) -> None:
@@ -66,7 +78,9 @@ def _judge_stream(state: Mapping[str, Any], cadences: Mapping[str, Cadence], wan
         wanted[f"link-silent:{stream}"] = f"no receipt came for {stream} in {contact:.0f} s: is the link up?"
 
 
-def _judge_schedules(now: Mapping[str, Any], before: Mapping[str, Any], wanted: dict[str, str]) -> None:
+def _judge_schedules(
+    now: Mapping[str, Any], before: Mapping[str, Any], moving: Set[str], wanted: dict[str, str]
+) -> None:
     for name, schedule in now.items():
         if schedule is None:
             wanted[f"schedule-missing:{name}"] = (
@@ -77,9 +91,9 @@ def _judge_schedules(now: Mapping[str, Any], before: Mapping[str, Any], wanted: 
             wanted[f"schedule-paused:{name}"] = f"{name} is paused: {schedule['note'] or 'no reason given'}"
         earlier = before.get(name) or {}
         skipped = schedule["skipped_overlap"] - earlier.get("skipped_overlap", schedule["skipped_overlap"])
-        if skipped > 0:
+        if skipped > 0 and schedule["actions"] == earlier.get("actions") and name not in moving:
             wanted[f"schedule-skipping:{name}"] = (
-                f"{skipped} runs of {name} were skipped since the last measurement because one was still going"
+                f"{skipped} runs of {name} were skipped since the last measurement, and one goes on without delivering"
             )
         missed = schedule["missed_catch_up"] - earlier.get("missed_catch_up", schedule["missed_catch_up"])
         if missed > 0:

@@ -1,38 +1,49 @@
-"""Word that results are ready: starts ``ExportResults`` at once, through its schedule, so that never two run."""
+"""Word that results are ready: to the export that is under way or, where there is none, to its schedule."""
 
 import asyncio
 import time
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.client import Client, ScheduleOverlapPolicy
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from configuration.cadences import EXPORT_RESULTS
 from models.streams import StreamName
+from storage.outgoing import delivering_run
 
 log = structlog.get_logger(__name__)
 
 PAUSE_KNOWN_SECONDS = 5.0
 """For how long the schedule's pause is remembered before it is asked for again."""
+STARTING_SECONDS = 2.0
+"""For how long a triggered run is taken to be about to start: it has not looked into the outbox yet."""
+SIGNAL = "results_are_ready"
 
 
 class ExportAnnouncer:
-    """Triggers the export schedule. With overlap *buffer one*, a trigger that comes while a run is ending starts one
-    more after it, and any number of triggers during a run start one more between them: no result waits for the next
-    tick, and no two runs go at a time. An operator's pause is kept: then results wait.
+    """No result waits for the next tick of the schedule, and no two runs go at a time.
+
+    A run that is under way is signalled: Temporal lets no workflow end over a signal that it has not seen. Where there is
+    none, the schedule is triggered with overlap *buffer one*, so that even then a run waits for the one before. An
+    operator's pause is kept: then results wait.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, engine: AsyncEngine) -> None:
+        self._client = client
+        self._engine = engine
         self._schedule = client.get_schedule_handle(EXPORT_RESULTS)
         self._one_at_a_time = asyncio.Lock()
         self._wanted = 0
         self._done = 0
         self._paused = False
         self._pause_asked_at = float("-inf")
+        self._triggered_after: str | None = None
+        self._triggered_at = float("-inf")
 
     async def results_are_ready(self) -> None:
-        """Returns when a trigger that came after this call has reached Temporal. Where Temporal is away, the next tick
-        of the schedule does the same work, so this only logs.
+        """Call after the results are committed. Returns when word of them has reached Temporal. Where Temporal is away,
+        the next tick of the schedule does the same work, so this only logs.
         """
         self._wanted += 1
         mine = self._wanted
@@ -41,11 +52,32 @@ class ExportAnnouncer:
                 return
             covered = self._wanted
             try:
-                if not await self._is_paused():
-                    await self._schedule.trigger(overlap=ScheduleOverlapPolicy.BUFFER_ONE)
+                await self._announce()
             except RPCError as error:
-                log.warning("export.not_triggered", stream=StreamName.RESULTS, error=error.message)
+                log.warning("export.not_announced", stream=StreamName.RESULTS, error=error.message)
             self._done = covered
+
+    async def _announce(self) -> None:
+        if await self._is_paused():
+            return
+        async with self._engine.connect() as connection:
+            run = await delivering_run(connection, StreamName.RESULTS)
+        if run and await self._signalled(run):
+            return
+        if run == self._triggered_after and time.monotonic() - self._triggered_at < STARTING_SECONDS:
+            return  # the run that was triggered has yet to look into the outbox, and will find these results there
+        await self._schedule.trigger(overlap=ScheduleOverlapPolicy.BUFFER_ONE)
+        self._triggered_after, self._triggered_at = run, time.monotonic()
+
+    async def _signalled(self, run: str) -> bool:
+        """Whether this run still goes on, and now knows that there is more."""
+        try:
+            await self._client.get_workflow_handle(run).signal(SIGNAL)
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+            return False
+        return True
 
     async def _is_paused(self) -> bool:
         if time.monotonic() - self._pause_asked_at > PAUSE_KNOWN_SECONDS:

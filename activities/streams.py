@@ -29,6 +29,7 @@ class StreamActivities:
 
         An attempt that died left sealed batches behind, which the next one sends first.
         """
+        await self._delivery.begin(stream, activity.info().workflow_id or "")
         async with heartbeating():
             try:
                 return await self._delivery.drain(stream, activity.heartbeat)

@@ -20,6 +20,7 @@ from storage.outgoing import (
     hash_at,
     mark_delivered,
     mark_sent,
+    note_delivering_run,
     outgoing_stream,
     stop_outgoing,
 )
@@ -59,6 +60,11 @@ class Delivery:
                 await stop_outgoing(connection, stream, str(error))
             raise
         return outcome
+
+    async def begin(self, stream: StreamName, run: str) -> None:
+        """Note which run delivers now. What is in the outbox before this, that run will send."""
+        async with self.engine.begin() as connection:
+            await note_delivering_run(connection, stream, run)
 
     async def _drain(self, stream: StreamName, progress: Callable[[DrainOutcome], None], outcome: DrainOutcome) -> None:
         position = (await self._head(stream)).delivered

@@ -12,6 +12,13 @@ class DrainOutcome(BaseModel):
     heartbeat: bool = False
     """Nothing had changed: a signed heartbeat went instead of a batch."""
 
+    def add(self, other: "DrainOutcome") -> None:
+        """Count another delivery in."""
+        self.batches += other.batches
+        self.records += other.records
+        self.payload_bytes += other.payload_bytes
+        self.heartbeat = not self.batches
+
     def __str__(self) -> str:
         if self.heartbeat:
             return "nothing new: heartbeat sent"

@@ -2,7 +2,7 @@
 
 Distances are great-circle distances by the haversine formula (R. W. Sinnott, "Virtues of the Haversine", Sky and
 Telescope 68, 1984) on a sphere of the Earth's mean radius, 6371.0088 km (IUGG). A band of latitudes is
-searched first, a little wider than needed, so that rounding takes nothing from its edge.
+searched first.
 """
 
 from typing import Any
@@ -17,8 +17,8 @@ FROM (
         + cos(radians(CAST(:latitude AS double precision))) * cos(radians(latitude))
           * sin(radians(longitude - CAST(:longitude AS double precision)) / 2) ^ 2))) AS distance_km
     FROM sample.airports
-    WHERE latitude BETWEEN CAST(:latitude AS double precision) - degrees(:radius_km / 6371.0088) - 1e-6
-                       AND CAST(:latitude AS double precision) + degrees(:radius_km / 6371.0088) + 1e-6
+    WHERE latitude BETWEEN CAST(:latitude AS double precision) - degrees(:radius_km / 6371.0088)
+                       AND CAST(:latitude AS double precision) + degrees(:radius_km / 6371.0088)
 ) AS measured
 WHERE distance_km <= CAST(:radius_km AS double precision)
 ORDER BY distance_km, icao

@@ -56,7 +56,7 @@ def schedule_for(schedule_id: str, cadence: Cadence) -> Schedule:
             starts.workflow,
             id=schedule_id,
             task_queue=task_queue(Network.RESPONSE),
-            execution_timeout=LONGEST_RUN,
+            run_timeout=LONGEST_RUN,
             static_summary=starts.summary,
             typed_search_attributes=TypedSearchAttributes(attributes),
         ),
@@ -85,7 +85,7 @@ def _meaning(schedule: Schedule, converter: DataConverter) -> tuple[Any, ...]:
     if not isinstance(action, ScheduleActionStartWorkflow):
         return ()
     return (
-        (action.workflow, action.id, action.task_queue, action.execution_timeout, len(action.args)),
+        (action.workflow, action.id, action.task_queue, action.run_timeout, len(action.args)),
         _text(action.static_summary, converter),
         {pair.key.name: pair.value for pair in action.typed_search_attributes},
         [(interval.every, interval.offset or timedelta()) for interval in spec.intervals],

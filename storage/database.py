@@ -63,7 +63,7 @@ def is_unreachable(error: BaseException) -> bool:
     """Whether this means that the database is away for now, rather than that the statement is wrong."""
     if isinstance(error, DBAPIError):
         state = str(getattr(error.orig, "sqlstate", None) or "")
-        return error.connection_invalidated or not state or state[:2] in ("08", "53", "57")
+        return error.connection_invalidated or not state or state[:2] in ("08", "28", "3D", "53", "57")
     return isinstance(error, UNREACHABLE)
 
 

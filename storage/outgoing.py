@@ -199,6 +199,26 @@ async def mark_delivered(
     )
 
 
+async def note_delivering_run(connection: AsyncConnection, stream: StreamName, run_name: str) -> None:
+    """Which run delivers this stream: others tell it that there is more, and begin none of their own."""
+    await outgoing_stream(connection, stream)
+    await run(
+        connection,
+        "UPDATE outgoing_streams SET delivering_run = :run_name"
+        " WHERE stream = :stream AND delivering_run IS DISTINCT FROM :run_name",
+        stream=stream,
+        run_name=run_name,
+    )
+
+
+async def delivering_run(connection: AsyncConnection, stream: StreamName) -> str | None:
+    """The run that delivered this stream last; it may have ended."""
+    found: str | None = await value(
+        connection, "SELECT delivering_run FROM outgoing_streams WHERE stream = :stream", stream=stream
+    )
+    return found
+
+
 async def stop_outgoing(connection: AsyncConnection, stream: StreamName, reason: str) -> None:
     """Stop sending: the histories of the two sides differ and an operator must decide."""
     await run(

@@ -82,7 +82,7 @@ async def response_worker(settings: ResponseSettings, runtime: Runtime) -> Async
         streams = StreamActivities(Delivery(engine, sealer, link))
         pull = Pull(engine, Receiver(engine, keys, settings.link_id), link)
         pulling = PullActivities(pull, partial(start_execution, client))
-        announcer = ExportAnnouncer(client)
+        announcer = ExportAnnouncer(client, engine)
         executing = ExecutionActivities(engine, sealer, executors, settings.executions, announcer.results_are_ready)
         orchestration = Orchestration(client, task_queue(Network.RESPONSE), settings.cadences)
         monitoring = MonitoringActivities(engine, cache, sealer, settings.cadences, orchestration)

@@ -1,5 +1,7 @@
 """What the response network sends on a schedule."""
 
+from datetime import timedelta
+
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
@@ -8,7 +10,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.streams import StreamActivities
     from models.outcomes import DrainOutcome, MaintenanceOutcome, MonitoringOutcome
     from models.streams import StreamName
-    from workflows.timing import OVER_THE_LINK, QUICK
+    from workflows.timing import OVER_THE_LINK, QUICK, SHORTEST_RUN
 
 
 @workflow.defn
@@ -25,11 +27,41 @@ class ExportSettings:
 
 @workflow.defn
 class ExportResults:
-    """Seal and deliver every result that the request network does not have yet."""
+    """Seal and deliver every result that the request network does not have yet, and those that get ready meanwhile.
+
+    Results that get ready tell the run that is under way, so that never two go at a time and none waits for the next. A
+    run lasts for at least `SHORTEST_RUN`: runs of a schedule are named after the second, and the server mistakes two of
+    the same name for one.
+    """
+
+    def __init__(self) -> None:
+        self._more = False
+
+    @workflow.signal
+    def results_are_ready(self) -> None:
+        """There may be more than this run has seen."""
+        self._more = True
 
     @workflow.run
     async def run(self) -> DrainOutcome:
-        return await _drain(StreamName.RESULTS)
+        total = DrainOutcome()
+        ends_at = workflow.now() + SHORTEST_RUN
+        while True:
+            self._more = False
+            total.add(await _drain(StreamName.RESULTS))
+            if workflow.info().is_continue_as_new_suggested():
+                workflow.continue_as_new()
+            if not await self._gets_more(ends_at - workflow.now()):
+                return total
+
+    async def _gets_more(self, within: timedelta) -> bool:
+        """Whether there is more to send, now or within this time."""
+        if not self._more and within > timedelta():
+            try:
+                await workflow.wait_condition(lambda: self._more, timeout=within)
+            except TimeoutError:
+                pass
+        return self._more
 
 
 @workflow.defn

@@ -41,6 +41,9 @@ WHOLE_BATCH: Timing = {
     "retry_policy": RetryPolicy(initial_interval=timedelta(milliseconds=500), maximum_interval=timedelta(seconds=10)),
 }
 
+SHORTEST_RUN = timedelta(seconds=1.1)
+"""Of a run that others may trigger: more than the second after which it is named."""
+
 LOOK_AGAIN = (5.0, 30.0, 120.0, 600.0)
 """Seconds after which a group looks for itself, should the signal that it is complete have been lost."""
 

@@ -77,27 +77,32 @@ class CurrentCatalog:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self._catalog = Catalog()
-        self._stale = True
+        self._changes = 1
+        self._read = 0
+        """How many of the changes the catalog has taken in: counted, so that one that comes while it is read is seen."""
         self._reading = asyncio.Lock()
         self.listening = False
 
     def changed(self) -> None:
         """A newer snapshot was committed."""
-        self._stale = True
+        self._changes += 1
+
+    @property
+    def _is_current(self) -> bool:
+        return self.listening and self._read == self._changes
 
     async def get(self) -> Catalog:
         """The newest catalog; the last known one while the database is away."""
-        if self.listening and not self._stale:
+        if self._is_current:
             return self._catalog
         async with self._reading:
-            if self.listening and not self._stale:
+            if self._is_current:
                 return self._catalog
-            self._stale = False
+            changes = self._changes
             try:
                 async with self._engine.connect() as connection:
                     found = await find_snapshot(connection, StreamName.SETTINGS)
             except Exception as error:
-                self._stale = True
                 if not is_unreachable(error) or not self._catalog.sequence:
                     raise
                 log.warning("catalog.database_away", error=type(error).__name__)
@@ -105,6 +110,7 @@ class CurrentCatalog:
             if found is not None and (found.epoch, found.sequence) != (self._catalog.epoch, self._catalog.sequence):
                 self._catalog = read_catalog(found.epoch, found.sequence, found.records)
                 log.info("catalog.read", epoch=found.epoch, sequence=found.sequence, types=len(self._catalog.types))
+            self._read = changes
         return self._catalog
 
     async def caller(self, sha256: bytes) -> Caller:

@@ -10,6 +10,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from exchange.errors import StreamStopped
 from exchange.manifest import MAX_RAW_BYTES, MAX_RECORDS
 from exchange.sealing import Sealer
 from models.errors import AirlockError, IdempotencyKeyReused, Unavailable
@@ -82,15 +83,19 @@ class GroupCommit:
         return await submission.committed
 
     async def run(self) -> None:
-        """Commit groups for ever. Cancelled, it commits what still waits."""
+        """Commit groups for ever. Cancelled, it finishes the group under way and commits what still waits."""
         last = float("-inf")
+        committing: asyncio.Task[None] | None = None
         try:
             while True:
                 await self._arrived.wait()
                 await asyncio.sleep(max(0.0, last + SPACING_SECONDS - time.monotonic()))
                 last = time.monotonic()
-                await asyncio.shield(asyncio.create_task(self._commit_group(self._take())))
+                committing = asyncio.create_task(self._commit_group(self._take()))
+                await asyncio.shield(committing)
         finally:
+            if committing is not None:
+                await committing
             while self._waiting:
                 await self._commit_group(self._take())
 
@@ -113,15 +118,15 @@ class GroupCommit:
         """Commit in one transaction; where that fails for another reason than the database, find out for whom."""
         try:
             await self._commit(group)
+        except StreamStopped as error:
+            _answer(group, refused_while_stopped(error))
         except Exception as error:
             if len(group) > 1 and not is_unreachable(error) and not isinstance(error, AirlockError):
                 log.error("submission.group_failed", size=len(group), error=type(error).__name__)
                 for alone in group:
                     await self._commit_group([alone])
                 return
-            for submission in group:
-                if not submission.committed.done():
-                    submission.committed.set_exception(error)
+            _answer(group, error)
 
     async def _commit(self, group: Sequence[Submission]) -> None:
         answers: list[tuple[Submission, tuple[UUID, ...] | AirlockError]] = []
@@ -171,6 +176,17 @@ class GroupCommit:
                     (submission, IdempotencyKeyReused("This Idempotency-Key was used for another body: take a new one"))
                 )
         return fresh
+
+
+def _answer(group: Sequence[Submission], error: Exception) -> None:
+    for submission in group:
+        if not submission.committed.done():
+            submission.committed.set_exception(error)
+
+
+def refused_while_stopped(error: StreamStopped) -> Unavailable:
+    """What a caller is told while an operator has to decide about the link."""
+    return Unavailable(f"Nothing is accepted until an operator of Airlock has looked at the link: {error}")
 
 
 def look_in(requests: Sequence[NewRequest]) -> float:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.api_request.serving import AIRPORT, ANYTHING, User, new_user, publish, serving, setting, settings_for
 from tests.conftest import Networks, Servers
-from tests.exchange.kept_networks import make_networks
+from tests.exchange.kept_networks import empty, make_networks
 
 
 @dataclass
@@ -59,3 +59,17 @@ async def http(api: Api, user: User) -> AsyncIterator[httpx.AsyncClient]:
     """Calls with the key of `user`."""
     async with user.calls(api.url) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+async def other_networks(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Networks]:
+    """Made once, emptied by `fresh`."""
+    async with make_networks(servers, tmp_path_factory.mktemp("fresh") / "keys") as networks:
+        yield networks
+
+
+@pytest.fixture
+async def fresh(other_networks: Networks) -> Networks:
+    """Databases with nothing in them."""
+    await empty(other_networks)
+    return other_networks

@@ -10,7 +10,7 @@ from typing import Any
 
 from executors.answer import Answer, ExecutionFailed
 
-SECRET = "postgresql://reader:hunter2@10.0.0.1/ledger"  # noqa: S105
+SECRET = "postgresql://reader:hunter2@10.0.0.1/ledger"
 calls: list[dict[str, Any]] = []
 release = threading.Event()
 

@@ -99,7 +99,7 @@ async def test_an_optional_parameter_that_is_not_given_is_null(executors: Execut
     assert (without.returned, given.returned) == (20, 2)
 
 
-@pytest.mark.parametrize("value", ["many", 1.5, {"a": 1}, [1], 2**40])
+@pytest.mark.parametrize("value", ["many", {"a": 1}, [1], 2**40])
 async def test_a_parameter_of_the_wrong_type_fails_as_invalid_and_is_not_tried_again(
     executors: Executors, value: object
 ) -> None:
@@ -108,7 +108,9 @@ async def test_a_parameter_of_the_wrong_type_fails_as_invalid_and_is_not_tried_a
 
 
 async def test_json_passes_through_byte_for_byte_as_the_database_wrote_it(executors: Executors) -> None:
-    query = """SELECT '{"b" : 1.50,  "a":"é\\u00e9", "b": 2}'::json AS document, 1e20::float8 AS f, 1.10::numeric AS n"""
+    query = (
+        """SELECT '{"b" : 1.50,  "a":"é\\u00e9", "b": 2}'::json AS document, 1e20::float8 AS f, 1.10::numeric AS n"""
+    )
     finished, _ = await ask(executors, kind(sql(query)))
     assert '"data":[{"document":{"b" : 1.50,  "a":"é\\u00e9", "b": 2},"f":1e+20,"n":1.10}],'.encode() in finished.body
 
@@ -123,12 +125,12 @@ async def test_a_document_over_several_lines_becomes_one_line_with_the_same_cont
 async def test_what_the_other_side_could_not_read_fails_here_and_does_not_cross(
     executors: Executors, value: str
 ) -> None:
-    reason, _ = await failure(executors, kind(sql(f"SELECT {value} AS v".replace(":json", ":json"))))
+    reason, _ = await failure(executors, kind(sql(f"SELECT {value} AS v")))
     assert reason == "answer-unreadable"
 
 
 async def test_a_column_may_have_any_name(executors: Executors) -> None:
-    _, body = await ask(executors, kind(sql("SELECT 1 AS answer, 2 AS \"select\", '50%' AS \"%\"")))
+    _, body = await ask(executors, kind(sql('SELECT 1 AS answer, 2 AS "select", \'50%\' AS "%"')))
     assert body.data == [{"answer": 1, "select": 2, "%": "50%"}]
 
 
@@ -146,7 +148,13 @@ async def test_a_source_that_is_not_configured_fails_without_naming_it(executors
 
 @pytest.mark.parametrize(
     "query",
-    ["SELECT secret_column FROM data.items", "SELEC secret_column", "SELECT 1/0 AS secret_column", "SELECT :", "SELECT $1"],
+    [
+        "SELECT secret_column FROM data.items",
+        "SELEC secret_column",
+        "SELECT 1/0 AS secret_column",
+        "SELECT :",
+        "SELECT $1",
+    ],
 )
 async def test_a_failed_query_does_not_show_itself(executors: Executors, query: str) -> None:
     _, message = await failure(executors, kind(sql(query)))

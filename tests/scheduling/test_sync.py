@@ -47,7 +47,7 @@ async def test_the_four_schedules_are_created(client: Client) -> None:
         assert found.policy.catchup_window == cadence.catch_up_window
         assert (found.action.workflow, found.action.id) == (SCHEDULED[schedule_id].workflow, schedule_id)
         assert found.action.task_queue == "airlock-response"
-        assert found.action.execution_timeout == timedelta(hours=1)
+        assert found.action.run_timeout == timedelta(hours=1)
 
 
 @pytest.mark.parametrize("cadence", CADENCES, ids=lambda cadence: cadence.cron or str(cadence.every))
@@ -69,7 +69,7 @@ async def test_a_changed_cadence_is_taken_over_once(client: Client, before: Cade
 
 
 @pytest.mark.parametrize(
-    "change", [{"execution_timeout": timedelta(hours=2)}, {"task_queue": "elsewhere"}, {"static_summary": "old"}]
+    "change", [{"run_timeout": timedelta(hours=2)}, {"task_queue": "elsewhere"}, {"static_summary": "old"}]
 )
 async def test_an_action_that_differs_is_put_right(client: Client, change: dict[str, Any]) -> None:
     await sync_schedules(client, {EXPORT_RESULTS: Cadence(every=120)})

@@ -1,5 +1,7 @@
 """What the response network sends on a schedule, decision by decision."""
 
+from collections.abc import Awaitable, Callable
+
 import pytest
 from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import ActivityError, ApplicationError
@@ -8,12 +10,15 @@ from models.outcomes import DrainOutcome, MaintenanceOutcome, MonitoringOutcome
 from models.streams import StreamName
 from tests.workflows.conftest import Stage
 from tests.workflows.standins import details, error, summaries
+from scheduling.definitions import LONGEST_RUN
 from workflows.exports import CacheMaintenance, ExportResults, ExportSettings, SystemMonitoring
 
+Run = Callable[..., Awaitable[object]]
 
-async def reason_of_failure(stage: Stage, run: object) -> ApplicationError:
+
+async def reason_of_failure(stage: Stage, run: Run) -> ApplicationError:
     """The error of the activity that ended the run."""
-    handle = await stage.start(run)  # type: ignore[arg-type]
+    handle = await stage.start(run, execution_timeout=LONGEST_RUN)
     with pytest.raises(WorkflowFailureError) as failed:
         await handle.result()
     assert isinstance(failed.value.cause, ActivityError)
@@ -58,7 +63,7 @@ async def test_what_passes_by_itself_is_tried_again_until_it_succeeds(stage: Sta
 @pytest.mark.parametrize("kind", ["Fork", "StreamStopped", "ConfigurationError"])
 @pytest.mark.parametrize("run", [ExportSettings.run, ExportResults.run, SystemMonitoring.run], ids=lambda run: run.__qualname__)
 async def test_what_an_operator_must_decide_is_not_tried_again_and_the_run_says_so(
-    stage: Stage, run: object, kind: str
+    stage: Stage, run: Run, kind: str
 ) -> None:
     stage.activities.line_up("drain", error(kind, "the histories differ"))
     reason = await reason_of_failure(stage, run)
@@ -68,7 +73,7 @@ async def test_what_an_operator_must_decide_is_not_tried_again_and_the_run_says_
 
 @pytest.mark.parametrize(("run", "sealing"), [(ExportSettings.run, "seal_settings"), (SystemMonitoring.run, "measure")])
 async def test_a_snapshot_that_a_stopped_stream_does_not_take_fails_the_run_at_once(
-    stage: Stage, run: object, sealing: str
+    stage: Stage, run: Run, sealing: str
 ) -> None:
     stage.activities.line_up(sealing, error("StreamStopped", "stopped by a fork"))
     assert (await reason_of_failure(stage, run)).message == "stopped by a fork"

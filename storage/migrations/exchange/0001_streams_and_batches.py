@@ -19,7 +19,8 @@ CREATE TABLE outgoing_streams (
     applied      bigint NOT NULL DEFAULT 0,
     quarantined  bigint NOT NULL DEFAULT 0,
     receipt_at   timestamptz,
-    stopped      text
+    stopped      text,
+    delivering_run text
 );
 COMMENT ON TABLE outgoing_streams IS 'The sender''s end of each stream: newest batch sealed, how far receipts go';
 COMMENT ON COLUMN outgoing_streams.content IS 'SHA-256 of the records of the newest snapshot, to tell change from none';
