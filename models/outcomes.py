@@ -12,12 +12,14 @@ class DrainOutcome(BaseModel):
     heartbeat: bool = False
     """Nothing had changed: a signed heartbeat went instead of a batch."""
 
-    def add(self, other: "DrainOutcome") -> None:
-        """Count another delivery in."""
-        self.batches += other.batches
-        self.records += other.records
-        self.payload_bytes += other.payload_bytes
-        self.heartbeat = not self.batches
+    def plus(self, other: "DrainOutcome") -> "DrainOutcome":
+        """Both deliveries as one."""
+        return DrainOutcome(
+            batches=self.batches + other.batches,
+            records=self.records + other.records,
+            payload_bytes=self.payload_bytes + other.payload_bytes,
+            heartbeat=not (self.batches or other.batches),
+        )
 
     def __str__(self) -> str:
         if self.heartbeat:

@@ -15,7 +15,7 @@ def closed_body(request_id: UUID, closed: str, closed_at: datetime) -> bytes:
     """The result of a request that ended without one: expired or cancelled."""
     return orjson.dumps(
         {
-            "request_id": request_id,
+            "request_id": str(request_id),  # the database driver's UUID is not the standard library's
             "status": closed,
             "data": [],
             "returned": 0,

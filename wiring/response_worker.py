@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 from temporalio.client import Client
-from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.common import SearchAttributePair, TypedSearchAttributes, WorkflowIDConflictPolicy
 from temporalio.runtime import Runtime
 from temporalio.worker import Worker
 
@@ -31,13 +31,13 @@ from executors.python import PythonFunctions
 from executors.registry import Executors
 from executors.sql import SqlSources
 from models.outcomes import PullProgress
-from models.streams import BatchRef, Network
+from models.streams import BatchRef, Network, StreamName
 from scheduling.sync import sync_schedules
 from storage.database import connect
 from wiring.options import ensure_search_attributes, identity, make_worker
 from workflows.exports import CacheMaintenance, ExportResults, ExportSettings, SystemMonitoring
 from workflows.requests import ExecuteRequests, PullRequests
-from workflows.search_attributes import search_attributes
+from workflows.search_attributes import STREAM, search_attributes
 
 PULL_WORKFLOW_ID = "pull-requests"
 
@@ -96,6 +96,7 @@ async def response_worker(settings: ResponseSettings, runtime: Runtime) -> Async
             id=PULL_WORKFLOW_ID,
             task_queue=task_queue(Network.RESPONSE),
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            search_attributes=TypedSearchAttributes([SearchAttributePair(STREAM, StreamName.REQUESTS.value)]),
             static_summary="long-poll the request network, for ever",
         )
         yield make_worker(

@@ -10,6 +10,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.streams import StreamActivities
     from models.outcomes import DrainOutcome, MaintenanceOutcome, MonitoringOutcome
     from models.streams import StreamName
+    from workflows.search_attributes import RECORDS, STREAM
     from workflows.timing import OVER_THE_LINK, QUICK, SHORTEST_RUN
 
 
@@ -48,7 +49,7 @@ class ExportResults:
         ends_at = workflow.now() + SHORTEST_RUN
         while True:
             self._more = False
-            total.add(await _drain(StreamName.RESULTS))
+            total = await _drain(StreamName.RESULTS, total)
             if workflow.info().is_continue_as_new_suggested():
                 workflow.continue_as_new()
             if not await self._gets_more(ends_at - workflow.now()):
@@ -74,7 +75,7 @@ class SystemMonitoring:
             MonitoringActivities.measure, summary="measure, store, judge", **QUICK
         )
         workflow.set_current_details(str(outcome))
-        await _drain(StreamName.HEALTH, str(outcome))
+        await _drain(StreamName.HEALTH, before=str(outcome))
         return outcome
 
 
@@ -91,9 +92,12 @@ class CacheMaintenance:
         return outcome
 
 
-async def _drain(stream: StreamName, before: str = "") -> DrainOutcome:
+async def _drain(stream: StreamName, so_far: DrainOutcome | None = None, before: str = "") -> DrainOutcome:
+    """Deliver a stream, and tell the Web UI what was delivered, together with what the run had done before."""
     outcome = await workflow.execute_activity_method(
         StreamActivities.drain, stream, summary=f"{stream}: seal and deliver until caught up", **OVER_THE_LINK
     )
-    workflow.set_current_details("; ".join(filter(None, (before, f"{stream}: {outcome}"))))
-    return outcome
+    total = (so_far or DrainOutcome()).plus(outcome)
+    workflow.set_current_details("; ".join(filter(None, (before, f"{stream}: {total}"))))
+    workflow.upsert_search_attributes([STREAM.value_set(stream.value), RECORDS.value_set(total.records)])
+    return total

@@ -174,7 +174,7 @@ async def test_a_worker_stopped_for_three_intervals_runs_once_on_return_not_thre
         return found
 
     async def has_run() -> bool:
-        return monitoring()["actions"] >= 1
+        return bool(monitoring()["actions"] >= 1)
 
     await eventually(has_run, "the first run")
     pid = airlock.signal("response-worker", signal.SIGSTOP)
@@ -182,7 +182,8 @@ async def test_a_worker_stopped_for_three_intervals_runs_once_on_return_not_thre
 
     async def three_intervals_have_passed() -> bool:
         now = monitoring()
-        return now["skipped_overlap"] - before["skipped_overlap"] >= 2 and now["actions"] == before["actions"] + 1
+        one_waits = now["actions"] == before["actions"] + 1
+        return bool(one_waits and now["skipped_overlap"] - before["skipped_overlap"] >= 2)
 
     await eventually(three_intervals_have_passed, "one run waits, two are skipped", 60)
     waiting = monitoring()["running"]
@@ -191,7 +192,7 @@ async def test_a_worker_stopped_for_three_intervals_runs_once_on_return_not_thre
 
     async def the_waiting_run_ended() -> bool:
         now = monitoring()
-        return now["running"] != waiting and now["skipped_overlap"] >= 2
+        return bool(now["running"] != waiting and now["skipped_overlap"] >= 2)
 
     await eventually(the_waiting_run_ended, "the one run that waited ends")
     assert monitoring()["actions"] <= before["actions"] + 2
