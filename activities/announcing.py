@@ -24,8 +24,8 @@ SIGNAL = "results_are_ready"
 class ExportAnnouncer:
     """No result waits for the next tick of the schedule, and no two runs go at a time.
 
-    A run that is under way is signalled: Temporal lets no workflow end over a signal that it has not seen. Where there is
-    none, the schedule is triggered with overlap *buffer one*, so that even then a run waits for the one before. An
+    A run that is under way is signalled: Temporal lets no workflow end over a signal that it has not seen. Where there
+    is none, the schedule is triggered with overlap *buffer one*, so that even then a run waits for the one before. An
     operator's pause is kept: then results wait.
     """
 

@@ -1,26 +1,38 @@
-"""Request bodies are bounded: what is larger is refused before it is read, or as soon as it turns out to be."""
+"""Request bodies are bounded in size and time: what is larger is refused before it is read, or as soon as it turns out
+to be; what does not arrive in time is given up.
+"""
 
+import asyncio
 from collections.abc import Mapping
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import problem_response
 from models.errors import TooLarge
 
 DEFAULT_MAX_BYTES = 1024 * 1024
+ARRIVE_SECONDS = 60.0
+"""Time for a whole body: 8 MiB over the link at 1.2 Mbit/s. Nobody may hold a call open by sending a byte now and then."""
 
 
 class BodyLimit:
-    """Answers 413 for a body above ``max_bytes``. ``larger`` has other bounds for paths that begin with its keys.
+    """Answers 413 for a body above ``max_bytes``, 408 for one that takes more than ``seconds``. ``larger`` has other
+    bounds for paths that begin with its keys.
 
     FastAPI's own ``max_body_size`` does the same, but answers in plain text and outside of all middleware.
     """
 
     def __init__(
-        self, app: ASGIApp, max_bytes: int = DEFAULT_MAX_BYTES, larger: Mapping[str, int] | None = None
+        self,
+        app: ASGIApp,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+        larger: Mapping[str, int] | None = None,
+        seconds: float = ARRIVE_SECONDS,
     ) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._seconds = seconds
         self._larger = tuple((larger or {}).items())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -29,38 +41,51 @@ class BodyLimit:
             return
         limit = self._limit(scope["path"])
         if _announced(scope) > limit:
-            await _refuse(limit, scope, receive, send)
+            await _too_large(limit)(scope, receive, send)
             return
+        refusal: Response | None = None
+        until = asyncio.get_running_loop().time() + self._seconds
         seen = 0
-        answering = False
+        whole = answering = False
 
         async def bounded_receive() -> Message:
-            nonlocal seen
-            message = await receive()
+            nonlocal refusal, seen, whole
+            if whole:
+                return await receive()
+            try:
+                async with asyncio.timeout_at(until):
+                    message = await receive()
+            except TimeoutError:
+                refusal = _too_slow(self._seconds)
+                raise _Refused from None
             if message["type"] == "http.request":
                 seen += len(message.get("body", b""))
+                whole = not message.get("more_body", False)
                 if seen > limit:
-                    raise _Exceeded
+                    refusal = _too_large(limit)
+                    raise _Refused
             return message
 
         async def watched_send(message: Message) -> None:
             nonlocal answering
-            if seen > limit and not answering:
-                raise _Exceeded  # whatever the app made of the cut-off body is not the answer
+            if refusal is not None and not answering:
+                raise _Refused  # whatever the app made of the cut-off body is not the answer
             answering = True
             await send(message)
 
         try:
             await self._app(scope, bounded_receive, watched_send)
-        except _Exceeded:
+        except _Refused:
+            if refusal is None:
+                raise  # another limit's, further out
             if not answering:
-                await _refuse(limit, scope, receive, send)
+                await refusal(scope, receive, send)
 
     def _limit(self, path: str) -> int:
         return next((limit for prefix, limit in self._larger if path.startswith(prefix)), self._max_bytes)
 
 
-class _Exceeded(BaseException):
+class _Refused(BaseException):
     """Passes through every ``except Exception`` of the app on its way back here."""
 
 
@@ -71,8 +96,8 @@ def _announced(scope: Scope) -> int:
     return 0
 
 
-async def _refuse(limit: int, scope: Scope, receive: Receive, send: Send) -> None:
-    response = problem_response(
+def _too_large(limit: int) -> Response:
+    return problem_response(
         TooLarge.kind,
         TooLarge.title,
         TooLarge.status,
@@ -80,4 +105,13 @@ async def _refuse(limit: int, scope: Scope, receive: Receive, send: Send) -> Non
         {"max_bytes": limit},
         {"Connection": "close"},
     )
-    await response(scope, receive, send)
+
+
+def _too_slow(seconds: float) -> Response:
+    return problem_response(
+        "too-slow",
+        "The body did not arrive in time",
+        408,
+        f"The whole body has to arrive within {seconds:g} s; nothing was stored",
+        headers={"Connection": "close"},
+    )

@@ -1,10 +1,12 @@
 """The OpenAPI document: short operation ids, and errors described as what they are, problem documents."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 
 from api.problems import MEDIA_TYPE, FieldProblem, Problem
 
@@ -16,18 +18,27 @@ def operation_id(route: APIRoute) -> str:
     return route.name
 
 
-def install_documentation(app: FastAPI) -> None:
-    """Describe this app's problem documents in its OpenAPI document; refuses two operations of the same id."""
+def install_documentation(app: FastAPI, *bodies: type[BaseModel]) -> None:
+    """Describe this app's problem documents in its OpenAPI document; refuses two operations of the same id.
+
+    ``bodies`` are models of bodies that a route reads by itself and refers to by `reference`: what is written out in
+    place has no name, and client generators leave it out.
+    """
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _document(app)
+            app.openapi_schema = _document(app, bodies)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
 
 
-def _document(app: FastAPI) -> dict[str, Any]:
+def reference(model: type[BaseModel]) -> dict[str, str]:
+    """Where a model's schema stands in the document."""
+    return {"$ref": SCHEMAS + model.__name__}
+
+
+def _document(app: FastAPI, bodies: Sequence[type[BaseModel]]) -> dict[str, Any]:
     document = get_openapi(
         title=app.title,
         version=app.version,
@@ -44,7 +55,8 @@ def _document(app: FastAPI) -> dict[str, Any]:
     problem = Problem.model_json_schema(ref_template=SCHEMAS + "{model}")
     problem.pop("$defs", None)
     schemas["Problem"] = problem
-    schemas["FieldProblem"] = FieldProblem.model_json_schema()
+    for model in (FieldProblem, *bodies):
+        schemas[model.__name__] = model.model_json_schema(ref_template=SCHEMAS + "{model}")
     ids: set[str] = set()
     for path in document["paths"].values():
         for operation in path.values():

@@ -1,10 +1,11 @@
 """The link as the response network uses it: every connection is opened here, by HTTP, signed and checked both ways."""
 
-import json
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from uuid import UUID
 
 import httpx
+import orjson
 
 from exchange.batch import MAX_WIRE_BYTES, MEDIA_TYPE
 from exchange.errors import (
@@ -24,23 +25,29 @@ from models.streams import StreamName
 POLL_SECONDS = 25.0
 """How long the other side may hold a poll that finds nothing."""
 
+MAX_RETRY_AFTER = 600.0
+
 
 class LinkClient:
     """Calls the request network's link endpoints. Close it with `aclose`."""
 
     def __init__(self, url: str, signer: HttpSigner, timeout: float = 30.0) -> None:
+        self._url = url.rstrip("/")
         self._signer = signer
-        self._http = httpx.AsyncClient(
-            base_url=url.rstrip("/"),
-            timeout=httpx.Timeout(timeout, connect=5.0),
+        self._timeout = timeout
+        self._http = self._connections()
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    def _connections(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            base_url=self._url,
+            timeout=httpx.Timeout(self._timeout, connect=5.0),
             limits=httpx.Limits(max_connections=20, max_keepalive_connections=10, keepalive_expiry=60),
             follow_redirects=False,
             trust_env=False,
         )
-        self._timeout = timeout
-
-    async def aclose(self) -> None:
-        await self._http.aclose()
 
     async def push(self, stream: StreamName, wire: bytes) -> Receipt:
         """Offer a sealed batch; the receipt says that it is stored there.
@@ -70,6 +77,22 @@ class LinkClient:
         """Where a pushed stream stands on the other side."""
         return self._receipt(stream, await self._call("GET", f"/link/v1/streams/{stream}"))
 
+    async def ask(self, stream: StreamName, question: bytes) -> bytes:
+        """Ask how a stream looks on the other side; question and answer as in `exchange.summaries`."""
+        return await self._call("POST", f"/link/v1/streams/{stream}/summaries", question, "application/json")
+
+    async def order_repair(self, stream: StreamName, order: bytes) -> bytes:
+        """Have rows on the other side made what their batch says."""
+        return await self._call("POST", f"/link/v1/streams/{stream}/repairs", order, "application/json")
+
+    async def restore(self, stream: StreamName, wire: bytes) -> bytes:
+        """Send a batch that was delivered once more, in the place of what the other side has of it."""
+        return await self._call("POST", f"/link/v1/streams/{stream}/restorations", wire, MEDIA_TYPE)
+
+    async def trace(self, request_id: UUID) -> bytes:
+        """What the request network knows of one request's way."""
+        return await self._call("GET", f"/link/v1/traces/{request_id}")
+
     def _receipt(self, stream: StreamName, body: bytes) -> Receipt:
         receipt = Receipt.from_wire(self._signer.keys, body)
         if receipt.stream is not stream or receipt.link != self._signer.link_id:
@@ -94,7 +117,13 @@ class LinkClient:
             raise LinkUnavailable(_detail(content), _retry_after(response))
         if response.status_code >= 500:
             raise LinkUnavailable(f"{method} {target}: status {response.status_code} from the request network")
-        self._signer.verify_response(response.headers.get(HEADER, ""), signature, response.status_code, content)
+        try:
+            self._signer.verify_response(response.headers.get(HEADER, ""), signature, response.status_code, content)
+        except LinkError:
+            # An answer too many on a connection shifts all that follow by one: none of them would ever fit again.
+            doubtful, self._http = self._http, self._connections()
+            await doubtful.aclose()
+            raise
         if response.status_code in (200, 204):
             return content
         raise _refusal(response.status_code, content)
@@ -129,7 +158,7 @@ def _refusal(status: int, content: bytes) -> LinkError:
 
 def _problem(content: bytes) -> dict[str, object]:
     try:
-        loaded = json.loads(content)
+        loaded = orjson.loads(content)  # which, unlike json, refuses deep nesting with a ValueError
     except ValueError:
         return {}
     return loaded if isinstance(loaded, dict) else {}
@@ -140,11 +169,15 @@ def _detail(content: bytes) -> str:
 
 
 def _retry_after(response: httpx.Response) -> float | None:
-    """Seconds of a Retry-After header, given in seconds or as a date (RFC 9110, 10.2.3)."""
+    """Seconds of a Retry-After header, given in seconds or as a date (RFC 9110, 10.2.3). These answers are not signed:
+    nobody may hold the link up for longer than `MAX_RETRY_AFTER`.
+    """
     given = response.headers.get("Retry-After", "")
-    if given.isdigit():
-        return float(given)
     try:
-        return max(0.0, (parsedate_to_datetime(given) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
+        if given.isascii() and given.isdigit():
+            seconds = float(given)
+        else:
+            seconds = (parsedate_to_datetime(given) - datetime.now(UTC)).total_seconds()
+    except (ValueError, TypeError, OverflowError):
         return None
+    return min(max(0.0, seconds), MAX_RETRY_AFTER)

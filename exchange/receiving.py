@@ -85,7 +85,7 @@ class Receiver:
 
     async def heard(self, stream: StreamName, heartbeat: Heartbeat) -> Receipt:
         """Take a verified heartbeat; raises `Gap` when the sender has sealed more than has arrived, `Fork` when it
-        ends at another hash.
+        ends at another hash, `StreamStopped` when nothing is accepted any more, whatever the sender has heard of that.
         """
         async with self.engine.begin() as connection:
             await hold_receiving(connection, stream)
@@ -93,11 +93,13 @@ class Receiver:
             await note_heard(connection, stream, heartbeat.sequence)
             receipt = await self.receipt(connection, stream)
             same = (heartbeat.epoch, heartbeat.sequence) == (cursor.epoch, cursor.sequence)
-            forked = same and heartbeat.head != cursor.hash.hex()
+            forked = same and not cursor.stopped and heartbeat.head != cursor.hash.hex()
             if forked:
                 await stop_incoming(connection, stream, f"batch {cursor.sequence} has another hash at its sender")
         if forked:
             raise Fork(f"{stream}: the sender's batch {cursor.sequence} has another hash than the one stored here")
+        if cursor.stopped:
+            raise StreamStopped(f"the {stream} stream accepts nothing: {cursor.stopped}")
         if heartbeat.sequence > cursor.sequence:
             raise Gap(
                 f"{stream}: the sender has sealed {heartbeat.sequence}, here {cursor.sequence} arrived",

@@ -1,20 +1,18 @@
 """The sql executor: one read-only statement with bound parameters, bounded in time, rows and bytes."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import structlog
 from pydantic import SecretStr
-from sqlalchemy import TextClause, text
-from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
+from sqlalchemy import text
 from sqlalchemy.exc import ArgumentError, DBAPIError, StatementError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from executors.answer import Answer, ExecutionFailed, one_line, rows_wanted
 from models.executors import SqlExecutor
 from models.requests import Limits
-from storage.database import AnyRow, connect, is_unreachable
+from storage.database import connect, is_unreachable
 
 log = structlog.get_logger(__name__)
 
@@ -59,27 +57,16 @@ class SqlSources:
         try:
             statement = text(_WRAPPED.format(query=spec.query.strip().rstrip(";"), limit=limit))
             values = {name: params.get(name) for name in statement._bindparams}
-            try:
-                found = await _read(engine, statement, values, limits.timeout)
-            except DBAPIError as error:
-                if not isinstance(error.orig, AsyncAdapt_asyncpg_dbapi.InvalidCachedStatementError):
-                    raise
-                # The source's tables changed under a prepared statement; that it is prepared no more is seen to by now.
-                found = await _read(engine, statement, values, limits.timeout)
+            async with engine.connect() as connection:
+                await connection.execute(text("SET TRANSACTION READ ONLY"))
+                await connection.execute(text(f"SET LOCAL statement_timeout = {math.ceil(limits.timeout * 1000)}"))
+                found = (await connection.execute(statement, values)).all()
+                await connection.rollback()
         except DBAPIError as error:
             raise _explained(error, limits) from error
         except (StatementError, ArgumentError) as error:
             raise ExecutionFailed("invalid-query", "the query of this request type cannot be run") from error
         return Answer([one_line(row.encode()) for row, _ in found], found[0][1] if found else 0)
-
-
-async def _read(engine: AsyncEngine, statement: TextClause, values: dict[str, Any], seconds: float) -> Sequence[AnyRow]:
-    async with engine.connect() as connection:
-        await connection.execute(text("SET TRANSACTION READ ONLY"))
-        await connection.execute(text(f"SET LOCAL statement_timeout = {math.ceil(seconds * 1000)}"))
-        found = (await connection.execute(statement, values)).all()
-        await connection.rollback()
-    return found
 
 
 def _explained(error: DBAPIError, limits: Limits) -> Exception:

@@ -1,6 +1,6 @@
 """Real servers for the tests: started once per run on free ports; each test gets databases of its own."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -86,10 +86,10 @@ class Networks:
 
 
 @pytest.fixture
-def key_root(tmp_path: Path) -> Iterator[Path]:
+def key_root(tmp_path: Path) -> Path:
     """Fresh keys for both networks."""
     ensure_link_keys(tmp_path / "keys")
-    yield tmp_path / "keys"
+    return tmp_path / "keys"
 
 
 @pytest.fixture
@@ -97,7 +97,8 @@ async def networks(servers: Servers, key_root: Path) -> AsyncIterator[Networks]:
     """Both networks with empty, migrated databases that nobody else uses."""
     tag = uuid4().hex[:8]
     sides: dict[Network, Side] = {}
-    for network, template in ((Network.REQUEST, servers.databases.request), (Network.RESPONSE, servers.databases.response)):
+    templates = {Network.REQUEST: servers.databases.request, Network.RESPONSE: servers.databases.response}
+    for network, template in templates.items():
         name = f"test_{network}_{tag}"
         owner = f"airlock_{network}"
         await servers.administer(f"CREATE DATABASE {name} TEMPLATE {owner} OWNER {owner} STRATEGY file_copy")
@@ -111,4 +112,3 @@ async def networks(servers: Servers, key_root: Path) -> AsyncIterator[Networks]:
         for side in sides.values():
             await side.engine.dispose()
             await servers.administer(f"DROP DATABASE test_{side.network}_{tag} WITH (FORCE)")
-

@@ -9,9 +9,9 @@ with workflow.unsafe.imports_passed_through():
     from activities.fulfilling import FulfilmentActivities
     from activities.importing import ImportActivities
     from activities.maintaining import MaintenanceActivities
-    from models.outcomes import ApplyOutcome, GroupState
+    from models.outcomes import ApplyOutcome, CallbackOutcome, GroupState
     from models.streams import BatchRef, StreamName
-    from workflows.timing import CALL_BACK_AGAIN, LOOK_AGAIN, OVER_THE_LINK, QUICK, first_look
+    from workflows.timing import CALL_BACK_AGAIN, LOOK_AGAIN, OVER_THE_LINK, QUICK, until_look
 
 
 @workflow.defn
@@ -39,7 +39,7 @@ class ImportBatch:
 class FulfillRequests:
     """See a group of requests from submission to results or deadlines, then make the callbacks that were asked for.
 
-    Unless it has callbacks to make, its start is delayed until `first_look`: a group that is answered at once, as most
+    Unless it has callbacks to make, its start is delayed by `first_look`: a group that is answered at once, as most
     are, then costs a single look, and none while its owners wait.
     """
 
@@ -53,20 +53,23 @@ class FulfillRequests:
 
     @workflow.run
     async def run(self, group: BatchRef) -> GroupState:
-        for look_in in chain(LOOK_AGAIN, repeat(LOOK_AGAIN[-1])):
+        patience = chain(LOOK_AGAIN, repeat(LOOK_AGAIN[-1]))
+        backoff = chain(CALL_BACK_AGAIN, repeat(CALL_BACK_AGAIN[-1]))
+        while True:
             self._results_arrived = False
             state = await workflow.execute_activity_method(
                 FulfilmentActivities.settle_group, group, summary="what is outstanding", **QUICK
             )
             workflow.set_current_details(str(state))
-            if state.callbacks_due:
-                await self._call_back(group)
-            if not state.outstanding:
+            if not state.outstanding and not state.callbacks_due:
                 return state
             if workflow.info().is_continue_as_new_suggested():
                 workflow.continue_as_new(group)
-            await self._wait(min(look_in, first_look(state.next_deadline_in)))
-        raise AssertionError("the loop only returns")
+            called = await self._call_back(group) if state.callbacks_due else CallbackOutcome()
+            if called.delivered + called.given_up and not called.due:
+                continue  # nothing failed: there may be more than one round makes
+            waits = [until_look(next(patience), state.next_deadline_in)] if state.outstanding else []
+            await self._wait(min(waits + ([next(backoff)] if state.callbacks_due else [])))
 
     async def _wait(self, seconds: float) -> None:
         """Until something of the group was finished, or for so long."""
@@ -75,15 +78,11 @@ class FulfillRequests:
         except TimeoutError:
             pass
 
-    async def _call_back(self, group: BatchRef) -> None:
-        """Rounds of callbacks until all are delivered or given up."""
-        rounds = 0
-        while True:
-            outcome = await workflow.execute_activity_method(
-                FulfilmentActivities.call_back, group, summary="callbacks", **OVER_THE_LINK
-            )
-            if not outcome.due:
-                return
+    async def _call_back(self, group: BatchRef) -> CallbackOutcome:
+        """One round. What is not taken comes again with the next look, so that it holds back nobody's deadline."""
+        outcome = await workflow.execute_activity_method(
+            FulfilmentActivities.call_back, group, summary="callbacks", **OVER_THE_LINK
+        )
+        if outcome.due:
             workflow.set_current_details(f"{outcome.due} callbacks not taken, trying again")
-            await workflow.sleep(CALL_BACK_AGAIN[min(rounds, len(CALL_BACK_AGAIN) - 1)])
-            rounds += 1
+        return outcome

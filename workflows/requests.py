@@ -1,7 +1,7 @@
 """Requests in the response network: pulled for ever, executed batch by batch."""
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError
+from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from activities.executing import ExecutionActivities
@@ -38,6 +38,8 @@ class PullRequests:
                     PullActivities.pull_requests, progress, summary="pull, store, start execution", **OVER_THE_LINK
                 )
             except ActivityError as error:
+                if is_cancelled_exception(error):
+                    raise
                 workflow.set_current_details(f"{progress}. Stopped: {error.cause}")
                 await workflow.sleep(WHILE_STOPPED)
         workflow.continue_as_new(progress)

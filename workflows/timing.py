@@ -22,7 +22,11 @@ _BEAT = timedelta(seconds=10)  # a worker that was killed is noticed, and its wo
 QUICK: Timing = {
     "start_to_close_timeout": timedelta(minutes=2),  # a few statements; the database ends each after 60 s
     "heartbeat_timeout": _BEAT,
-    "retry_policy": RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=10)),
+    "retry_policy": RetryPolicy(
+        initial_interval=timedelta(milliseconds=200),
+        maximum_interval=timedelta(seconds=10),
+        non_retryable_error_types=UNTIL_AN_OPERATOR_DECIDES,
+    ),
 }
 
 OVER_THE_LINK: Timing = {
@@ -48,9 +52,14 @@ LOOK_AGAIN = (5.0, 30.0, 120.0, 600.0)
 """Seconds after which a group looks for itself, should the signal that it is complete have been lost."""
 
 
+def until_look(patience: float, deadline_in: float | None) -> float:
+    """Seconds until a group is looked at without having been told: ``patience``, or when its earliest deadline passes."""
+    return patience if deadline_in is None else max(0.05, min(patience, deadline_in))
+
+
 def first_look(deadline_in: float | None) -> float:
-    """Seconds until a group is looked at without having been told: soon, or when its earliest deadline passes."""
-    return LOOK_AGAIN[0] if deadline_in is None else max(0.05, min(LOOK_AGAIN[0], deadline_in))
+    """Seconds until a new group is looked at for the first time."""
+    return until_look(LOOK_AGAIN[0], deadline_in)
 
 
 CALL_BACK_AGAIN = (1.0, 5.0, 30.0, 120.0, 600.0, 3600.0)

@@ -11,12 +11,20 @@ from api.documentation import install_documentation, operation_id
 from api.metrics import Metrics, RequestMetrics
 from api.probes import probes
 from api.problems import install_problems
-from api.request import catalog_routes, link_routes, request_routes, status_routes
+from api.request import (
+    catalog_routes,
+    link_routes,
+    request_routes,
+    status_routes,
+    trace_routes,
+    verification_routes,
+)
 from api.request.services import open_services
 from api.security_headers import SecurityHeaders
 from configuration.settings import RequestSettings
 from configuration.version import VERSION
 from exchange.batch import MAX_WIRE_BYTES
+from models.requests import RequestSubmission
 
 DESCRIPTION = """
 Submit requests and read their results. Every call but the health checks needs an API key:
@@ -44,6 +52,7 @@ def create_app(settings: RequestSettings | None = None) -> FastAPI:
         lifespan=lifespan,
         generate_unique_id_function=operation_id,
         redoc_url=None,
+        redirect_slashes=False,  # a redirect names the scheme that we see, which behind a proxy is not the caller's
         openapi_tags=[
             {"name": "requests", "description": "Submit, follow, cancel; read results"},
             {"name": "catalogue", "description": "What can be asked, and public settings"},
@@ -54,8 +63,8 @@ def create_app(settings: RequestSettings | None = None) -> FastAPI:
     metrics = Metrics("request", VERSION)
     app.state.metrics = metrics
     install_problems(app)
-    install_documentation(app)
-    for module in (request_routes, catalog_routes, link_routes, status_routes):
+    install_documentation(app, RequestSubmission)
+    for module in (request_routes, trace_routes, catalog_routes, link_routes, verification_routes, status_routes):
         app.include_router(module.router)
     app.include_router(probes(lambda: {"database": app.state.services.database_answers}))
     app.add_middleware(BodyLimit, larger={"/link/": MAX_WIRE_BYTES})

@@ -2,12 +2,12 @@
 
 import hashlib
 from collections.abc import Callable
-from typing import Annotated
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
 from api.bearer import needs_key
+from api.conditional import IfNoneMatch, has_already
 from api.problems import problem_responses
 from api.request.callers import App, CallerOf
 from api.request.catalog import Catalog
@@ -34,7 +34,6 @@ class Settings(BaseModel):
 
 
 _RESPONSES = {304: {"description": "Nothing changed since the ETag"}, **problem_responses(401, 503)}
-IfNoneMatch = Annotated[str | None, Header(max_length=200)]
 
 
 @router.get("/request-types", summary="List request types", response_model=RequestTypes, responses=_RESPONSES)
@@ -61,6 +60,6 @@ async def _through_cache(
         await services.cache.put(key, body, CACHE_SECONDS)
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     headers = {"ETag": etag, "Cache-Control": "private, no-cache", "Airlock-Source": source}
-    if if_none_match and etag in [tag.strip() for tag in if_none_match.split(",")]:
+    if has_already(if_none_match, etag):
         return Response(status_code=304, headers=headers)
     return Response(body, 200, headers, "application/json")

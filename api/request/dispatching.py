@@ -53,13 +53,10 @@ class Dispatcher:
         if not self._away:
             self._soon(self._fulfil(committed))
 
-    async def request_finished(self, group: BatchRef) -> None:
-        """Tell a group's workflow to look; should it not hear, it looks for itself a little later."""
-        try:
-            handle = self._client.get_workflow_handle(group.workflow_id("fulfil"))
-            await handle.signal(FulfillRequests.results_arrived, rpc_timeout=RPC_SECONDS)
-        except (RPCError, RuntimeError) as error:
-            log.info("dispatch.not_told", group=str(group), error=str(error))
+    def request_finished(self, group: BatchRef) -> None:
+        """Have a group's workflow told to look; should it not hear, it looks for itself a little later."""
+        if not self._away:
+            self._soon(self._tell(group))
 
     async def run(self) -> None:
         """Look after what was left without a workflow, for ever."""
@@ -93,6 +90,13 @@ class Dispatcher:
         task = asyncio.create_task(start)
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
+
+    async def _tell(self, group: BatchRef) -> None:
+        try:
+            handle = self._client.get_workflow_handle(group.workflow_id("fulfil"))
+            await handle.signal(FulfillRequests.results_arrived, rpc_timeout=RPC_SECONDS)
+        except (RPCError, RuntimeError) as error:
+            log.info("dispatch.not_told", group=str(group), error=str(error))
 
     async def _import(self, batch: BatchRef) -> None:
         await self._start(ImportBatch.run, batch, "apply")

@@ -26,8 +26,8 @@ router = APIRouter(prefix="/link/v1/streams/{stream}", tags=["link"])
 
 MAX_WAIT_SECONDS = 60.0
 _PROBLEMS = problem_responses(400, 401, 403, 404, 409, 413, 422, 423, 503)
-_BATCH = {"content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}}, "required": True}
-_NOTE = {"content": {"text/plain": {"schema": {"type": "string"}}}, "required": True}
+_BYTES = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}, "required": True}
+"""Client generators know no media type of ours."""
 
 
 async def _signed(request: Request, services: Services, answer: Callable[[bytes], Awaitable[Response]]) -> Response:
@@ -60,7 +60,7 @@ def _outgoing(stream: StreamName) -> None:
     "/batches",
     summary="Push a batch",
     responses=_PROBLEMS,
-    openapi_extra={"requestBody": _BATCH},
+    openapi_extra={"requestBody": _BYTES},
     response_class=Response,
 )
 async def push_batch(request: Request, services: App, stream: StreamName) -> Response:
@@ -81,7 +81,7 @@ async def push_batch(request: Request, services: App, stream: StreamName) -> Res
     "/heartbeats",
     summary="Say that nothing is new",
     responses=_PROBLEMS,
-    openapi_extra={"requestBody": _NOTE},
+    openapi_extra={"requestBody": _BYTES},
     response_class=Response,
 )
 async def push_heartbeat(request: Request, services: App, stream: StreamName) -> Response:
@@ -152,7 +152,7 @@ async def pull_batch(
     status_code=204,
     summary="Confirm what is stored",
     responses=_PROBLEMS,
-    openapi_extra={"requestBody": _NOTE},
+    openapi_extra={"requestBody": _BYTES},
     response_class=Response,
 )
 async def push_receipt(request: Request, services: App, stream: StreamName) -> Response:

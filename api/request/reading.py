@@ -25,9 +25,14 @@ INTEGERS = range(-(2**63), 2**64)
 
 
 def check_media_type(content_type: str | None) -> None:
-    """Raises `InvalidInput` for a body that says it is something else than JSON; one may also say nothing."""
+    """Raises `InvalidInput` for a body that says it is something else than JSON; one may also say nothing.
+
+    ``application/x-www-form-urlencoded`` is what curl and urllib say by themselves: whether it is JSON shows.
+    """
     media_type = (content_type or "application/json").partition(";")[0].strip().lower()
-    if media_type != "application/json" and not (media_type.startswith("application/") and media_type.endswith("+json")):
+    if media_type not in ("application/json", "application/x-www-form-urlencoded") and not (
+        media_type.startswith("application/") and media_type.endswith("+json")
+    ):
         raise _invalid([("Content-Type", f"must be application/json, not {media_type}")])
 
 

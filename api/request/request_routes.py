@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -11,6 +11,8 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from api.bearer import needs_key
+from api.conditional import IfNoneMatch, has_already
+from api.documentation import reference
 from api.pagination import DEFAULT_LIMIT, Page, PageCursor, PageLimit, cut, decode_cursor
 from api.problems import problem_responses
 from api.request.callers import App, CallerOf
@@ -18,9 +20,11 @@ from api.request.catalog import Caller
 from api.request.reading import check_media_type, read_submissions, to_submission
 from api.request.result_reading import Found, look_for_result
 from api.request.services import Services
+from api.request.submitting import refused_while_stopped
+from exchange.errors import StreamStopped
 from models.errors import Conflict, NotFound
-from models.requests import RequestStatus, RequestSubmission, ResultBody
-from models.streams import StreamName
+from models.requests import RequestStatus, RequestSubmission, ResultBody, TypeName
+from models.streams import BatchRef, StreamName
 from storage.database import notify
 from storage.submissions import cancel_request, find_request, group_of, list_requests
 
@@ -64,7 +68,7 @@ class ResultView(ResultBody):
     source: str = Field(description="Where it was read: cache or database", examples=["cache"])
 
 
-_SUBMISSION = RequestSubmission.model_json_schema(ref_template="#/components/schemas/{model}")
+_SUBMISSION = reference(RequestSubmission)
 _BODY = {
     "requestBody": {
         "required": True,
@@ -128,7 +132,7 @@ async def list_my_requests(
     limit: PageLimit = DEFAULT_LIMIT,
     cursor: PageCursor = None,
     status: RequestStatus | None = None,
-    type: Annotated[str | None, Query(max_length=64)] = None,
+    type: Annotated[TypeName | None, Query()] = None,
 ) -> RequestPage:
     """Requests of the caller's."""
     async with services.engine.connect() as connection:
@@ -160,23 +164,22 @@ async def get_result(
     caller: CallerOf,
     request_id: UUID,
     wait: Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS, description="Seconds to wait for a result")] = 0,
-    if_none_match: Annotated[str | None, Header(max_length=200)] = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """The result's bytes are passed through as they crossed the link, with `source` added."""
     event = services.finished.expect(request_id) if wait else None
     try:
         until = time.monotonic() + wait
         found = await look_for_result(services, caller, request_id)
-        while (
-            event is not None
-            and not (found.is_final or services.stopping.is_set())
-            and (left := until - time.monotonic()) > 0
-        ):
+        while event is not None and not found.is_final and not services.stopping.is_set():
+            left = until - time.monotonic()
+            if left <= 0:
+                break
             try:
                 async with asyncio.timeout(left):
                     await event.wait()
             except TimeoutError:
-                break
+                pass  # the last look tells how far the request is now, and finds a result whose notice was lost
             event.clear()
             found = await look_for_result(services, caller, request_id)
     finally:
@@ -188,24 +191,32 @@ async def get_result(
 @router.delete("/{request_id}", summary="Cancel a request", responses=problem_responses(401, 404, 409, 422, 503))
 async def cancel(services: App, caller: CallerOf, request_id: UUID) -> RequestView:
     """Closes the request; the response network is told not to execute it, if it has not yet."""
-    async with services.engine.begin() as connection:
-        closed = await cancel_request(connection, caller.user_id, request_id)
-        group = await group_of(connection, request_id) if closed else None
-        if closed:
-            record = {
-                "kind": "cancellation",
-                "request_id": request_id,
-                "user_id": caller.user_id,
-                "submitted_at": datetime.now().astimezone(),
-            }
-            await services.sealer.seal(connection, StreamName.REQUESTS, [orjson.dumps(record)])
-            await notify(connection, "sealed requests")
+    try:
+        group = await _close(services, caller, request_id)
+    except StreamStopped as error:
+        raise refused_while_stopped(error) from error
     view = await _find(services, caller, request_id)
     if group is not None:
-        await services.dispatcher.request_finished(group)
+        services.dispatcher.request_finished(group)
     elif view.status is not RequestStatus.CANCELLED:
         raise Conflict(f"The request is {view.status}: there is nothing left to cancel")
     return view
+
+
+async def _close(services: Services, caller: Caller, request_id: UUID) -> BatchRef | None:
+    """Close the request and tell the response network, together or not at all; the group that it was submitted in."""
+    async with services.engine.begin() as connection:
+        if not await cancel_request(connection, caller.user_id, request_id):
+            return None
+        record = {
+            "kind": "cancellation",
+            "request_id": request_id,
+            "user_id": caller.user_id,
+            "submitted_at": datetime.now(UTC),
+        }
+        await services.sealer.seal(connection, StreamName.REQUESTS, [orjson.dumps(record)])
+        await notify(connection, "sealed requests")
+        return await group_of(connection, request_id)
 
 
 async def _find(services: Services, caller: Caller, request_id: UUID) -> RequestView:
@@ -224,6 +235,6 @@ def _as_response(found: Found, if_none_match: str | None) -> Response:
     if not found.is_final:
         return Response(found.body, 202, {"Retry-After": "1"}, "application/json")
     headers = {"ETag": found.etag, "Cache-Control": "private, no-cache"}
-    if if_none_match and found.etag in [tag.strip() for tag in if_none_match.split(",")]:
+    if has_already(if_none_match, found.etag):
         return Response(status_code=304, headers=headers)
     return Response(found.body, 200, headers, "application/json")

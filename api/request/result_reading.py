@@ -30,7 +30,7 @@ async def look_for_result(services: Services, caller: Caller, request_id: UUID) 
     A result never changes once it is there, and its key in the cache names its owner, so what the cache gives is right.
     """
     key = result_key(caller.user_id, request_id)
-    if (cached := await services.cache.get(key)) is not None:
+    if (cached := await services.cache.get(key)) is not None and _is_result_of(cached, request_id):
         return _final(cached, "cache")
     async with services.engine.connect() as connection:
         outcome = await find_outcome(connection, caller.user_id, request_id)
@@ -43,6 +43,12 @@ async def look_for_result(services: Services, caller: Caller, request_id: UUID) 
             return Found(_pending(request_id, request.status if request else "queued"), is_final=False)
     await services.cache.put(key, outcome.body, services.settings.result_cache_seconds)
     return _final(outcome.body, "database")
+
+
+def _is_result_of(cached: bytes, request_id: UUID) -> bool:
+    """Whether these bytes look like this request's result: Redis keeps no promise about what lies under a key."""
+    whole = cached[:1] == b"{" and cached.rstrip()[-1:] == b"}"
+    return whole and str(request_id).encode() in cached
 
 
 def _final(body: bytes, source: str) -> Found:

@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from uuid_utils.compat import uuid7
 
 from api.request import create_app
-from api.serving import make_server, stop
+from api.serving import served
 from configuration.settings import RequestSettings
 from embedded.ports import free_port
 from models.streams import BatchRef, StreamName
@@ -29,12 +29,12 @@ AWAY = "127.0.0.1:1"
 """Where nobody listens."""
 
 
-def settings_for(networks: Networks, **other: Any) -> RequestSettings:
+def settings_for(networks: Networks, redis_database: int = 3, **other: Any) -> RequestSettings:
     """Real PostgreSQL and Redis; Temporal is away."""
     return RequestSettings.model_validate(
         {
             "database_url": networks.request.url,
-            "redis_url": networks.servers.redis_url + "/3",
+            "redis_url": f"{networks.servers.redis_url}/{redis_database}",
             "temporal_address": AWAY,
             "keys": networks.request.keys_directory,
             "link_id": "test",
@@ -50,21 +50,17 @@ async def serving(settings: RequestSettings, change: Callable[[FastAPI], None] =
     app = create_app(settings)
     change(app)
     port = free_port()
-    server = make_server(app, "127.0.0.1", port)
-    running = asyncio.create_task(server.serve())
-    url = f"http://127.0.0.1:{port}"
-    async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
+    async with served(app, "127.0.0.1", port):
+        url = f"http://127.0.0.1:{port}"
+        async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
 
-        async def answers() -> bool:
-            with contextlib.suppress(httpx.TransportError):
-                return (await http.get("/healthz")).status_code == 200
-            return False
+            async def answers() -> bool:
+                with contextlib.suppress(httpx.TransportError):
+                    return (await http.get("/healthz")).status_code == 200
+                return False
 
-        await eventually(answers, "the app answers")
-    try:
+            await eventually(answers, "the app answers")
         yield url
-    finally:
-        await stop(app, server, running)
 
 
 async def eventually(check: Callable[[], Awaitable[bool]], what: str, patience: float = 20.0) -> None:

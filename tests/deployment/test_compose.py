@@ -82,9 +82,11 @@ def isolation_faults(compose: Compose) -> list[str]:
                 faults.append(f"link joins {sorted(names)}")
         elif len({side(name) for name in names}) > 1:
             faults.append(f"{network} joins {sorted(names)}")
-    for network in ("request", "response", "link"):
-        if not compose["networks"][network].get("internal"):
-            faults.append(f"{network} has a route to the outside")
+    faults += [
+        f"{network} has a route to the outside"
+        for network in ("request", "response", "link")
+        if not compose["networks"][network].get("internal")
+    ]
     docker_names = [network.get("name") for network in compose["networks"].values()]
     if len(set(docker_names)) != len(docker_names):
         faults.append("two networks are one in Docker")

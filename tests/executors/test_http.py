@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
 import orjson
 import pytest
 
@@ -220,13 +219,3 @@ async def test_an_answer_that_is_too_large_fails_before_it_is_held(
     service.answer(b"[" + b" " * 200 + b"]")
     reason, _ = await failure(executors, kind(call(service)))
     assert reason == "answer-too-large"
-
-
-async def test_a_connection_is_given_back_after_a_failure(service: Service) -> None:
-    calls = HttpCalls(["127.0.0.1"])
-    service.answer(b"", 500)
-    for _ in range(150):  # more than the pool has
-        with pytest.raises(httpx.HTTPStatusError):
-            await calls.execute(call(service), {}, Limits(timeout=2), {})
-    await calls.aclose()
-    assert len(service.asked) == 150

@@ -1,8 +1,9 @@
 """A real Temporal development server that skips time, and a worker whose activities are stand-ins."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import pytest
@@ -18,6 +19,7 @@ from workflows.exports import CacheMaintenance, ExportResults, ExportSettings, S
 from workflows.requests import ExecuteRequests, PullRequests
 from workflows.search_attributes import BATCH, RECORDS, STREAM
 
+T = TypeVar("T")
 WORKFLOWS: list[type] = [
     ExportSettings,
     ExportResults,
@@ -28,11 +30,12 @@ WORKFLOWS: list[type] = [
     ImportBatch,
     FulfillRequests,
 ]
-LONG_HISTORY = 120
+LONG_HISTORY = 200
 """Events after which the server suggests to continue as new; 4,096 by default."""
 SERVER_OPTIONS = {
     **DYNAMIC_CONFIG,
     "frontend.WorkflowTimeSkippingEnabled": "true",
+    "history.timerProcessorMaxTimeShift": '"20ms"',  # of real time that a skip takes; a second by default
     "limit.historyCount.suggestContinueAsNew": LONG_HISTORY,
 }
 
@@ -67,6 +70,14 @@ class Stage:
             run, *arguments, id=f"test-{uuid4()}", task_queue=self.task_queue, **options
         )
         return handle
+
+    async def until(
+        self, handle: WorkflowHandle[Any, Any], look: Callable[[WorkflowHandle[Any, Any]], Awaitable[T]], wanted: T
+    ) -> None:
+        """Return when the workflow's history shows what is wanted."""
+        async with asyncio.timeout(20):
+            while await look(handle) != wanted:
+                await asyncio.sleep(0.02)
 
 
 @pytest.fixture

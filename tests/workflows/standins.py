@@ -43,8 +43,8 @@ class StandIns:
         self._called = asyncio.Condition()
 
     def line_up(self, name: str, *answers: Any) -> None:
-        """What the activity does, call after call: an exception is raised, a function is called with the argument,
-        anything else is returned.
+        """What the activity does, call after call: an exception is raised, an async function is called with the
+        argument, anything else is returned.
         """
         self._answers[name] = list(answers)
 
@@ -84,7 +84,7 @@ class StandIns:
         answer = default if not lined_up else lined_up.pop(0) if len(lined_up) > 1 else lined_up[0]
         if isinstance(answer, BaseException):
             raise answer
-        return answer(argument) if callable(answer) else answer
+        return await answer(argument) if callable(answer) else answer
 
     @activity.defn
     async def seal_settings(self) -> int:
@@ -139,6 +139,11 @@ def group_state(outstanding: int = 0, callbacks_due: int = 0, deadline_in: float
 def error(kind: str, message: str = "as the test wants it") -> ApplicationError:
     """An error of this type, as Temporal sees it."""
     return ApplicationError(message, type=kind)
+
+
+async def for_ever(_argument: Any) -> Any:
+    """An activity that does not end before its worker does."""
+    await asyncio.Event().wait()
 
 
 async def timers(handle: WorkflowHandle[Any, Any]) -> list[float]:

@@ -1,0 +1,65 @@
+"""The request network's account of one request's way: from its own tables alone, whether or not the link is up."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from api.request.services import Services
+from models.errors import NotFound
+from models.streams import BatchRef, Network, StreamName
+from models.traces import Trace, TraceStep
+from storage.tracing import trace_in_request_network
+
+HERE, THERE = Network.REQUEST, Network.RESPONSE
+
+
+async def trace_of(services: Services, request_id: UUID, user_id: UUID | None) -> Trace:
+    """Of a request of this user's, or of anybody's where ``user_id`` is None; raises `NotFound`."""
+    async with services.engine.connect() as connection:
+        found = await trace_in_request_network(connection, request_id, user_id)
+    if found is None:
+        raise NotFound(f"There is no request {request_id} of yours" if user_id else f"There is no request {request_id}")
+    status, waits_for = _now(found)
+    return Trace(request_id=request_id, status=status, steps=list(_steps(found)), waits_for=waits_for)
+
+
+def _steps(found: Any) -> list[TraceStep]:
+    group = BatchRef(stream=StreamName.REQUESTS, epoch=found.request_epoch, sequence=found.request_sequence)
+    steps = [TraceStep(step="submitted", at=found.submitted_at, network=HERE, workflow_id=group.workflow_id("fulfil"))]
+
+    def add(step: str, at: datetime | str | None, network: Network = HERE, **more: Any) -> None:
+        if at is not None:
+            steps.append(TraceStep.model_validate({"step": step, "at": at, "network": network, **more}))
+
+    add("sealed", found.sealed_at, batch=str(group))
+    add("handed-out", found.sent_at, batch=str(group), note="to the response network, for the first time")
+    add("pulled", found.delivered_at, batch=str(group), note="when its receipt came")
+    if found.status is not None:
+        batch = BatchRef(stream=StreamName.RESULTS, epoch=found.result_epoch, sequence=found.result_sequence)
+        add("executed", found.executed_at, THERE, workflow_id=group.workflow_id("execute"))
+        add("result-sealed", found.result_sealed_at, THERE, batch=str(batch))
+        add("result-delivered", found.batch_received_at, batch=str(batch))
+        add("result-applied", found.result_at, batch=str(batch), workflow_id=batch.workflow_id("apply"))
+    add(found.closed or "", found.closed_at)
+    lost = f"given up: {found.callback_lost}"[:300] if found.callback_lost else None
+    add("called-back", found.callback_at, note=lost)
+    return steps
+
+
+def _now(found: Any) -> tuple[str, str | None]:
+    """Status and what is waited for."""
+    calling = "its callback to be delivered" if found.wants_callback and found.callback_at is None else None
+    if found.closed:
+        return found.closed, calling
+    if found.status:
+        return found.status, calling
+    if found.receiving_stopped or found.sending_stopped:
+        status = "executing" if found.delivered_at else "sent" if found.sent_at else "queued"
+        return status, "an operator: the link is stopped because the two sides' histories differ"
+    if found.delivered_at:
+        if (found.applied_there or 0) >= found.request_sequence:
+            return "executing", "its result to cross the link: the response network has executed its batch"
+        return "executing", "the response network to execute it and send the result"
+    if found.sent_at:
+        return "sent", "the response network's receipt for its batch"
+    return "queued", "the response network to pull its batch"

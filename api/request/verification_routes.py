@@ -1,0 +1,137 @@
+"""The link's part of verifying: how streams look here, repairs that the response network orders, and one request's way.
+
+Signed both ways like the rest of the link. Answers are bounded: an audit or digest covers so many batches at most and
+says how far it came. They hold numbers, hashes and ids, never contents.
+"""
+
+from typing import Any
+from uuid import UUID
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from redis.exceptions import RedisError
+
+from api.problems import problem_responses
+from api.request.callers import App
+from api.request.link_routes import _signed
+from api.request.services import Services
+from api.request.tracing import trace_of
+from cache.redis_cache import result_key
+from exchange.auditing import Auditor
+from exchange.batch import MEDIA_TYPE
+from exchange.errors import Malformed
+from exchange.healing import Healer
+from exchange.summaries import RepairOrder, Strays, SummaryQuestion
+from models.streams import Network, StreamName
+
+router = APIRouter(prefix="/link/v1", tags=["link"])
+
+_PROBLEMS = problem_responses(400, 401, 403, 404, 413, 422, 423, 503)
+_JSON = {"requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}, "required": True}}
+_BATCH = {
+    "requestBody": {"content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}}, "required": True}
+}
+
+
+@router.post(
+    "/streams/{stream}/summaries",
+    summary="Ask how a stream looks here",
+    responses=_PROBLEMS,
+    openapi_extra=_JSON,
+    response_class=Response,
+)
+async def summarise(request: Request, services: App, stream: StreamName) -> Response:
+    """Its head, the digest of a range of batches, what an audit of a range found, or rows that no batch explains."""
+
+    async def answer(body: bytes) -> Response:
+        question = _read(_QUESTION, body)
+        auditor = _auditor(services)
+        found: BaseModel
+        if question.ask == "head":
+            found = await auditor.head(stream)
+        elif question.ask == "strays":
+            found = Strays(findings=await auditor.strays(stream))
+        elif not question.first <= question.last:
+            raise Malformed(f"batches {question.first} to {question.last} are no range")
+        elif question.ask == "digest":
+            found = await auditor.digest(stream, question.epoch, question.first, question.last)
+        else:
+            found = await auditor.audit(stream, question.epoch, question.first, question.last)
+        return _answer(found)
+
+    return await _signed(request, services, answer)
+
+
+@router.post(
+    "/streams/{stream}/repairs",
+    summary="Have the rows of a batch rebuilt",
+    responses=_PROBLEMS,
+    openapi_extra=_JSON,
+    response_class=Response,
+)
+async def repair(request: Request, services: App, stream: StreamName) -> Response:
+    """From the batch as it is stored here, whose signature is verified once more."""
+
+    async def answer(body: bytes) -> Response:
+        order = _read(_ORDER, body)
+        return _answer(await _healer(services).repair(stream, order.epoch, order.sequence, order.delete_extra))
+
+    return await _signed(request, services, answer)
+
+
+@router.post(
+    "/streams/{stream}/restorations",
+    summary="Send a delivered batch once more",
+    responses=_PROBLEMS,
+    openapi_extra=_BATCH,
+    response_class=Response,
+)
+async def restore(request: Request, services: App, stream: StreamName) -> Response:
+    """Takes the place of what is stored of it, if the chain goes on from exactly these bytes; 422 otherwise."""
+
+    async def answer(body: bytes) -> Response:
+        if stream.receiver is not Network.REQUEST:
+            raise Malformed(f"the {stream} stream is not received here")
+        return _answer(await _healer(services).restore(stream, body))
+
+    return await _signed(request, services, answer)
+
+
+@router.get("/traces/{request_id}", summary="One request's way so far", responses=_PROBLEMS, response_class=Response)
+async def trace(request: Request, services: App, request_id: UUID) -> Response:
+    """Places and times, as far as this network knows them; no parameters, no data."""
+
+    async def answer(_body: bytes) -> Response:
+        return _answer(await trace_of(services, request_id, None))
+
+    return await _signed(request, services, answer)
+
+
+_QUESTION = TypeAdapter(SummaryQuestion)
+_ORDER = TypeAdapter(RepairOrder)
+
+
+def _read(wanted: TypeAdapter[Any], body: bytes) -> Any:
+    try:
+        return wanted.validate_json(body)
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False)[0]
+        raise Malformed(f"{'.'.join(map(str, problem['loc'])) or 'body'}: {problem['msg']}") from None
+
+
+def _answer(found: BaseModel) -> Response:
+    return Response(found.model_dump_json(), media_type="application/json")
+
+
+def _auditor(services: Services) -> Auditor:
+    return Auditor(services.engine, Network.REQUEST, services.settings.retention)
+
+
+def _healer(services: Services) -> Healer:
+    async def evict(user_id: UUID, request_id: UUID) -> None:
+        try:
+            await services.cache.drop(result_key(user_id, request_id))
+        except (RedisError, OSError, TimeoutError):
+            pass  # it is away, and what it may still hold runs out by itself
+
+    return Healer(services.engine, _auditor(services), services.sealer.keys, evict)

@@ -1,0 +1,151 @@
+"""Word of ready results: how often Temporal is called is counted here; a real one is asked in the workflows' tests."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
+
+from activities import announcing
+from activities.announcing import ExportAnnouncer
+from models.streams import StreamName
+from storage.outgoing import note_delivering_run
+from tests.conftest import Networks
+
+
+class Counting(Client):
+    """Stands for Temporal: notes the calls, and answers when it is let."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.paused = False
+        self.running = False
+        self.away = False
+        self.called = asyncio.Event()
+        self.let = asyncio.Event()
+        self.let.set()
+
+    def get_schedule_handle(self, id: str) -> Any:
+        return _Schedule(self)
+
+    def get_workflow_handle(self, workflow_id: str, **_: Any) -> Any:
+        return _Run(self)
+
+    async def note(self, call: str) -> None:
+        self.calls.append(call)
+        self.called.set()
+        await self.let.wait()
+        if self.away:
+            raise RPCError("away", RPCStatusCode.UNAVAILABLE, b"")
+
+
+class _Schedule:
+    def __init__(self, temporal: Counting) -> None:
+        self._temporal = temporal
+
+    async def describe(self) -> Any:
+        await self._temporal.note("describe")
+        state = type("State", (), {"paused": self._temporal.paused})
+        return type("Description", (), {"schedule": type("Schedule", (), {"state": state})})
+
+    async def trigger(self, overlap: Any) -> None:
+        await self._temporal.note(f"trigger {overlap.name}")
+
+
+class _Run:
+    def __init__(self, temporal: Counting) -> None:
+        self._temporal = temporal
+
+    async def signal(self, name: str) -> None:
+        await self._temporal.note(f"signal {name}")
+        if not self._temporal.running:
+            raise RPCError("no such workflow", RPCStatusCode.NOT_FOUND, b"")
+
+
+@pytest.fixture
+def temporal() -> Counting:
+    return Counting()
+
+
+@pytest.fixture
+def announcer(networks: Networks, temporal: Counting) -> ExportAnnouncer:
+    return ExportAnnouncer(temporal, networks.response.engine)
+
+
+async def under_way(networks: Networks) -> None:
+    async with networks.response.engine.begin() as connection:
+        await note_delivering_run(connection, StreamName.RESULTS, "export-run-1")
+
+
+TRIGGER, SIGNAL = "trigger BUFFER_ONE", "signal results_are_ready"
+
+
+async def test_where_no_export_is_under_way_the_schedule_is_triggered_behind_whatever_runs(
+    announcer: ExportAnnouncer, temporal: Counting
+) -> None:
+    await announcer.results_are_ready()
+    assert temporal.calls == ["describe", TRIGGER]
+
+
+async def test_an_export_under_way_is_signalled_and_no_other_is_started(
+    networks: Networks, announcer: ExportAnnouncer, temporal: Counting
+) -> None:
+    await under_way(networks)
+    temporal.running = True
+    for _ in range(3):
+        await announcer.results_are_ready()
+    assert temporal.calls == ["describe", SIGNAL, SIGNAL, SIGNAL]
+
+
+async def test_an_export_that_has_ended_is_followed_by_a_new_one(
+    networks: Networks, announcer: ExportAnnouncer, temporal: Counting
+) -> None:
+    await under_way(networks)
+    await announcer.results_are_ready()
+    assert temporal.calls == ["describe", SIGNAL, TRIGGER]
+
+
+async def test_announcements_that_come_during_one_are_made_as_one_more(
+    networks: Networks, announcer: ExportAnnouncer, temporal: Counting
+) -> None:
+    await under_way(networks)
+    temporal.running = True
+    await announcer.results_are_ready()
+    temporal.let.clear()
+    temporal.called.clear()
+    first = asyncio.create_task(announcer.results_are_ready())
+    async with asyncio.timeout(5):
+        await temporal.called.wait()
+    more = [asyncio.create_task(announcer.results_are_ready()) for _ in range(50)]
+    await asyncio.sleep(0)
+    temporal.let.set()
+    await asyncio.gather(first, *more)
+    assert temporal.calls.count(SIGNAL) == 3
+
+
+async def test_a_run_that_was_triggered_and_has_yet_to_look_is_not_triggered_again(
+    announcer: ExportAnnouncer, temporal: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(5):
+        await announcer.results_are_ready()
+    assert temporal.calls.count(TRIGGER) == 1
+    monkeypatch.setattr(announcing, "STARTING_SECONDS", 0.0)
+    await announcer.results_are_ready()
+    assert temporal.calls.count(TRIGGER) == 2
+
+
+async def test_an_operators_pause_is_kept(announcer: ExportAnnouncer, temporal: Counting) -> None:
+    temporal.paused = True
+    await announcer.results_are_ready()
+    assert temporal.calls == ["describe"]
+
+
+async def test_with_temporal_away_the_results_are_left_to_the_next_tick(
+    announcer: ExportAnnouncer, temporal: Counting
+) -> None:
+    temporal.away = True
+    await announcer.results_are_ready()
+    temporal.away = False
+    await announcer.results_are_ready()
+    assert temporal.calls[-1] == TRIGGER

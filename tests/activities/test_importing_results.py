@@ -1,0 +1,251 @@
+"""Applying results in the request network: byte for byte, once, and only for requests that are known there."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+from temporalio.client import Client, WorkflowHandle
+from temporalio.service import RPCError, RPCStatusCode
+from temporalio.testing import ActivityEnvironment
+
+from activities.importing import ImportActivities
+from cache.redis_cache import Cache, result_key
+from models.outcomes import ApplyOutcome
+from models.streams import BatchRef, StreamName
+from storage.arrivals import find_outcome
+from storage.submissions import cancel_request, find_request
+from tests.activities.crossing import (
+    USER,
+    change,
+    cross,
+    new_id,
+    one,
+    quarantined,
+    result_record,
+    submit,
+    table,
+)
+from tests.conftest import Networks
+
+RESULTS = StreamName.RESULTS
+
+
+class Told(Client):
+    """Stands for Temporal, only to note which workflows were signalled; some of them do not exist."""
+
+    def __init__(self) -> None:
+        self.workflows: list[str] = []
+
+    def get_workflow_handle(self, workflow_id: str, **_: object) -> WorkflowHandle:  # type: ignore[type-arg]
+        told = self
+
+        class Handle:
+            async def signal(self, name: str) -> None:
+                told.workflows.append(f"{name} {workflow_id}")
+                raise RPCError("no such workflow", RPCStatusCode.NOT_FOUND, b"")
+
+        return Handle()  # type: ignore[return-value]
+
+
+@pytest.fixture
+async def cache(networks: Networks) -> AsyncIterator[Cache]:
+    cache = Cache(networks.servers.redis_url)
+    yield cache
+    await cache.aclose()
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
+@pytest.fixture
+def importing(networks: Networks, cache: Cache, told: Told) -> ImportActivities:
+    return ImportActivities(networks.request.engine, cache, 60, told)
+
+
+async def apply(importing: ImportActivities, batch: BatchRef) -> ApplyOutcome:
+    outcome: ApplyOutcome = await ActivityEnvironment().run(importing.apply_batches, batch)
+    return outcome
+
+
+async def stored(networks: Networks) -> dict[UUID, bytes]:
+    return {key: body for key, body in await table(networks.request, "SELECT request_id, body FROM results")}
+
+
+async def status(networks: Networks, request_id: UUID) -> str:
+    async with networks.request.engine.connect() as connection:
+        found = await find_request(connection, USER, request_id)
+    assert found is not None
+    return str(found.status)
+
+
+async def test_results_are_stored_and_cached_byte_for_byte(
+    networks: Networks, importing: ImportActivities, cache: Cache
+) -> None:
+    ids = [new_id(), new_id()]
+    await submit(networks, *ids)
+    bodies = [result_record(ids[0], data='[{"b" : 1.50, "a":"é"}]'), result_record(ids[1], "failed")]
+    outcome = await apply(importing, await cross(networks, RESULTS, bodies))
+    assert (outcome.batches, outcome.records, outcome.quarantined) == (1, 2, 0)
+    assert await stored(networks) == dict(zip(ids, bodies, strict=True))
+    assert [await cache.get(result_key(USER, key)) for key in ids] == bodies
+    assert [await status(networks, key) for key in ids] == ["completed", "failed"]
+    assert await one(networks.request, "SELECT applied FROM incoming_streams WHERE stream = 'results'") == 1
+
+
+async def test_a_batch_applied_again_changes_nothing(networks: Networks, importing: ImportActivities) -> None:
+    key = new_id()
+    await submit(networks, key)
+    batch = await cross(networks, RESULTS, [result_record(key)])
+    await apply(importing, batch)
+    before = await table(networks.request, "SELECT * FROM results")
+    assert (await apply(importing, batch)).batches == 0
+    assert await table(networks.request, "SELECT * FROM results") == before
+    assert await quarantined(networks.request) == []
+
+
+async def test_a_result_that_comes_again_with_the_same_bytes_is_no_news(
+    networks: Networks, importing: ImportActivities
+) -> None:
+    key = new_id()
+    await submit(networks, key)
+    for _ in range(2):
+        outcome = await apply(importing, await cross(networks, RESULTS, [result_record(key)]))
+    assert (outcome.batches, outcome.records, outcome.quarantined) == (1, 0, 0)
+
+
+async def test_another_result_for_a_request_that_has_one_is_set_aside_and_the_first_stays(
+    networks: Networks, importing: ImportActivities, cache: Cache
+) -> None:
+    key = new_id()
+    await submit(networks, key)
+    first, other = result_record(key), result_record(key, data="[2]")
+    await apply(importing, await cross(networks, RESULTS, [first]))
+    await apply(importing, await cross(networks, RESULTS, [other]))
+    assert await stored(networks) == {key: first}
+    assert await cache.get(result_key(USER, key)) == first
+    assert await quarantined(networks.request) == [(2, "another result for a request that has one")]
+
+
+async def test_what_cannot_be_applied_is_set_aside_with_a_reason_and_blocks_nothing(
+    networks: Networks, importing: ImportActivities
+) -> None:
+    key, unknown = new_id(), new_id()
+    await submit(networks, key)
+    records = [
+        result_record(unknown),
+        b"torn",
+        b"[]",
+        b'"text"',
+        b'{"status":"completed","data":[]}',
+        result_record(key, "queued"),
+        result_record(key, data='"none"'),
+        b'{"request_id":"\\u0000","status":"completed","data":[]}',
+        result_record(key),
+        result_record(key, data="[2]"),
+    ]
+    outcome = await apply(importing, await cross(networks, RESULTS, records))
+    assert (outcome.records, outcome.quarantined) == (1, 9)
+    assert await stored(networks) == {key: result_record(key)}
+    reasons = dict(await quarantined(networks.request))
+    assert reasons[1] == "a result for a request that is not known here"
+    assert reasons[10] == "the batch holds a result for this request twice"
+    assert all(reasons[number].startswith("not a result: ") for number in range(2, 9))
+    assert await one(networks.request, "SELECT body FROM quarantined_records WHERE record = 2") == b"torn"
+
+
+async def test_a_late_result_after_a_cancellation_is_kept_but_neither_served_nor_cached(
+    networks: Networks, importing: ImportActivities, cache: Cache
+) -> None:
+    key = new_id()
+    await submit(networks, key)
+    async with networks.request.engine.begin() as connection:
+        assert await cancel_request(connection, USER, key)
+    await apply(importing, await cross(networks, RESULTS, [result_record(key)]))
+    assert await status(networks, key) == "cancelled"
+    assert await cache.get(result_key(USER, key)) is None
+    async with networks.request.engine.connect() as connection:
+        found = await find_outcome(connection, USER, key)
+    assert found is not None
+    assert found.closed == "cancelled"
+
+
+async def test_a_request_with_a_result_can_be_cancelled_no_more(
+    networks: Networks, importing: ImportActivities
+) -> None:
+    key = new_id()
+    await submit(networks, key)
+    await apply(importing, await cross(networks, RESULTS, [result_record(key)]))
+    async with networks.request.engine.begin() as connection:
+        assert not await cancel_request(connection, USER, key)
+    assert await status(networks, key) == "completed"
+
+
+async def test_all_batches_up_to_the_newest_are_applied_in_order_by_one_run(
+    networks: Networks, importing: ImportActivities
+) -> None:
+    ids = [new_id() for _ in range(4)]
+    await submit(networks, *ids)
+    batches = [await cross(networks, RESULTS, [result_record(key)]) for key in ids]
+    assert (await apply(importing, batches[2])).batches == 3
+    assert await one(networks.request, "SELECT applied FROM incoming_streams WHERE stream = 'results'") == 3
+    assert set(await stored(networks)) == set(ids[:3])
+
+
+async def test_only_groups_that_are_complete_are_told_and_one_that_cannot_be_reached_harms_nothing(
+    networks: Networks, importing: ImportActivities, told: Told
+) -> None:
+    a, b, c = new_id(), new_id(), new_id()
+    first, second = await submit(networks, a, b), await submit(networks, c)
+    outcome = await apply(importing, await cross(networks, RESULTS, [result_record(a), result_record(c)]))
+    assert outcome.groups_fulfilled == 1
+    assert told.workflows == [f"results_arrived {second.workflow_id('fulfil')}"]
+    await apply(importing, await cross(networks, RESULTS, [result_record(b)]))
+    assert told.workflows[1:] == [f"results_arrived {first.workflow_id('fulfil')}"]
+
+
+async def test_a_result_belongs_to_the_owner_of_its_request_whatever_it_says(
+    networks: Networks, importing: ImportActivities, cache: Cache
+) -> None:
+    key, other = new_id(), new_id()
+    await submit(networks, key)
+    body = result_record(key, more=f',"user_id":"{other}"')
+    await apply(importing, await cross(networks, RESULTS, [body]))
+    assert await one(networks.request, "SELECT user_id FROM results") == USER
+    assert await cache.get(result_key(other, key)) is None
+    async with networks.request.engine.connect() as connection:
+        assert await find_outcome(connection, other, key) is None
+
+
+async def test_with_redis_away_results_are_applied_all_the_same(networks: Networks, told: Told) -> None:
+    away = Cache("redis://127.0.0.1:1")
+    key = new_id()
+    await submit(networks, key)
+    importing = ImportActivities(networks.request.engine, away, 60, told)
+    assert (await apply(importing, await cross(networks, RESULTS, [result_record(key)]))).records == 1
+    await away.aclose()
+
+
+async def test_a_batch_that_fails_to_apply_leaves_nothing_half_done(
+    networks: Networks, importing: ImportActivities, cache: Cache
+) -> None:
+    key = new_id()
+    await submit(networks, key)
+    batch = await cross(networks, RESULTS, [result_record(key)])
+    await change(networks.request, "UPDATE received_batches SET payload = 'damaged on disk'")
+    with pytest.raises(Exception, match="payload"):
+        await apply(importing, batch)
+    assert await stored(networks) == {}
+    assert await cache.get(result_key(USER, key)) is None
+    assert not await one(networks.request, "SELECT applied_at IS NOT NULL FROM received_batches")
+
+
+async def test_a_cached_result_goes_after_its_time(networks: Networks, cache: Cache, told: Told) -> None:
+    key = new_id()
+    await submit(networks, key)
+    importing = ImportActivities(networks.request.engine, cache, 77, told)
+    await apply(importing, await cross(networks, RESULTS, [result_record(key)]))
+    left = await cache._redis.ttl(result_key(USER, key))
+    assert 0 < timedelta(seconds=left).total_seconds() <= 77

@@ -1,0 +1,151 @@
+"""The cache on a real Redis: bytes in, bytes out, and never a failure, whatever becomes of Redis."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from redis.exceptions import RedisError
+
+from cache import redis_cache
+from cache.redis_cache import Cache, answer_key, result_key, settings_key
+from embedded.ports import free_ports
+from embedded.redis import redis_spec
+from embedded.supervisor import Supervisor
+from embedded.terminal import Terminal
+from tests.conftest import Servers
+
+
+@pytest.fixture
+async def cache(servers: Servers) -> AsyncIterator[Cache]:
+    cache = Cache(servers.redis_url)
+    yield cache
+    await cache.aclose()
+
+
+@pytest.fixture
+async def away() -> AsyncIterator[Cache]:
+    """Nobody listens there."""
+    cache = Cache("redis://:hunter2@127.0.0.1:1")
+    yield cache
+    await cache.aclose()
+
+
+def key() -> str:
+    return settings_key(1, 1, uuid4().hex)
+
+
+async def test_bytes_come_back_as_they_went_in(cache: Cache) -> None:
+    name, content = key(), bytes(range(256))
+    assert await cache.get(name) is None
+    await cache.put(name, content, 60)
+    assert await cache.get(name) == content
+
+
+async def test_several_are_kept_at_once_each_for_its_time(cache: Cache) -> None:
+    names = [key(), key()]
+    await cache.put_many({name: name.encode() for name in names}, 50)
+    assert [await cache.get(name) for name in names] == [name.encode() for name in names]
+    for name in names:
+        assert 0 < await cache._redis.ttl(name) <= 50
+    await cache.put_many({}, 50)
+
+
+async def test_keys_are_found_by_pattern_and_dropped(cache: Cache) -> None:
+    tag = uuid4().hex
+    wanted = {answer_key(tag, 1, str(number)) for number in range(3)}
+    await cache.put_many(dict.fromkeys([*wanted, answer_key(tag + "x", 1, "0")], b""), 60)
+    assert {name async for name in cache.keys(f"answer:{tag}:*")} == wanted
+    assert await cache.drop(*wanted) == 3
+    assert await cache.drop() == 0
+    assert [name async for name in cache.keys(f"answer:{tag}:*")] == []
+
+
+def test_keys_of_different_owners_snapshots_and_versions_never_meet() -> None:
+    a, b = uuid4(), uuid4()
+    names = [
+        result_key(a, b),
+        result_key(b, a),
+        settings_key(1, 11, "x"),
+        settings_key(11, 1, "x"),
+        answer_key("t", 1, "1"),
+        answer_key("t", 11, ""),
+        answer_key("t-1", 1, ""),
+    ]
+    assert len(set(names)) == len(names)
+    assert all(name.startswith(redis_cache.PREFIX) for name in names)
+
+
+async def test_a_redis_that_is_away_is_a_miss_and_never_an_error(away: Cache) -> None:
+    assert await away.get(key()) is None
+    await away.put(key(), b"x", 60)
+    assert await away.get(key()) is None
+
+
+async def test_what_needs_redis_says_that_it_is_away(away: Cache) -> None:
+    for call in (away.drop("x"), away.measure(), anext(away.keys("*"))):
+        with pytest.raises((RedisError, OSError)) as raised:
+            await call
+        assert "hunter2" not in str(raised.value)
+
+
+async def silent(asked: list[bytes]) -> asyncio.Server:
+    """Takes connections and what comes over them, and never answers."""
+
+    async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while content := await reader.read(1000):
+            asked.append(content)
+        writer.close()
+
+    return await asyncio.start_server(never, "127.0.0.1", 0)
+
+
+async def test_a_redis_that_does_not_answer_is_left_alone_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_cache, "ANSWER_SECONDS", 0.05)
+    asked: list[bytes] = []
+    async with await silent(asked) as server:
+        cache = Cache(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        assert await cache.get("first") is None
+        heard = len(asked)
+        assert heard
+        assert await cache.get("second") is None
+        await cache.put("third", b"x", 60)
+        assert len(asked) == heard
+        cache._rest_until = 0
+        assert await cache.get("fourth") is None
+        assert len(asked) > heard
+        await cache.aclose()
+
+
+async def test_what_was_flushed_or_is_damaged_is_a_miss_and_a_wrong_type_no_error(cache: Cache) -> None:
+    name = key()
+    await cache.put(name, b"x", 60)
+    await cache._redis.delete(name)
+    assert await cache.get(name) is None
+    await cache._redis.lpush(name, "a list")
+    assert await cache.get(name) is None
+
+
+async def test_a_redis_that_comes_back_is_used_again(tmp_path: Path) -> None:
+    port = free_ports().redis
+    cache = Cache(f"redis://127.0.0.1:{port}")
+    assert await cache.get("x") is None
+    supervisor = Supervisor(Terminal(), tmp_path)
+    try:
+        await supervisor.start(redis_spec(tmp_path, port))
+        cache._rest_until = 0
+        await cache.put("x", b"y", 60)
+        assert await cache.get("x") == b"y"
+    finally:
+        await supervisor.stop()
+    assert await cache.get("x") is None
+    await cache.aclose()
+
+
+async def test_a_measurement_tells_how_redis_is(cache: Cache) -> None:
+    await cache.put(key(), b"x", 60)
+    measured = await cache.measure()
+    assert measured["keys"] >= 1
+    assert measured["used_memory_bytes"] > 0
+    assert set(measured) == {"answer_ms", "used_memory_bytes", "hits", "misses", "evicted", "keys"}

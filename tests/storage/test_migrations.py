@@ -1,0 +1,83 @@
+"""Migrations on a real, fresh database: once, twice and by two at a time."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from storage.migrate import upgrade
+from tests.conftest import Servers
+
+EXCHANGE = {
+    "incoming_streams",
+    "outbox",
+    "outgoing_streams",
+    "quarantined_records",
+    "received_batches",
+    "sealed_batches",
+}
+OWN = {
+    "request": {"idempotency_keys", "request_groups", "requests", "results", "snapshots"},
+    "response": {
+        "alerts",
+        "api_keys",
+        "cancellations",
+        "measurements",
+        "request_types",
+        "requests",
+        "results",
+        "settings",
+        "users",
+    },
+}
+
+
+@pytest.fixture(params=["request", "response"])
+async def fresh(servers: Servers, request: pytest.FixtureRequest) -> AsyncIterator[tuple[str, str]]:
+    """The network, and the address of an empty database of its owner's."""
+    network, name = str(request.param), f"fresh_{uuid4().hex[:8]}"
+    await servers.administer(f"CREATE DATABASE {name} OWNER airlock_{network} STRATEGY file_copy")
+    yield network, getattr(servers.databases, network).rsplit("/", 1)[0] + f"/{name}"
+    await servers.administer(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def tables(url: str) -> set[str]:
+    connection = await asyncpg.connect(url)
+    try:
+        found = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        return {row["tablename"] for row in found} - {"schema_versions"}
+    finally:
+        await connection.close()
+
+
+async def versions(url: str) -> list[str]:
+    connection = await asyncpg.connect(url)
+    try:
+        return sorted(row[0] for row in await connection.fetch("SELECT version_num FROM schema_versions"))
+    finally:
+        await connection.close()
+
+
+async def test_a_fresh_database_gets_its_networks_tables_and_a_second_time_changes_nothing(
+    fresh: tuple[str, str],
+) -> None:
+    network, url = fresh
+    await upgrade(url, network)
+    assert await tables(url) == EXCHANGE | OWN[network]
+    before = await versions(url)
+    assert len(before) == 2
+    connection = await asyncpg.connect(url)
+    await connection.execute("INSERT INTO outbox (stream, body) VALUES ('results', 'kept')")
+    await upgrade(url.replace("postgresql://", "postgres://"), network)
+    assert await versions(url) == before
+    assert await connection.fetchval("SELECT count(*) FROM outbox") == 1
+    await connection.close()
+
+
+async def test_two_that_migrate_at_the_same_time_both_end_with_the_newest_schema(fresh: tuple[str, str]) -> None:
+    network, url = fresh
+    await asyncio.gather(*(upgrade(url, network) for _ in range(2)))
+    assert await tables(url) == EXCHANGE | OWN[network]
+    assert len(await versions(url)) == 2
