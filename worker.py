@@ -17,17 +17,18 @@ if importlib.util.find_spec("temporalio") is None:
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
 
 import structlog
 from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
+from temporalio.service import RPCError
 from temporalio.worker import Worker
 
 from configuration.home import home_directory
 from configuration.logs import configure_logs
 from configuration.settings import SETTINGS, NetworkSettings, RequestSettings, ResponseSettings
-from models.errors import ConfigurationError
+from models.errors import AirlockError, ConfigurationError
 from models.streams import Network
 from wiring.request_worker import request_worker
 from wiring.response_worker import response_worker
@@ -63,10 +64,9 @@ async def run(networks: Sequence[Network]) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    settings = [SETTINGS[network].load() for network in networks]
     async with AsyncExitStack() as stack:
-        workers = [
-            await stack.enter_async_context(running_worker(SETTINGS[network].load(), runtime)) for network in networks
-        ]
+        workers = [await stack.enter_async_context(running_worker(loaded, runtime)) for loaded in settings]
         tasks = [asyncio.create_task(worker.run()) for worker in workers]
         signalled = asyncio.create_task(stopping.wait())
         ready_files = [_ready_file(network) for network in networks]
@@ -75,7 +75,7 @@ async def run(networks: Sequence[Network]) -> None:
         await asyncio.wait((*tasks, signalled), return_when=asyncio.FIRST_COMPLETED)
         log.info("worker.stopping", networks=[network.value for network in networks])
         for file in ready_files:
-            file.unlink(missing_ok=True)
+            _no_longer_ready(file)
         await asyncio.gather(*(worker.shutdown() for worker in workers))
         signalled.cancel()
         await asyncio.gather(*tasks)
@@ -88,6 +88,13 @@ def _ready_file(network: Network) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     file.write_text(f"{os.getpid()}\n")
     return file
+
+
+def _no_longer_ready(file: Path) -> None:
+    """Take the file away, unless another worker of this home has put its own in its place."""
+    with suppress(FileNotFoundError):
+        if file.read_text().strip() == str(os.getpid()):
+            file.unlink()
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -105,8 +112,11 @@ def main(arguments: Sequence[str]) -> int:
     except ConfigurationError as error:
         print(f"worker: {error}", file=sys.stderr)
         return 2
-    except RuntimeError as error:
-        print(f"worker: {error}. Is Temporal running, and the address right?", file=sys.stderr)
+    except AirlockError as error:
+        print(f"worker: {error}", file=sys.stderr)
+        return 1
+    except (RuntimeError, RPCError) as error:
+        print(f"worker: {error}. Is Temporal running, and are its address and namespace right?", file=sys.stderr)
         return 1
     return 0
 

@@ -31,13 +31,15 @@ class PullActivities:
         """For one round: wait for batches of requests, store each and start its execution.
 
         First, batches that are stored and not executed are started again: whoever stored them may not have lived to do
-        so. Returns early when the worker stops, so that another one goes on at once.
+        so. Returns early when the worker stops, so that another one goes on at once. An attempt goes on counting where
+        the one before it was.
         """
-        progress = so_far.model_copy()
-        async with heartbeating():
+        earlier = activity.info().heartbeat_details
+        progress = PullProgress.model_validate(earlier[0]) if earlier else so_far.model_copy()
+        async with heartbeating() as beat:
             try:
                 await self._recover()
-                await self._pull_until(time.monotonic() + ROUND_SECONDS, progress)
+                await self._pull_until(time.monotonic() + ROUND_SECONDS, progress, beat)
             except (LinkUnavailable, LinkPaused) as error:
                 raise for_temporal(error) from error
         return progress
@@ -49,19 +51,23 @@ class PullActivities:
         for batch in left:
             await self._execute(batch)
 
-    async def _pull_until(self, end: float, progress: PullProgress) -> None:
+    async def _pull_until(self, end: float, progress: PullProgress, beat: Callable[[PullProgress], None]) -> None:
         stopping = asyncio.create_task(activity.wait_for_worker_shutdown())
+        poll: asyncio.Task[BatchRef | None] | None = None
         try:
             while not stopping.done() and time.monotonic() < end:
                 poll = asyncio.create_task(self._pull.once(StreamName.REQUESTS, POLL_SECONDS))
                 await asyncio.wait((poll, stopping), return_when=asyncio.FIRST_COMPLETED)
                 if not poll.done():
-                    poll.cancel()
                     return
                 if batch := poll.result():
                     await self._execute(batch)
                     progress.batches += 1
                     progress.records += batch.records
-                    activity.heartbeat(progress)
+                    beat(progress)
         finally:
-            stopping.cancel()
+            left = [task for task in (stopping, poll) if task is not None and not task.done()]
+            for task in left:
+                task.cancel()
+            if left:
+                await asyncio.wait(left)  # what the poll holds open is closed before the worker closes its pools

@@ -19,7 +19,7 @@ class StreamActivities:
     @activity.defn
     async def seal_settings(self) -> int:
         """Seal a settings snapshot if what is public changed since the last; gives the number of batches sealed."""
-        async with self._delivery.engine.begin() as connection:
+        async with heartbeating(), self._delivery.engine.begin() as connection:
             records = await public_records(connection)
             return len(await self._delivery.sealer.seal_snapshot(connection, StreamName.SETTINGS, records))
 
@@ -29,9 +29,9 @@ class StreamActivities:
 
         An attempt that died left sealed batches behind, which the next one sends first.
         """
-        await self._delivery.begin(stream, activity.info().workflow_id or "")
-        async with heartbeating():
+        async with heartbeating() as beat:
+            await self._delivery.begin(stream, activity.info().workflow_id or "")
             try:
-                return await self._delivery.drain(stream, activity.heartbeat)
+                return await self._delivery.drain(stream, beat)
             except (LinkUnavailable, LinkPaused) as error:
                 raise for_temporal(error) from error

@@ -4,6 +4,7 @@ to be; what does not arrive in time is given up.
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -13,7 +14,10 @@ from models.errors import TooLarge
 
 DEFAULT_MAX_BYTES = 1024 * 1024
 ARRIVE_SECONDS = 60.0
-"""Time for a whole body: 8 MiB over the link at 1.2 Mbit/s. Nobody may hold a call open by sending a byte now and then."""
+"""Time for a whole body: 8 MiB at 1.2 Mbit/s. Nobody may hold a call open by sending a byte now and then."""
+
+DISCARD_BYTES = 32 * 1024 * 1024
+DISCARD_SECONDS = 2.0
 
 
 class BodyLimit:
@@ -41,6 +45,7 @@ class BodyLimit:
             return
         limit = self._limit(scope["path"])
         if _announced(scope) > limit:
+            await _discard(receive)
             await _too_large(limit)(scope, receive, send)
             return
         refusal: Response | None = None
@@ -79,6 +84,8 @@ class BodyLimit:
             if refusal is None:
                 raise  # another limit's, further out
             if not answering:
+                if refusal.status_code == TooLarge.status:
+                    await _discard(receive)
                 await refusal(scope, receive, send)
 
     def _limit(self, path: str) -> int:
@@ -94,6 +101,18 @@ def _announced(scope: Scope) -> int:
         if name == b"content-length":
             return int(content) if content.isdigit() else 0
     return 0
+
+
+async def _discard(receive: Receive) -> None:
+    """Let a caller who is still sending come to an end: cut off in the middle, it would not read the answer."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(DISCARD_SECONDS):
+            left = DISCARD_BYTES
+            while left > 0:
+                message = await receive()
+                if message["type"] != "http.request" or not message.get("more_body", False):
+                    return
+                left -= len(message.get("body", b""))
 
 
 def _too_large(limit: int) -> Response:

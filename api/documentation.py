@@ -55,7 +55,8 @@ def _document(app: FastAPI, bodies: Sequence[type[BaseModel]]) -> dict[str, Any]
     problem = Problem.model_json_schema(ref_template=SCHEMAS + "{model}")
     problem.pop("$defs", None)
     schemas["Problem"] = problem
-    for model in (FieldProblem, *bodies):
+    described: tuple[type[BaseModel], ...] = (FieldProblem, *bodies)
+    for model in described:
         schemas[model.__name__] = model.model_json_schema(ref_template=SCHEMAS + "{model}")
     ids: set[str] = set()
     for path in document["paths"].values():

@@ -6,7 +6,7 @@ from typing import NoReturn
 
 import typer
 
-from commands import access, checks, schedules, servers, status, streams
+from commands import access, checks, schedules, servers, status, streams, tracing, verification
 
 PASSED_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": []}
 """For a command whose arguments, options too, belong to another program."""
@@ -28,6 +28,8 @@ app.command()(status.status)
 app.add_typer(schedules.app, name="schedules")
 app.command()(streams.streams)
 app.command()(streams.preview)
+app.command()(verification.verify)
+app.command()(tracing.trace)
 app.add_typer(access.keys, name="keys")
 app.add_typer(access.users, name="users")
 

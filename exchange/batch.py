@@ -56,6 +56,8 @@ def pack(records: Sequence[bytes]) -> tuple[int, bytes]:
     """Compress records of JSON without line breaks; gives the raw size in bytes and the payload."""
     if len(records) > MAX_RECORDS:
         raise Oversize(f"a batch has {MAX_RECORDS} records at most, not {len(records)}")
+    if any(b"\n" in record for record in records):
+        raise Malformed("a record is one line: it must not hold a line feed")
     raw = b"".join(record + b"\n" for record in records)
     if len(raw) > MAX_RAW_BYTES:
         raise Oversize(f"a batch has {MAX_RAW_BYTES} bytes at most, not {len(raw)}")

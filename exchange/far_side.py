@@ -7,7 +7,7 @@ from pydantic import BaseModel, ValidationError
 
 from exchange.errors import Fork, Malformed
 from exchange.link import LinkClient
-from exchange.summaries import Audit, Finding, Healed, RangeDigest, RepairOrder, StreamHead, Strays, SummaryQuestion
+from exchange.summaries import Audit, Finding, Healed, RangeDigest, RepairOrder, Strays, StreamHead, SummaryQuestion
 from models.streams import Network, StreamName
 
 Answer = TypeVar("Answer", bound=BaseModel)

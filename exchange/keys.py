@@ -1,7 +1,7 @@
 """The link's keys: one Ed25519 key pair per network, named by a hash, so that several are trusted while they rotate.
 
-A network's key directory holds ``signing.pem`` (its own private key, PKCS8) and ``trusted/<key id>.pem`` (public keys of
-the other network). Ed25519: RFC 8032.
+A network's key directory holds ``signing.pem`` (its own private key, PKCS8) and ``trusted/<key id>.pem`` (public keys
+of the other network). Ed25519: RFC 8032.
 """
 
 import hashlib
@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
@@ -53,20 +53,12 @@ class LinkKeys:
 
 def load_link_keys(directory: Path) -> LinkKeys:
     """Read a network's key directory; raises `ConfigurationError` naming the file that is missing or no key."""
-    path = directory / "signing.pem"
-    try:
-        private = serialization.load_pem_private_key(path.read_bytes(), password=None)
-    except (OSError, ValueError, TypeError) as error:
-        raise ConfigurationError(
-            f"no link key at {path} ({error}); make the keys with: airlock keys create DIRECTORY"
-        ) from None
-    if not isinstance(private, Ed25519PrivateKey):
-        raise ConfigurationError(f"{path} holds no Ed25519 key")
+    private = _read_private(directory / "signing.pem")
     trusted: dict[str, Ed25519PublicKey] = {}
     for file in sorted((directory / "trusted").glob("*.pem")):
         try:
             public = serialization.load_pem_public_key(file.read_bytes())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, UnsupportedAlgorithm) as error:
             raise ConfigurationError(f"{file} is no public key: {error}") from None
         if not isinstance(public, Ed25519PublicKey):
             raise ConfigurationError(f"{file} holds no Ed25519 public key")
@@ -79,15 +71,13 @@ def load_link_keys(directory: Path) -> LinkKeys:
 def ensure_link_keys(root: Path) -> dict[Network, str]:
     """Make what is missing of both networks' key directories below ``root`` and introduce each to the other.
 
-    Existing keys are kept. Returns each network's key id.
+    Existing keys are kept. Returns each network's key id. Raises `ConfigurationError` for a file that holds no key.
     """
     ids: dict[Network, str] = {}
     for network in Network:
         path = root / network / "signing.pem"
         if path.exists():
-            private = serialization.load_pem_private_key(path.read_bytes(), password=None)
-            if not isinstance(private, Ed25519PrivateKey):
-                raise ConfigurationError(f"{path} holds no Ed25519 key")
+            private = _read_private(path)
         else:
             private = Ed25519PrivateKey.generate()
             _write_private(
@@ -105,6 +95,18 @@ def ensure_link_keys(root: Path) -> dict[Network, str]:
             public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
         )
     return ids
+
+
+def _read_private(path: Path) -> Ed25519PrivateKey:
+    try:
+        private = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise ConfigurationError(
+            f"no link key at {path} ({error}); make the keys with: airlock keys create DIRECTORY"
+        ) from None
+    if not isinstance(private, Ed25519PrivateKey):
+        raise ConfigurationError(f"{path} holds no Ed25519 key")
+    return private
 
 
 def _write_private(path: Path, content: bytes) -> None:

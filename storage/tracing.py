@@ -19,9 +19,9 @@ async def trace_in_request_network(
                sealed.sealed_at, sealed.sent_at, sealed.delivered_at, outgoing_streams.applied AS applied_there,
                outgoing_streams.stopped AS sending_stopped, request_groups.started_at, request_groups.fulfilled_at,
                results.status, results.epoch AS result_epoch, results.sequence AS result_sequence,
-               results.received_at AS result_at, convert_from(results.body, 'UTF8')::json ->> 'executed_at' AS executed_at,
+               results.received_at AS result_at, results.body,
                come.received_at AS batch_received_at, come.applied_at AS batch_applied_at,
-               convert_from(come.manifest, 'UTF8')::json ->> 'sealed_at' AS result_sealed_at,
+               come.manifest AS result_manifest,
                incoming_streams.stopped AS receiving_stopped,
                requests.callback_url IS NOT NULL AS wants_callback, requests.callback_at, requests.callback_lost
         FROM requests

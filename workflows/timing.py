@@ -53,7 +53,7 @@ LOOK_AGAIN = (5.0, 30.0, 120.0, 600.0)
 
 
 def until_look(patience: float, deadline_in: float | None) -> float:
-    """Seconds until a group is looked at without having been told: ``patience``, or when its earliest deadline passes."""
+    """Seconds until a group is looked at without having been told: this long, or when its earliest deadline passes."""
     return patience if deadline_in is None else max(0.05, min(patience, deadline_in))
 
 

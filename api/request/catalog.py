@@ -79,7 +79,7 @@ class CurrentCatalog:
         self._catalog = Catalog()
         self._changes = 1
         self._read = 0
-        """How many of the changes the catalog has taken in: counted, so that one that comes while it is read is seen."""
+        """Changes that the catalog has taken in: counted, so that one that comes while it is read is seen."""
         self._reading = asyncio.Lock()
         self.listening = False
 

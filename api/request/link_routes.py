@@ -167,6 +167,7 @@ async def push_receipt(request: Request, services: App, stream: StreamName) -> R
                 await accept_receipt(connection, stream, receipt)
         except Fork as error:
             async with services.engine.begin() as connection:
+                await outgoing_stream(connection, stream)  # its row was lost with the transaction that raised
                 await stop_outgoing(connection, stream, str(error))
             raise
         return Response(status_code=204)

@@ -32,7 +32,7 @@ SPACING_SECONDS = 0.1
 """Least time from one group to the next, so that groups grow under load and orchestration stays bounded: ten groups
 a second, each a workflow in both networks. A request that comes alone does not wait."""
 MAX_WAITING_RECORDS = 4 * MAX_RECORDS
-"""More than this waiting to be committed means that the database cannot keep up: refuse instead of queueing for ever."""
+"""More than this waiting to be committed means that the database cannot keep up: refuse, do not queue for ever."""
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,16 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import orjson
+from pydantic import TypeAdapter, ValidationError
+
 from api.request.services import Services
 from models.errors import NotFound
 from models.streams import BatchRef, Network, StreamName
 from models.traces import Trace, TraceStep
 from storage.tracing import trace_in_request_network
 
+_MOMENT = TypeAdapter(datetime)
 HERE, THERE = Network.REQUEST, Network.RESPONSE
 
 
@@ -27,7 +31,7 @@ def _steps(found: Any) -> list[TraceStep]:
     group = BatchRef(stream=StreamName.REQUESTS, epoch=found.request_epoch, sequence=found.request_sequence)
     steps = [TraceStep(step="submitted", at=found.submitted_at, network=HERE, workflow_id=group.workflow_id("fulfil"))]
 
-    def add(step: str, at: datetime | str | None, network: Network = HERE, **more: Any) -> None:
+    def add(step: str, at: datetime | None, network: Network = HERE, **more: Any) -> None:
         if at is not None:
             steps.append(TraceStep.model_validate({"step": step, "at": at, "network": network, **more}))
 
@@ -36,8 +40,8 @@ def _steps(found: Any) -> list[TraceStep]:
     add("pulled", found.delivered_at, batch=str(group), note="when its receipt came")
     if found.status is not None:
         batch = BatchRef(stream=StreamName.RESULTS, epoch=found.result_epoch, sequence=found.result_sequence)
-        add("executed", found.executed_at, THERE, workflow_id=group.workflow_id("execute"))
-        add("result-sealed", found.result_sealed_at, THERE, batch=str(batch))
+        add("executed", _moment(found.body, "executed_at"), THERE, workflow_id=group.workflow_id("execute"))
+        add("result-sealed", _moment(found.result_manifest, "sealed_at"), THERE, batch=str(batch))
         add("result-delivered", found.batch_received_at, batch=str(batch))
         add("result-applied", found.result_at, batch=str(batch), workflow_id=batch.workflow_id("apply"))
     add(found.closed or "", found.closed_at)
@@ -63,3 +67,11 @@ def _now(found: Any) -> tuple[str, str | None]:
     if found.sent_at:
         return "sent", "the response network's receipt for its batch"
     return "queued", "the response network to pull its batch"
+
+
+def _moment(content: bytes | None, name: str) -> datetime | None:
+    """A time in a JSON object; None where there is none, or the bytes are damaged: that is for `airlock verify`."""
+    try:
+        return _MOMENT.validate_python(orjson.loads(content or b"{}")[name])
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValidationError):
+        return None

@@ -11,17 +11,17 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from redis.exceptions import RedisError
 
-from api.problems import problem_responses
+from api.problems import problem_response, problem_responses
 from api.request.callers import App
 from api.request.link_routes import _signed
 from api.request.services import Services
 from api.request.tracing import trace_of
 from cache.redis_cache import result_key
 from exchange.auditing import Auditor
-from exchange.batch import MEDIA_TYPE
 from exchange.errors import Malformed
 from exchange.healing import Healer
 from exchange.summaries import RepairOrder, Strays, SummaryQuestion
+from models.errors import NotFound
 from models.streams import Network, StreamName
 
 router = APIRouter(prefix="/link/v1", tags=["link"])
@@ -29,7 +29,10 @@ router = APIRouter(prefix="/link/v1", tags=["link"])
 _PROBLEMS = problem_responses(400, 401, 403, 404, 413, 422, 423, 503)
 _JSON = {"requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}, "required": True}}
 _BATCH = {
-    "requestBody": {"content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}}, "required": True}
+    "requestBody": {
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        "required": True,
+    }
 }
 
 
@@ -102,7 +105,10 @@ async def trace(request: Request, services: App, request_id: UUID) -> Response:
     """Places and times, as far as this network knows them; no parameters, no data."""
 
     async def answer(_body: bytes) -> Response:
-        return _answer(await trace_of(services, request_id, None))
+        try:
+            return _answer(await trace_of(services, request_id, None))
+        except NotFound as error:  # signed, so that it is believed
+            return problem_response(error.kind, error.title, error.status, str(error))
 
     return await _signed(request, services, answer)
 

@@ -98,7 +98,7 @@ async def proxied(host: str, port: int) -> AsyncIterator[Proxy]:
 
 
 class Counted:
-    """Does ``fault`` to the byte, counted from 0 from now on, at ``place`` of what passes; ``done`` tells that it was."""
+    """Does ``fault`` to the byte at ``place``, counted from 0 from now on; ``done`` tells that it was."""
 
     def __init__(self, place: int, fault: Callable[[bytes, int], bytes | None]) -> None:
         self._left = place

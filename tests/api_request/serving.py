@@ -89,9 +89,7 @@ class User:
         """A client with this user's key."""
         headers = {"Authorization": f"Bearer {self.key}"}
         limits = httpx.Limits(max_connections=64)
-        return httpx.AsyncClient(
-            base_url=url, headers=headers, timeout=30, limits=limits, trust_env=False, **options
-        )
+        return httpx.AsyncClient(base_url=url, headers=headers, timeout=30, limits=limits, trust_env=False, **options)
 
 
 def new_user(role: str = "user") -> User:

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from api.body_limit import BodyLimit
 from api.request import create_app
 from tests.api_request.conftest import Api
-from tests.api_request.serving import IST, serving, settings_for
+from tests.api_request.serving import IST, eventually, serving, settings_for
 
 OPEN = {"/healthz", "/readyz"}
 
@@ -153,11 +153,11 @@ async def test_probes_need_no_key_and_tell_no_details(api: Api) -> None:
 async def test_health_tells_the_settings_in_force_and_every_stream(http: httpx.AsyncClient, api: Api) -> None:
     number = await api.publish()
 
-    async def told() -> Any:
-        return (await http.get("/v1/health")).json()
+    async def is_told() -> bool:
+        return bool((await http.get("/v1/health")).json()["settings"] == f"1.{number}")
 
-    while (health := await told())["settings"] != f"1.{number}":
-        await asyncio.sleep(0.01)
+    await eventually(is_told, "the newer snapshot")
+    health = (await http.get("/v1/health")).json()
     assert health["response_network"] is None
     assert {stream["stream"] for stream in health["streams"]} == {"settings", "requests", "results", "health"}
 

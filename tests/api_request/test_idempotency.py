@@ -20,9 +20,7 @@ async def submit(http: httpx.AsyncClient, key: str, body: bytes = BODY) -> httpx
 
 async def count(api: Api, user: User) -> Any:
     async with api.networks.request.engine.connect() as connection:
-        return await value(
-            connection, "SELECT count(*) FROM requests WHERE user_id = :user_id", user_id=user.user_id
-        )
+        return await value(connection, "SELECT count(*) FROM requests WHERE user_id = :user_id", user_id=user.user_id)
 
 
 async def test_the_same_key_and_body_give_the_same_answer_and_store_nothing(
@@ -47,9 +45,7 @@ async def test_another_key_or_none_stores_again(http: httpx.AsyncClient, api: Ap
     assert await count(api, user) == 8
 
 
-async def test_calls_at_the_same_time_with_one_key_store_one_set(
-    http: httpx.AsyncClient, api: Api, user: User
-) -> None:
+async def test_calls_at_the_same_time_with_one_key_store_one_set(http: httpx.AsyncClient, api: Api, user: User) -> None:
     answers = await asyncio.gather(*(submit(http, "k1", BODY if n % 4 else BODY + b" ") for n in range(16)))
     accepted = [answer.json()["ids"] for answer in answers if answer.status_code == 202]
     refused = [answer.json()["type"] for answer in answers if answer.status_code == 422]
@@ -83,6 +79,6 @@ async def test_a_refused_submission_does_not_use_its_key_up(http: httpx.AsyncCli
 
 @pytest.mark.parametrize("key", ["", "a b", "x" * 256, "é"])
 async def test_a_key_that_is_none_is_refused_by_name(http: httpx.AsyncClient, key: str) -> None:
-    answer = await http.post("/v1/requests", content=BODY, headers={"Idempotency-Key": key.encode()})
+    answer = await http.post("/v1/requests", content=BODY, headers=[(b"Idempotency-Key", key.encode())])
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["field"].lower() == "idempotency-key"

@@ -109,4 +109,3 @@ async def test_a_generated_client_works_against_the_running_app(
     await answer(api.networks, request_id)
     async with user.calls(api.url) as http:
         assert (await http.get(f"/v1/requests/{request_id}/result")).status_code == 200
-

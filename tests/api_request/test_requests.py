@@ -185,9 +185,7 @@ async def test_a_request_with_a_result_cannot_be_cancelled(http: httpx.AsyncClie
 
 async def test_of_a_result_and_a_cancellation_at_the_same_time_one_holds(http: httpx.AsyncClient, api: Api) -> None:
     for request_id in await submit(http, 6):
-        cancelled, _ = await asyncio.gather(
-            http.delete(f"/v1/requests/{request_id}"), answer(api.networks, request_id)
-        )
+        cancelled, _ = await asyncio.gather(http.delete(f"/v1/requests/{request_id}"), answer(api.networks, request_id))
         status = (await http.get(f"/v1/requests/{request_id}")).json()["status"]
         assert status == ("cancelled" if cancelled.status_code == 200 else "completed")
         assert (await http.get(f"/v1/requests/{request_id}/result")).json()["status"] == status

@@ -153,9 +153,7 @@ async def test_a_result_that_the_caller_has_is_not_sent_again(
     assert (await result(http, request_id, **{"If-None-Match": "*"})).status_code == 202
     await answer(api.networks, request_id)
     etag = (await result(http, request_id)).headers["etag"]
-    found = await result(
-        http, request_id, **{"If-None-Match": given.format(etag=etag, strong=etag.removeprefix("W/"))}
-    )
+    found = await result(http, request_id, **{"If-None-Match": given.format(etag=etag, strong=etag.removeprefix("W/"))})
     assert found.status_code == status
     assert found.headers["etag"] == etag
     assert bool(found.content) == (status == 200)
@@ -193,10 +191,12 @@ async def test_a_wait_out_of_bounds_is_refused(http: httpx.AsyncClient, wait: st
 
 
 async def test_two_servers_wake_each_others_callers(http: httpx.AsyncClient, api: Api) -> None:
-    async with serving(settings_for(api.networks)) as url:
-        async with httpx.AsyncClient(base_url=url, headers=http.headers, timeout=90, trust_env=False) as other:
-            request_id = await submit(http)
-            waiting = asyncio.create_task(other.get(f"/v1/requests/{request_id}/result?wait=60"))
-            cancelled = await http.delete(f"/v1/requests/{request_id}")
-            async with asyncio.timeout(20):
-                assert (await waiting).json()["status"] == cancelled.json()["status"] == "cancelled"
+    async with (
+        serving(settings_for(api.networks)) as url,
+        httpx.AsyncClient(base_url=url, headers=http.headers, timeout=90, trust_env=False) as other,
+    ):
+        request_id = await submit(http)
+        waiting = asyncio.create_task(other.get(f"/v1/requests/{request_id}/result?wait=60"))
+        cancelled = await http.delete(f"/v1/requests/{request_id}")
+        async with asyncio.timeout(20):
+            assert (await waiting).json()["status"] == cancelled.json()["status"] == "cancelled"

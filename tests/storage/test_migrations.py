@@ -78,6 +78,7 @@ async def test_a_fresh_database_gets_its_networks_tables_and_a_second_time_chang
 
 async def test_two_that_migrate_at_the_same_time_both_end_with_the_newest_schema(fresh: tuple[str, str]) -> None:
     network, url = fresh
-    await asyncio.gather(*(upgrade(url, network) for _ in range(2)))
+    async with asyncio.timeout(30):
+        await asyncio.gather(*(upgrade(url, network) for _ in range(2)))
     assert await tables(url) == EXCHANGE | OWN[network]
     assert len(await versions(url)) == 2

@@ -9,7 +9,8 @@ import pytest
 from storage.database import is_unreachable, listen, lock_until_commit, notify, value
 from tests.conftest import Networks
 
-PATIENCE = 15
+PATIENCE = 10
+"""Less than the 15 s after which a silent connection is looked at: a lost one is told of sooner."""
 
 
 class Listener:

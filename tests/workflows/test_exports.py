@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from operator import attrgetter
 
 import pytest
+from temporalio import activity
 from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import ActivityError, ApplicationError
 
@@ -12,7 +14,9 @@ from models.streams import StreamName
 from tests.workflows.conftest import Stage
 from tests.workflows.standins import details, error, summaries
 from workflows.exports import CacheMaintenance, ExportResults, ExportSettings, SystemMonitoring
+from workflows.search_attributes import RECORDS, STREAM
 
+NAME = attrgetter("__qualname__")
 Run = Callable[..., Awaitable[object]]
 
 
@@ -62,7 +66,7 @@ async def test_what_passes_by_itself_is_tried_again_until_it_succeeds(stage: Sta
 
 
 @pytest.mark.parametrize("kind", ["Fork", "StreamStopped", "ConfigurationError"])
-@pytest.mark.parametrize("run", [ExportSettings.run, ExportResults.run, SystemMonitoring.run], ids=lambda run: run.__qualname__)
+@pytest.mark.parametrize("run", [ExportSettings.run, ExportResults.run, SystemMonitoring.run], ids=NAME)
 async def test_what_an_operator_must_decide_is_not_tried_again_and_the_run_says_so(
     stage: Stage, run: Run, kind: str
 ) -> None:
@@ -99,3 +103,32 @@ async def test_maintenance_reports_what_it_did(stage: Stage) -> None:
     assert await handle.result() == done
     assert stage.activities.names() == ["tend", "tend"]
     assert await details(handle) == "2 cache keys dropped, 3 batches emptied, 4 results deleted"
+
+
+async def test_results_that_get_ready_while_others_are_delivered_go_with_the_same_run(stage: Stage) -> None:
+    async def deliver_while_more_get_ready(_stream: StreamName) -> DrainOutcome:
+        await stage.client.get_workflow_handle(activity.info().workflow_id or "").signal("results_are_ready")
+        return DrainOutcome(batches=1, records=10, payload_bytes=100)
+
+    more = DrainOutcome(batches=1, records=5, payload_bytes=50)
+    stage.activities.line_up("drain", deliver_while_more_get_ready, more, error("this", "is one delivery too many"))
+    handle = await stage.start(ExportResults.run)
+    assert (await handle.result()).records == 15
+    assert stage.activities.arguments("drain") == [StreamName.RESULTS] * 2
+    assert await details(handle) == "results: 2 batches, 15 records, 150 bytes"
+
+
+async def test_a_run_that_others_may_trigger_outlasts_the_second_that_it_is_named_after(stage: Stage) -> None:
+    handle = await stage.start(ExportResults.run)
+    await handle.result()
+    found = await handle.describe()
+    assert found.close_time is not None
+    assert (found.close_time - found.start_time).total_seconds() > 1
+
+
+async def test_what_an_export_delivered_is_found_by_stream_and_records(stage: Stage) -> None:
+    stage.activities.line_up("drain", DrainOutcome(batches=1, records=12))
+    handle = await stage.start(ExportSettings.run)
+    await handle.result()
+    found = (await handle.describe()).typed_search_attributes
+    assert (found.get(STREAM), found.get(RECORDS)) == ("settings", 12)

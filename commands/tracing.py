@@ -1,0 +1,70 @@
+"""`airlock trace`: one request's way through both networks, and what it waits for now."""
+
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
+
+import typer
+
+from commands.answering import FAILED, answer, fail, response_database
+from commands.showing import AsJson, print_json, print_table
+
+if TYPE_CHECKING:
+    from models.traces import Trace
+
+
+def trace(
+    request_id: Annotated[UUID, typer.Argument(metavar="REQUEST_ID", help="As the request network's API gave it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Follow one request: submitted, pulled, executed, delivered, applied. Exits with 1 where only half is known."""
+    found, trouble = answer(lambda: _trace(request_id))
+    if found is None:
+        raise fail(f"this network knows nothing of request {request_id}{f'; {trouble}' if trouble else ''}")
+    if as_json:
+        print_json(found.model_dump(mode="json") | {"trouble": trouble})
+    else:
+        _show(found)
+    if trouble is not None:
+        raise fail(trouble, FAILED)
+
+
+async def _trace(request_id: UUID) -> "tuple[Trace | None, str | None]":
+    from configuration.settings import ResponseSettings
+    from exchange.http_signature import HttpSigner
+    from exchange.keys import load_link_keys
+    from exchange.link import LinkClient
+    from exchange.tracing import far_trace, joined, near_trace, result_batch_of
+    from models.errors import AirlockError
+
+    settings = ResponseSettings.load()
+    signer = HttpSigner(load_link_keys(settings.keys), settings.link_id, settings.clock_skew)
+    link = LinkClient(settings.link_url, signer, min(settings.link_timeout, 10.0))
+    far, trouble = None, None
+    try:
+        far = await far_trace(link, request_id)
+    except AirlockError as error:
+        trouble = str(error)
+    finally:
+        await link.aclose()
+    async with response_database() as connection:
+        near = await near_trace(connection, request_id, result_batch_of(far) if far else None)
+    return (joined(near, far) if near or far else None), trouble
+
+
+def _show(found: "Trace") -> None:
+    print_table(
+        f"Request {found.request_id}: {found.status}",
+        ("step", "network", "at", "batch", "workflow", "note"),
+        [
+            (
+                step.step,
+                step.network.value,
+                f"{step.at:%Y-%m-%d %H:%M:%S.%f}"[:-3] + "Z" if step.at else None,
+                step.batch,
+                step.workflow_id,
+                step.note,
+            )
+            for step in found.steps
+        ],
+    )
+    typer.echo(f"Waits for: {found.waits_for}" if found.waits_for else "Waits for nothing.")

@@ -1,0 +1,51 @@
+"""Which results of the response network nothing explains: gathered in a temporary table, so that memory stays small."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from models.streams import StreamName
+from storage.database import AnyRow, rows, run
+
+
+async def begin_explaining(connection: AsyncConnection) -> None:
+    """A temporary table for ids that something explains; it goes with the transaction."""
+    await run(connection, "CREATE TEMPORARY TABLE explained (request_id uuid NOT NULL) ON COMMIT DROP")
+
+
+async def add_explained(connection: AsyncConnection, ids: Sequence[UUID]) -> None:
+    """These are explained."""
+    if ids:
+        await run(connection, "INSERT INTO explained SELECT * FROM unnest(CAST(:ids AS uuid[]))", ids=list(ids))
+
+
+async def outbox_after(connection: AsyncConnection, stream: StreamName, last: int, most: int) -> Sequence[AnyRow]:
+    """Records that are not sealed yet: id and body, from the one after ``last`` on."""
+    return await rows(
+        connection,
+        "SELECT id, body FROM outbox WHERE stream = :stream AND id > :last ORDER BY id LIMIT :most",
+        stream=stream,
+        last=last,
+        most=most,
+    )
+
+
+async def unexplained(connection: AsyncConnection, stream: StreamName, most: int) -> list[UUID]:
+    """Results of the response network that are not explained, made after all whose batch's payload is emptied.
+
+    An hour is allowed for the clocks of the worker and the database, which times batches and rows.
+    """
+    found = await rows(
+        connection,
+        """
+        SELECT request_id FROM results
+        WHERE NOT EXISTS (SELECT FROM explained WHERE explained.request_id = results.request_id)
+          AND created_at > coalesce((SELECT max(sealed_at) + interval '1 hour' FROM sealed_batches
+                                     WHERE stream = :stream AND payload IS NULL), '-infinity')
+        ORDER BY request_id LIMIT :most
+        """,
+        stream=stream,
+        most=most,
+    )
+    return [UUID(str(item)) for (item,) in found]

@@ -1,0 +1,123 @@
+"""Putting rows back to what their batch says. Each takes the row's place whether it is gone or only changed."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from models.requests import RequestRecord
+from models.streams import StreamName
+from storage.database import run, value
+
+
+async def put_arrived_result(
+    connection: AsyncConnection, request_id: UUID, status: str, body: bytes, epoch: int, sequence: int
+) -> UUID | None:
+    """A result in the request network; gives its owner, None where its request is not here."""
+    owner: UUID | None = await value(
+        connection,
+        """
+        INSERT INTO results (request_id, user_id, status, body, epoch, sequence)
+        SELECT request_id, user_id, :status, :body, :epoch, :sequence FROM requests WHERE request_id = :request_id
+        ON CONFLICT (request_id) DO UPDATE SET user_id = excluded.user_id, status = excluded.status,
+            body = excluded.body, epoch = excluded.epoch, sequence = excluded.sequence
+        RETURNING user_id
+        """,
+        request_id=request_id,
+        status=status,
+        body=body,
+        epoch=epoch,
+        sequence=sequence,
+    )
+    return None if owner is None else UUID(str(owner))
+
+
+async def put_executed_result(connection: AsyncConnection, request_id: UUID, result: Any, body: bytes) -> int:
+    """A result in the response network; what does not cross is read from the result and its request."""
+    return await run(
+        connection,
+        """
+        INSERT INTO results (request_id, type, status, reason, returned, total, duration_ms, body)
+        VALUES (:request_id, coalesce((SELECT type FROM requests WHERE request_id = :request_id), ''), :status, :reason,
+                :returned, :total, :duration_ms, :body)
+        ON CONFLICT (request_id) DO UPDATE SET status = excluded.status, reason = excluded.reason,
+            returned = excluded.returned, total = excluded.total, duration_ms = excluded.duration_ms,
+            body = excluded.body
+        """,
+        request_id=request_id,
+        status=result["status"],
+        reason=(result.get("error") or {}).get("reason"),
+        returned=result.get("returned", 0),
+        total=result.get("total"),
+        duration_ms=result.get("duration_ms"),
+        body=body,
+    )
+
+
+async def put_request(
+    connection: AsyncConnection, record: RequestRecord, params: bytes, epoch: int, sequence: int
+) -> int:
+    """A request, in either network. What never crossed (its name and callback) stays as it is, or is not known."""
+    return await run(
+        connection,
+        """
+        INSERT INTO requests (request_id, user_id, type, priority, params, submitted_at, deadline_at, epoch, sequence)
+        VALUES (:request_id, :user_id, :type, :priority, :params, :submitted_at, :deadline_at, :epoch, :sequence)
+        ON CONFLICT (request_id) DO UPDATE SET user_id = excluded.user_id, type = excluded.type,
+            priority = excluded.priority, params = excluded.params, submitted_at = excluded.submitted_at,
+            deadline_at = excluded.deadline_at, epoch = excluded.epoch, sequence = excluded.sequence
+        """,
+        request_id=record.request_id,
+        user_id=record.user_id,
+        type=record.type,
+        priority=record.priority,
+        params=params,
+        submitted_at=record.submitted_at,
+        deadline_at=record.deadline_at,
+        epoch=epoch,
+        sequence=sequence,
+    )
+
+
+async def put_cancellation(connection: AsyncConnection, request_id: UUID, cancelled_at: datetime) -> int:
+    """A cancellation in the response network."""
+    return await run(
+        connection,
+        "INSERT INTO cancellations (request_id, cancelled_at) VALUES (:request_id, :cancelled_at)"
+        " ON CONFLICT DO NOTHING",
+        request_id=request_id,
+        cancelled_at=cancelled_at,
+    )
+
+
+async def put_snapshot(
+    connection: AsyncConnection, stream: StreamName, epoch: int, sequence: int, sealed_at: datetime, records: bytes
+) -> None:
+    """The snapshot that callers are shown."""
+    await run(
+        connection,
+        """
+        INSERT INTO snapshots (stream, epoch, sequence, sealed_at, records)
+        VALUES (:stream, :epoch, :sequence, :sealed_at, :records)
+        ON CONFLICT (stream) DO UPDATE SET epoch = excluded.epoch, sequence = excluded.sequence,
+            sealed_at = excluded.sealed_at, records = excluded.records, applied_at = now()
+        """,
+        stream=stream,
+        epoch=epoch,
+        sequence=sequence,
+        sealed_at=sealed_at,
+        records=records,
+    )
+
+
+async def without_result(connection: AsyncConnection, ids: Sequence[UUID]) -> int:
+    """How many of these requests of the response network have no result."""
+    found: int = await value(
+        connection,
+        "SELECT count(*) FROM requests WHERE request_id = ANY(CAST(:ids AS uuid[]))"
+        " AND NOT EXISTS (SELECT FROM results WHERE results.request_id = requests.request_id)",
+        ids=list(ids),
+    )
+    return found

@@ -1,0 +1,71 @@
+"""Both networks with the served app between them; empty when a test begins."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from activities.executing import ExecutionActivities
+from activities.importing import ImportActivities
+from cache.redis_cache import Cache
+from exchange.delivery import Delivery
+from exchange.http_signature import HttpSigner
+from exchange.link import LinkClient
+from exchange.pulling import Pull
+from exchange.receiving import Receiver
+from exchange.sealing import Sealer
+from executors.http import HttpCalls
+from executors.python import PythonFunctions
+from executors.registry import Executors
+from executors.sql import SqlSources
+from storage.catalog import put_request_type
+from tests.activities.crossing import LINK
+from tests.api_request.serving import serving, settings_for
+from tests.conftest import Networks, Servers
+from tests.exchange.kept_networks import empty, make_networks
+from tests.verification.world import RETENTION, NobodyWaits, World
+
+MODULE = "tests.activities.functions"
+
+
+@pytest.fixture(scope="session")
+async def verification_networks(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Networks]:
+    """Made once."""
+    async with make_networks(servers, tmp_path_factory.mktemp("verification") / "keys") as networks:
+        yield networks
+
+
+@pytest.fixture(scope="session")
+async def served(verification_networks: Networks) -> AsyncIterator[str]:
+    """The request network's app, served once."""
+    async with serving(settings_for(verification_networks, retention=RETENTION)) as url:
+        yield url
+
+
+@pytest.fixture
+async def world(verification_networks: Networks, served: str) -> AsyncIterator[World]:
+    networks = verification_networks
+    await empty(networks)
+    side = networks.response
+    link = LinkClient(served, HttpSigner(side.keys, LINK))
+    cache = Cache(networks.servers.redis_url)
+    executors = Executors(SqlSources({}, 2), HttpCalls([]), PythonFunctions([MODULE]), cache)
+    async with side.engine.begin() as connection:
+        executor = {"kind": "python", "function": f"{MODULE}:rows"}
+        await put_request_type(connection, "rows", "", {"type": "object"}, {}, executor, "test")
+
+    async def announce() -> None:
+        pass
+
+    sealer = Sealer(side.keys, LINK)
+    yield World(
+        networks,
+        link,
+        Pull(side.engine, Receiver(side.engine, side.keys, LINK), link),
+        Delivery(side.engine, sealer, link),
+        ExecutionActivities(side.engine, sealer, executors, 8, announce),
+        ImportActivities(networks.request.engine, cache, 60, NobodyWaits()),
+        served,
+    )
+    await link.aclose()
+    await executors.aclose()
+    await cache.aclose()

@@ -1,0 +1,120 @@
+"""Both networks at work without Temporal: real databases, the served app, the signed link, activities by hand."""
+
+import secrets
+import time
+from dataclasses import dataclass
+from uuid import UUID
+
+from temporalio.client import Client, WorkflowHandle
+from temporalio.testing import ActivityEnvironment
+
+from activities.executing import ExecutionActivities
+from activities.importing import ImportActivities
+from exchange.auditing import Auditor
+from exchange.delivery import Delivery
+from exchange.far_side import FarSide
+from exchange.healing import Healer
+from exchange.link import LinkClient
+from exchange.pulling import Pull
+from exchange.sealing import Sealer
+from exchange.summaries import Mendable
+from exchange.verification import Mended, Mender, StreamReport, Verifier
+from models.streams import BatchRef, Network, StreamName
+from storage.incoming import incoming_stream
+from tests.activities.crossing import LINK, new_id, submit
+from tests.conftest import Networks
+
+RETENTION = 3600.0
+REQUESTS, RESULTS, SETTINGS = StreamName.REQUESTS, StreamName.RESULTS, StreamName.SETTINGS
+
+
+class NobodyWaits(Client):
+    """Stands for Temporal: there is no workflow to be told."""
+
+    def __init__(self) -> None:
+        pass
+
+    def get_workflow_handle(self, workflow_id: str, **_: object) -> WorkflowHandle:  # type: ignore[type-arg]
+        class Handle:
+            async def signal(self, name: str) -> None:
+                pass
+
+        return Handle()  # type: ignore[return-value]
+
+
+@dataclass
+class World:
+    """What happens between the two networks, a step at a time."""
+
+    networks: Networks
+    link: LinkClient
+    pull: Pull
+    delivery: Delivery
+    executing: ExecutionActivities
+    importing: ImportActivities
+    url: str
+
+    async def submitted(self, count: int = 3, hours_ago: int = 0) -> list[UUID]:
+        """``hours_ago``: by the time in their ids."""
+        ids = [old_id(hours_ago) if hours_ago else new_id() for _ in range(count)]
+        await submit(self.networks, *ids)
+        return ids
+
+    async def answered(self, count: int = 3, hours_ago: int = 0) -> list[UUID]:
+        """Requests that have gone all the way."""
+        ids = await self.submitted(count, hours_ago)
+        await self.carry_on()
+        return ids
+
+    async def carry_on(self) -> None:
+        """Pull, execute, deliver and apply what there is."""
+        while batch := await self.pull.once(REQUESTS, 0):
+            await self.execute(batch)
+        for stream in (RESULTS, SETTINGS):
+            await self.delivery.drain(stream, lambda _: None)
+            await self.apply(stream)
+
+    async def execute(self, batch: BatchRef) -> None:
+        await ActivityEnvironment().run(self.executing.execute_batch, batch)
+
+    async def apply(self, stream: StreamName) -> None:
+        async with self.networks.request.engine.begin() as connection:
+            newest = (await incoming_stream(connection, stream)).sequence
+        if newest:
+            newest_batch = BatchRef(stream=stream, epoch=1, sequence=newest)
+            await ActivityEnvironment().run(self.importing.apply_batches, newest_batch)
+
+    async def publish(self, *records: bytes) -> None:
+        """A new settings snapshot, delivered and applied."""
+        async with self.networks.response.engine.begin() as connection:
+            await Sealer(self.networks.response.keys, LINK).seal_snapshot(connection, SETTINGS, records)
+        await self.carry_on()
+
+    @property
+    def verifier(self) -> Verifier:
+        near = Auditor(self.networks.response.engine, Network.RESPONSE, RETENTION)
+        return Verifier({Network.RESPONSE: near, Network.REQUEST: FarSide(self.link)}, settle_seconds=0.05)
+
+    async def verify(self) -> list[StreamReport]:
+        return await self.verifier.verify(list(StreamName))
+
+    async def mend(self, delete_extra: bool = False) -> tuple[list[StreamReport], Mended]:
+        side = self.networks.response
+        healer = Healer(side.engine, Auditor(side.engine, Network.RESPONSE, RETENTION), side.keys)
+        ends: dict[Network, Mendable] = {Network.RESPONSE: healer, Network.REQUEST: FarSide(self.link)}
+        return await Mender(self.verifier, ends, delete_extra).mend(await self.verify())
+
+
+def found(reports: list[StreamReport]) -> set[tuple[str, str, str, str]]:
+    """Network, table, kind, and the request id or batch, of everything that differs."""
+    return {
+        (item.network.value, item.table, item.kind.value, str(item.request_id or item.sequence))
+        for report in reports
+        for item in report.findings
+    }
+
+
+def old_id(hours_ago: int) -> UUID:
+    """A UUIDv7 as it would have been made then."""
+    moment = int(time.time() * 1000) - hours_ago * 3_600_000
+    return UUID(int=moment << 80 | 7 << 76 | 2 << 62 | secrets.randbits(62))

@@ -1,0 +1,130 @@
+"""The pulling activity over a link that breaks off: what was pulled stays counted, and no poll outlives it."""
+
+import asyncio
+import dataclasses
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import ActivityEnvironment
+
+from activities.pulling import PullActivities
+from exchange.batch import to_wire
+from exchange.errors import LinkUnavailable
+from exchange.pulling import Pull
+from exchange.receiving import Receiver
+from exchange.sealing import Sealer
+from models.outcomes import PullProgress
+from models.streams import BatchRef, StreamName
+from storage.outgoing import batch_after
+from tests.conftest import Networks
+
+REQUESTS = StreamName.REQUESTS
+
+
+class BreakingLink:
+    """Stands for the link: gives what the request network sealed, and then does ``after``."""
+
+    def __init__(self, networks: Networks, after: Callable[[], Awaitable[None]]) -> None:
+        self._networks = networks
+        self._after = after
+
+    async def pull(self, stream: StreamName, after: int, _wait: float) -> bytes | None:
+        async with self._networks.request.engine.connect() as connection:
+            found = await batch_after(connection, stream, 1, after)
+        if found is None or found.payload is None:
+            await self._after()
+            return None
+        return to_wire(found.manifest, found.signature, found.payload)
+
+    async def send_receipt(self, _stream: StreamName, _receipt: Any) -> None:
+        """Taken."""
+
+
+async def seal(networks: Networks, *records: bytes) -> None:
+    async with networks.request.engine.begin() as connection:
+        await Sealer(networks.request.keys, "test").seal(connection, REQUESTS, records)
+
+
+def pulling(networks: Networks, after: Callable[[], Awaitable[None]], executed: list[BatchRef]) -> PullActivities:
+    async def execute(batch: BatchRef) -> None:
+        executed.append(batch)
+
+    side = networks.response
+    link: Any = BreakingLink(networks, after)
+    return PullActivities(Pull(side.engine, Receiver(side.engine, side.keys, "test"), link), execute)
+
+
+def attempt(*details: Any) -> ActivityEnvironment:
+    """Where an attempt runs that finds these details of the one before."""
+    environment = ActivityEnvironment()
+    environment.info = dataclasses.replace(environment.info, heartbeat_details=list(details))
+    return environment
+
+
+async def away() -> None:
+    raise LinkUnavailable("the request network does not answer")
+
+
+async def test_an_attempt_goes_on_counting_where_the_one_before_broke_off(networks: Networks) -> None:
+    beats: list[Any] = []
+    executed: list[BatchRef] = []
+    await seal(networks, b"{}", b"{}")
+    first = attempt()
+    first.on_heartbeat = lambda *details: beats.append(details)
+    with pytest.raises(ApplicationError) as broken:
+        await first.run(pulling(networks, away, executed).pull_requests, PullProgress(batches=5, records=50))
+    assert broken.value.type == "LinkUnavailable"
+    assert [batch.sequence for batch in executed] == [1]
+    assert beats[-1] == (PullProgress(batches=6, records=52),)
+
+    await seal(networks, b"{}")
+    second = attempt(PullProgress(batches=6, records=52).model_dump())
+
+    async def the_worker_stops() -> None:
+        second.worker_shutdown()
+        await asyncio.Event().wait()
+
+    progress = await second.run(
+        pulling(networks, the_worker_stops, executed).pull_requests, PullProgress(batches=5, records=50)
+    )
+    assert progress == PullProgress(batches=7, records=53)
+
+
+async def test_beats_in_between_do_not_take_the_details_away(
+    networks: Networks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("activities.heartbeats.EVERY_SECONDS", 0.01)
+    beats: list[Any] = []
+    environment = attempt({"batches": 3, "records": 30})
+    environment.on_heartbeat = lambda *details: beats.append(details)
+    several = asyncio.Event()
+
+    async def the_worker_stops_after_some_beats() -> None:
+        while len(beats) < 4:  # noqa: ASYNC110, the beats are what it waits for
+            await asyncio.sleep(0.01)
+        environment.worker_shutdown()
+        await several.wait()
+
+    await environment.run(pulling(networks, the_worker_stops_after_some_beats, []).pull_requests, PullProgress())
+    assert set(map(str, beats)) == {"({'batches': 3, 'records': 30},)"}
+
+
+async def test_a_poll_ends_with_the_activity_that_made_it(networks: Networks) -> None:
+    polling, ended = asyncio.Event(), asyncio.Event()
+
+    async def for_ever() -> None:
+        polling.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    environment = attempt()
+    running = asyncio.create_task(environment.run(pulling(networks, for_ever, []).pull_requests, PullProgress()))
+    await polling.wait()
+    environment.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert ended.is_set()
