@@ -46,7 +46,7 @@ class FulfilmentActivities:
     @activity.defn
     async def settle_group(self, group: BatchRef) -> GroupState:
         """Close what is overdue, say what is outstanding, and note when nothing is."""
-        async with self._engine.begin() as connection:
+        async with heartbeating(), self._engine.begin() as connection:
             await expire_overdue(connection, group)
             state = await group_state(connection, group)
             if not state.outstanding:

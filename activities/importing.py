@@ -53,7 +53,7 @@ class ImportActivities:
         Each is one transaction; the cache is refreshed after it, and the groups of requests that are complete are told.
         """
         outcome = ApplyOutcome()
-        async with heartbeating():
+        async with heartbeating() as beat:
             before = -1
             while outcome.batches > before and (waiting := await self._waiting(newest)):
                 before = outcome.batches
@@ -62,7 +62,7 @@ class ImportActivities:
                         await self._apply_results(batch, outcome)
                     else:
                         await self._apply_snapshot(batch, outcome)
-                    activity.heartbeat(outcome)
+                    beat(outcome)
         return outcome
 
     async def _waiting(self, newest: BatchRef) -> list[BatchRef]:

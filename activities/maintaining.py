@@ -33,7 +33,7 @@ class MaintenanceActivities:
     async def tend(self) -> MaintenanceOutcome:
         """Drop stale cache keys, empty delivered batches and delete old rows, in small transactions."""
         outcome = MaintenanceOutcome()
-        async with heartbeating():
+        async with heartbeating() as beat:
             try:
                 outcome.cache_keys_dropped = await self._drop_stale_keys()
             except (RedisError, OSError, TimeoutError) as error:
@@ -41,7 +41,7 @@ class MaintenanceActivities:
             outcome.batches_emptied = await self._repeat(lambda: self._empty())
             for table in deletable(self._network):
                 outcome.rows_deleted[table] = await self._repeat(lambda table=table: self._delete(table))  # type: ignore[misc]
-                activity.heartbeat(outcome)
+                beat(outcome)
         return outcome
 
     async def _repeat(self, step: Callable[[], Awaitable[int]]) -> int:

@@ -1,5 +1,5 @@
-"""Request bodies are bounded in size and time: what is larger is refused before it is read, or as soon as it turns out
-to be; what does not arrive in time is given up.
+"""Request bodies are bounded in size and time: what is larger is refused without being kept, or as soon as it turns
+out to be; what does not arrive in time is given up.
 """
 
 import asyncio
@@ -84,8 +84,6 @@ class BodyLimit:
             if refusal is None:
                 raise  # another limit's, further out
             if not answering:
-                if refusal.status_code == TooLarge.status:
-                    await _discard(receive)
                 await refusal(scope, receive, send)
 
     def _limit(self, path: str) -> int:
@@ -104,7 +102,7 @@ def _announced(scope: Scope) -> int:
 
 
 async def _discard(receive: Receive) -> None:
-    """Let a caller who is still sending come to an end: cut off in the middle, it would not read the answer."""
+    """Let a caller who said how much it sends come to an end: cut off in the middle, it would not read the answer."""
     with suppress(TimeoutError):
         async with asyncio.timeout(DISCARD_SECONDS):
             left = DISCARD_BYTES

@@ -11,9 +11,11 @@ from granian.constants import Interfaces
 from granian.log import LogLevels
 from granian.server.embed import Server
 
+from models.errors import ConfigurationError
+
 log = structlog.get_logger(__name__)
 
-FINISH_SECONDS = 5.0
+FINISH_SECONDS = 4.0
 """Time that calls under way have when the server stops. A caller who neither sends nor reads may not hold it up."""
 
 
@@ -36,7 +38,7 @@ async def served(app: FastAPI, host: str, port: int) -> AsyncIterator["asyncio.T
     """Open the app and serve it for as long as the block runs; gives the task that serves.
 
     At the end, what ``app.state.on_stopping`` lists is called, so that long polls end at once; calls under way are
-    finished; the app is closed.
+    finished; the app is closed. Raises `ConfigurationError` where the address cannot be listened on.
     """
     async with app.router.lifespan_context(app):
         server = Server(
@@ -62,5 +64,5 @@ async def served(app: FastAPI, host: str, port: int) -> AsyncIterator["asyncio.T
                 log.warning("api.calls_cut_off", after_seconds=FINISH_SECONDS)
                 serving.cancel()
                 await asyncio.wait((serving,))
-        if not serving.cancelled():
-            serving.result()
+        if not serving.cancelled() and (error := serving.exception()) is not None:
+            raise ConfigurationError(f"Cannot serve on {host}:{port}: {str(error).splitlines()[0]}") from None

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -13,13 +14,16 @@ from pathlib import Path
 import httpx
 import pytest
 
+from api.request import create_app
+from api.serving import served
 from configuration.home import CLONE
 from embedded.ports import free_port
 from exchange.http_signature import HttpSigner
 from exchange.link import LinkClient
+from models.errors import ConfigurationError
 from models.streams import StreamName
 from storage.database import value
-from tests.api_request.serving import AIRPORT, AWAY, IST, User, eventually, new_user, publish
+from tests.api_request.serving import AIRPORT, AWAY, IST, User, eventually, new_user, publish, settings_for
 from tests.conftest import Networks
 
 STOPS_WITHIN = 8.0
@@ -147,3 +151,13 @@ async def test_what_is_being_submitted_is_stored_or_was_not_accepted(running: Ru
             connection, "SELECT count(*) FROM requests WHERE request_id = ANY(CAST(:ids AS uuid[]))", ids=list(accepted)
         )
     assert stored == len(accepted) > 1
+
+
+async def test_a_port_that_is_taken_ends_the_start_with_a_sentence(fresh: Networks) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        with pytest.raises(ConfigurationError, match=f"127.0.0.1:{port}.*in use"):
+            async with served(create_app(settings_for(fresh)), "127.0.0.1", port) as serving:
+                await asyncio.wait((serving,))

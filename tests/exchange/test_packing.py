@@ -1,6 +1,7 @@
 """Records into batches and out again: nothing lost, nothing added, nothing out of order, every bound kept."""
 
 import hashlib
+import tracemalloc
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -71,6 +72,18 @@ def test_a_frame_that_wants_a_huge_window_is_refused() -> None:
         unpack(manifest_of(payload, 3, 1), payload)
 
 
+def test_a_payload_that_inflates_beyond_its_manifest_takes_no_more_memory_than_it_says() -> None:
+    payload = zstandard.compress(bytes(200_000_000))
+    tracemalloc.start()
+    try:
+        with pytest.raises(Malformed):
+            unpack(manifest_of(payload, 1000, 1), payload)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 20_000_000
+
+
 def test_the_bounds_of_a_batch_are_its_bounds() -> None:
     assert pack([b""] * MAX_RECORDS)[0] == MAX_RECORDS
     assert pack([b"x" * (MAX_RAW_BYTES - 1)])[0] == MAX_RAW_BYTES
@@ -101,7 +114,8 @@ def test_splitting_keeps_order_and_bounds_and_fills_each_batch(records: list[byt
 
 
 @pytest.mark.usefixtures("_small_batches")
-def test_a_record_that_fits_no_batch_is_refused() -> None:
+def test_a_record_may_fill_a_batch_and_no_more() -> None:
     assert split([b"x" * 99]) == [[b"x" * 99]]
+    assert split([b"x" * 49] * 3) == [[b"x" * 49] * 2, [b"x" * 49]]  # two fill a batch to the last byte
     with pytest.raises(Oversize):
         split([b"", b"x" * 100])

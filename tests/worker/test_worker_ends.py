@@ -1,10 +1,18 @@
 """Workers that stop, die and share: no request is lost, none has two results."""
 
 import signal
+import socket
 from collections import Counter
 
+from temporalio.api.worker.v1 import WorkerHeartbeat
+from temporalio.api.workflowservice.v1 import ListWorkersRequest
+from temporalio.client import Client
+
+from configuration.version import VERSION
 from models.streams import Network
 from tests.worker.processes import World, eventually
+
+QUEUE = "airlock-response"
 
 
 async def test_a_stopping_worker_finishes_what_it_executes(world: World) -> None:
@@ -49,7 +57,7 @@ async def test_what_a_killed_worker_left_is_taken_over_and_nothing_has_two_resul
     assert await second.ends(signal.SIGTERM) == 0
 
 
-async def test_two_workers_side_by_side_share_the_work_and_nothing_happens_twice(world: World) -> None:
+async def test_two_workers_side_by_side_share_the_work_are_both_listed_and_do_nothing_twice(world: World) -> None:
     await world.worker("request")
     pair = [await world.worker("response"), await world.worker("response")]
     await world.begin()
@@ -63,7 +71,26 @@ async def test_two_workers_side_by_side_share_the_work_and_nothing_happens_twice
     await world.arrived(ids)
     assert {call["pid"] for call in world.calls()} == {worker.pid for worker in pair}
     assert sorted(call["number"] for call in world.calls()) == list(range(len(ids)))
+
+    async def both_are_listed() -> bool:
+        return len(await known_workers(world)) == 2
+
+    await eventually(both_are_listed, lambda: "heartbeats of both workers")
+    known = {beat.worker_identity: beat for beat in await known_workers(world)}
+    assert set(known) == {f"response-worker {worker.pid}@{socket.gethostname()}" for worker in pair}
+    for beat in known.values():
+        version = beat.deployment_version
+        assert (beat.task_queue, version.deployment_name, version.build_id) == (QUEUE, QUEUE, VERSION)
+        assert beat.workflow_poller_info.is_autoscaling
+        assert beat.activity_poller_info.is_autoscaling
     assert [await worker.ends(signal.SIGTERM) for worker in pair] == [0, 0]
+
+
+async def known_workers(world: World) -> list[WorkerHeartbeat]:
+    """What `temporal worker list` shows of the response network, with the details that the heartbeats carry."""
+    client = await Client.connect(world.temporal, namespace="response")
+    answer = await client.workflow_service.list_workers(ListWorkersRequest(namespace="response"))
+    return [worker.worker_heartbeat for worker in answer.workers_info]
 
 
 async def test_a_worker_that_stops_does_not_take_its_neighbours_ready_file_away(world: World) -> None:
