@@ -87,7 +87,5 @@ async def stage(skipping: WorkflowEnvironment) -> AsyncIterator[Stage]:
     """A worker as in production: sandbox on, pydantic converter."""
     activities = StandIns()
     queue = f"test-{uuid4()}"
-    async with Worker(
-        skipping.client, task_queue=queue, workflows=WORKFLOWS, activities=activities.activities()
-    ):
+    async with Worker(skipping.client, task_queue=queue, workflows=WORKFLOWS, activities=activities.activities()):
         yield Stage(skipping.client, queue, activities)
