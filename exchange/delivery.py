@@ -43,15 +43,13 @@ class Delivery:
     sealer: Sealer
     link: LinkClient
 
-    async def drain(
-        self, stream: StreamName, progress: Callable[[DrainOutcome], None], outcome: DrainOutcome | None = None
-    ) -> DrainOutcome:
+    async def drain(self, stream: StreamName, progress: Callable[[DrainOutcome], None]) -> DrainOutcome:
         """Seal and send until nothing is left, then, if nothing was sent, say so by a heartbeat.
 
         ``progress`` is called after each batch. Raises the `LinkError` that ended it; whatever was sealed waits for the
         next run. A `Fork` stops the stream for good before it is raised.
         """
-        outcome = outcome or DrainOutcome()
+        outcome = DrainOutcome()
         try:
             await self._drain(stream, progress, outcome)
         except Fork as error:

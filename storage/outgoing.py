@@ -250,14 +250,3 @@ async def undelivered_backlog(connection: AsyncConnection, stream: StreamName) -
     )
     assert found is not None
     return found[0], found[1], found[2]
-
-
-async def preview_outbox(connection: AsyncConnection, stream: StreamName, limit: int) -> list[bytes]:
-    """The bodies of the oldest unsealed records, left where they are."""
-    found = await rows(
-        connection,
-        "SELECT body FROM outbox WHERE stream = :stream ORDER BY id LIMIT :limit",
-        stream=stream,
-        limit=limit,
-    )
-    return [body for (body,) in found]

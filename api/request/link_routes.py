@@ -2,19 +2,18 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 import structlog
 from fastapi import APIRouter, Query, Request, Response
 
-from api.problems import problem_response, problem_responses
+from api.problems import problem_responses
 from api.request.callers import App
 from api.request.services import Services
+from api.request.signed_answers import BYTES, signed_answer
 from exchange.batch import MEDIA_TYPE, to_wire
 from exchange.delivery import accept_receipt
-from exchange.errors import Fork, LinkError, Malformed
-from exchange.http_signature import HEADER
+from exchange.errors import Fork, Malformed
 from exchange.notes import Heartbeat, Receipt, SignedNote
 from models.errors import NotFound
 from models.streams import Network, StreamName
@@ -26,24 +25,6 @@ router = APIRouter(prefix="/link/v1/streams/{stream}", tags=["link"])
 
 MAX_WAIT_SECONDS = 60.0
 _PROBLEMS = problem_responses(400, 401, 403, 404, 409, 413, 422, 423, 503)
-_BYTES = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}, "required": True}
-"""Client generators know no media type of ours."""
-
-
-async def _signed(request: Request, services: Services, answer: Callable[[bytes], Awaitable[Response]]) -> Response:
-    """Verify the caller's signature, answer, and sign the answer: refusals of the protocol are signed too."""
-    body = await request.body()
-    query = request.scope["query_string"].decode("ascii", "replace")
-    target = request.scope["path"] + (f"?{query}" if query else "")
-    signature = request.headers.get(HEADER, "")
-    services.signer.verify_request(signature, request.method, target, body)
-    try:
-        response = await answer(body)
-    except LinkError as error:
-        log.warning("link.refused", path=request.scope["path"], kind=error.kind, reason=str(error))
-        response = problem_response(error.kind, error.title, error.status, str(error), error.extra)
-    response.headers[HEADER] = services.signer.sign_response(signature, response.status_code, bytes(response.body))
-    return response
 
 
 def _incoming(stream: StreamName) -> None:
@@ -60,7 +41,7 @@ def _outgoing(stream: StreamName) -> None:
     "/batches",
     summary="Push a batch",
     responses=_PROBLEMS,
-    openapi_extra={"requestBody": _BYTES},
+    openapi_extra={"requestBody": BYTES},
     response_class=Response,
 )
 async def push_batch(request: Request, services: App, stream: StreamName) -> Response:
@@ -74,14 +55,14 @@ async def push_batch(request: Request, services: App, stream: StreamName) -> Res
             services.dispatcher.batch_accepted(acceptance.batch)
         return _note(services, acceptance.receipt, Receipt.media_type)
 
-    return await _signed(request, services, answer)
+    return await signed_answer(request, services, answer)
 
 
 @router.post(
     "/heartbeats",
     summary="Say that nothing is new",
     responses=_PROBLEMS,
-    openapi_extra={"requestBody": _BYTES},
+    openapi_extra={"requestBody": BYTES},
     response_class=Response,
 )
 async def push_heartbeat(request: Request, services: App, stream: StreamName) -> Response:
@@ -93,7 +74,7 @@ async def push_heartbeat(request: Request, services: App, stream: StreamName) ->
         _check_place(services, stream, heartbeat)
         return _note(services, await services.receiver.heard(stream, heartbeat), Receipt.media_type)
 
-    return await _signed(request, services, answer)
+    return await signed_answer(request, services, answer)
 
 
 @router.get("", summary="Where a pushed stream stands", responses=_PROBLEMS, response_class=Response)
@@ -106,7 +87,7 @@ async def get_stream(request: Request, services: App, stream: StreamName) -> Res
             receipt = await services.receiver.receipt(connection, stream)
         return _note(services, receipt, Receipt.media_type)
 
-    return await _signed(request, services, answer)
+    return await signed_answer(request, services, answer)
 
 
 @router.get(
@@ -144,7 +125,7 @@ async def pull_batch(
             raise Fork(f"{stream}: batch {batch.sequence} is wanted again, but its payload is past retention")
         return Response(to_wire(batch.manifest, batch.signature, batch.payload), media_type=MEDIA_TYPE)
 
-    return await _signed(request, services, answer)
+    return await signed_answer(request, services, answer)
 
 
 @router.post(
@@ -152,7 +133,7 @@ async def pull_batch(
     status_code=204,
     summary="Confirm what is stored",
     responses=_PROBLEMS,
-    openapi_extra={"requestBody": _BYTES},
+    openapi_extra={"requestBody": BYTES},
     response_class=Response,
 )
 async def push_receipt(request: Request, services: App, stream: StreamName) -> Response:
@@ -172,7 +153,7 @@ async def push_receipt(request: Request, services: App, stream: StreamName) -> R
             raise
         return Response(status_code=204)
 
-    return await _signed(request, services, answer)
+    return await signed_answer(request, services, answer)
 
 
 async def _next(services: Services, stream: StreamName, after: int) -> StoredBatch | None:

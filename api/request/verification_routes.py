@@ -13,8 +13,8 @@ from redis.exceptions import RedisError
 
 from api.problems import problem_response, problem_responses
 from api.request.callers import App
-from api.request.link_routes import _signed
 from api.request.services import Services
+from api.request.signed_answers import BYTES, signed_answer
 from api.request.tracing import trace_of
 from cache.redis_cache import result_key
 from exchange.auditing import Auditor
@@ -28,12 +28,6 @@ router = APIRouter(prefix="/link/v1", tags=["link"])
 
 _PROBLEMS = problem_responses(400, 401, 403, 404, 413, 422, 423, 503)
 _JSON = {"requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}, "required": True}}
-_BATCH = {
-    "requestBody": {
-        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
-        "required": True,
-    }
-}
 
 
 @router.post(
@@ -62,7 +56,7 @@ async def summarise(request: Request, services: App, stream: StreamName) -> Resp
             found = await auditor.audit(stream, question.epoch, question.first, question.last)
         return _answer(found)
 
-    return await _signed(request, services, answer)
+    return await signed_answer(request, services, answer)
 
 
 @router.post(
@@ -79,14 +73,14 @@ async def repair(request: Request, services: App, stream: StreamName) -> Respons
         order = _read(_ORDER, body)
         return _answer(await _healer(services).repair(stream, order.epoch, order.sequence, order.delete_extra))
 
-    return await _signed(request, services, answer)
+    return await signed_answer(request, services, answer)
 
 
 @router.post(
     "/streams/{stream}/restorations",
     summary="Send a delivered batch once more",
     responses=_PROBLEMS,
-    openapi_extra=_BATCH,
+    openapi_extra={"requestBody": BYTES},
     response_class=Response,
 )
 async def restore(request: Request, services: App, stream: StreamName) -> Response:
@@ -97,7 +91,7 @@ async def restore(request: Request, services: App, stream: StreamName) -> Respon
             raise Malformed(f"the {stream} stream is not received here")
         return _answer(await _healer(services).restore(stream, body))
 
-    return await _signed(request, services, answer)
+    return await signed_answer(request, services, answer)
 
 
 @router.get("/traces/{request_id}", summary="One request's way so far", responses=_PROBLEMS, response_class=Response)
@@ -110,7 +104,7 @@ async def trace(request: Request, services: App, request_id: UUID) -> Response:
         except NotFound as error:  # signed, so that it is believed
             return problem_response(error.kind, error.title, error.status, str(error))
 
-    return await _signed(request, services, answer)
+    return await signed_answer(request, services, answer)
 
 
 _QUESTION = TypeAdapter(SummaryQuestion)
