@@ -3,21 +3,12 @@
 from collections.abc import Mapping, Set
 from typing import Any
 
-from configuration.cadences import EXPORT_RESULTS, EXPORT_SETTINGS, SYSTEM_MONITORING, Cadence
+from activities.link_alarms import LATE_CADENCES, SCHEDULE_OF, cadence_of, judge_link
+from configuration.cadences import Cadence
 from models.streams import StreamName
 
-LATE_CADENCES = 2.5
-"""Cadences after which what was expected and did not come is an alert."""
-POLL_SILENCE_SECONDS = 150.0
-"""Silence on the pulled stream that no long poll explains."""
 DISK_FREE_BYTES = 1024**3
 MEMORY_PERCENT = 95.0
-
-_SCHEDULE_OF = {
-    StreamName.SETTINGS: EXPORT_SETTINGS,
-    StreamName.RESULTS: EXPORT_RESULTS,
-    StreamName.HEALTH: SYSTEM_MONITORING,
-}
 
 
 def judge(
@@ -25,8 +16,9 @@ def judge(
 ) -> dict[str, str]:
     """The alerts that a measurement calls for, as name → message for an operator."""
     wanted: dict[str, str] = {}
+    paused = {name for name, schedule in body.get("schedules", {}).items() if schedule and schedule["paused"]}
     for state in body["streams"]:
-        _judge_stream(state, cadences, wanted)
+        wanted |= judge_stream(state, cadences, paused)
     moving = _moving(body, earlier or {})
     _judge_schedules(body.get("schedules", {}), (earlier or {}).get("schedules", {}), moving, wanted)
     if not body["redis"]["available"]:
@@ -52,30 +44,29 @@ def _moving(body: Mapping[str, Any], earlier: Mapping[str, Any]) -> Set[str]:
     return {
         schedule
         for state in body["streams"]
-        if (schedule := _SCHEDULE_OF.get(StreamName(state["stream"])))
+        if (schedule := SCHEDULE_OF.get(StreamName(state["stream"])))
         and state["delivered"] > before.get(state["stream"], state["delivered"])
     }
 
 
-def _judge_stream(state: Mapping[str, Any], cadences: Mapping[str, Cadence], wanted: dict[str, str]) -> None:
-    stream = state["stream"]
+def judge_stream(state: Mapping[str, Any], cadences: Mapping[str, Cadence], paused: Set[str]) -> dict[str, str]:
+    """The alerts that one stream calls for; ``paused`` are the schedules that an operator paused."""
+    name = StreamName(state["stream"])
+    wanted: dict[str, str] = {}
     if state["stopped"]:
-        wanted[f"stream-stopped:{stream}"] = f"{stream} is stopped until an operator decides: {state['stopped']}"
+        todo = f"find out why, then: airlock stream new-epoch {name}"
+        wanted[f"stream-stopped:{name}"] = f"{name} is stopped: {state['stopped']}; {todo}"
     if state["quarantined"]:
-        wanted[f"quarantined:{stream}"] = f"{state['quarantined']} records of {stream} were set aside: airlock streams"
-    if state["direction"] == "in":
-        silent = state["last_contact_seconds"]
-        if silent is not None and silent > POLL_SILENCE_SECONDS:
-            wanted[f"link-silent:{stream}"] = f"nothing was heard on {stream} for {silent:.0f} s: is the link up?"
-        return
-    cadence = cadences[_SCHEDULE_OF[StreamName(stream)]]
-    late = LATE_CADENCES * (cadence.every or 86_400.0)
-    age, contact = state["oldest_age_seconds"], state["last_contact_seconds"]
-    if age is not None and age > late:
+        wanted[f"quarantined:{name}"] = (
+            f"{state['quarantined']} records of {name} are set aside: airlock quarantine list"
+        )
+    cadence = cadence_of(name, cadences)
+    link = judge_link(state, cadence, SCHEDULE_OF.get(name) in paused)
+    age = state["oldest_age_seconds"]
+    if not link and state["direction"] == "out" and age is not None and age > LATE_CADENCES * cadence:
         waiting = state["pending_records"] + state["in_flight_records"]
-        wanted[f"stream-late:{stream}"] = f"{waiting} records of {stream} wait, the oldest for {age:.0f} s"
-    elif contact is not None and contact > late:
-        wanted[f"link-silent:{stream}"] = f"no receipt came for {stream} in {contact:.0f} s: is the link up?"
+        wanted[f"stream-late:{name}"] = f"{waiting} records of {name} wait, the oldest for {age:.0f} s"
+    return wanted | link
 
 
 def _judge_schedules(

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from uuid import UUID
 
 import structlog
@@ -26,6 +26,7 @@ from storage.catalog import list_request_types, secret_settings
 from storage.executions import (
     FinishedResult,
     WaitingRequest,
+    differing_requests,
     execution_counts,
     store_cancellations,
     store_requests,
@@ -33,6 +34,7 @@ from storage.executions import (
     waiting_requests,
 )
 from storage.incoming import hold_applying, mark_applied, quarantine, received_batch
+from storage.quarantine import numbers_set_aside
 
 log = structlog.get_logger(__name__)
 
@@ -83,39 +85,17 @@ class ExecutionActivities:
         async with self._engine.begin() as connection:
             await hold_applying(connection, StreamName.REQUESTS)
             stored = await received_batch(connection, StreamName.REQUESTS, batch.epoch, batch.sequence)
-            if stored is None:
+            if stored is None or stored.payload is None:  # one that is past retention was opened long ago
                 return 0
-            records = unpack(Manifest.model_validate_json(stored.manifest), stored.payload)
-            rejected: list[tuple[int, bytes, str]] = []
-            requests: dict[UUID, tuple[int, RequestRecord, bytes]] = {}
-            cancellations = []
-            for number, line in enumerate(records, start=stored.first_record):
-                try:
-                    record = RequestRecord.model_validate_json(line)
-                except ValidationError as error:
-                    rejected.append((number, line, f"not a request: {error.errors(include_url=False)[0]['msg']}"))
-                    continue
-                if record.kind == "cancellation":
-                    cancellations.append((record.request_id, record.submitted_at))
-                elif record.request_id in requests:
-                    rejected.append((number, line, "the batch holds this request id twice"))
-                else:
-                    requests[record.request_id] = (number, record, line)
-            ours = await store_requests(
-                connection,
-                batch.epoch,
-                batch.sequence,
-                [(record, to_json(record.params)) for _, record, _ in requests.values()],
+            lines = await asyncio.to_thread(unpack, Manifest.model_validate_json(stored.manifest), stored.payload)
+            numbered = list(enumerate(lines, start=stored.first_record))
+            aside = await numbers_set_aside(
+                connection, StreamName.REQUESTS, batch.epoch, stored.first_record, len(numbered)
             )
-            rejected += [
-                (number, line, "this request id came in an earlier batch")
-                for request_id, (number, _, line) in requests.items()
-                if request_id not in ours
-            ]
-            await store_cancellations(connection, cancellations)
+            rejected = await take_requests(connection, batch, [item for item in numbered if item[0] not in aside])
             for number, line, reason in rejected:
                 await quarantine(connection, StreamName.REQUESTS, batch.epoch, batch.sequence, number, line, reason)
-        return len(rejected)
+        return len(rejected) + len(aside)
 
     async def _execute(
         self, waiting: list[WaitingRequest], types: Mapping[str, ExecutableType], secrets: Mapping[str, str]
@@ -158,6 +138,45 @@ class ExecutionActivities:
                 bodies = await store_results(connection, finished)
                 await self._sealer.enqueue(connection, StreamName.RESULTS, bodies)
             finished.clear()
+
+
+async def take_requests(
+    connection: AsyncConnection, batch: BatchRef, numbered: Sequence[tuple[int, bytes]]
+) -> list[tuple[int, bytes, str]]:
+    """Store what are requests and cancellations, in the caller's transaction; a request that is here stays as it is.
+
+    Gives number, body and reason of each record that cannot be taken.
+    """
+    rejected: list[tuple[int, bytes, str]] = []
+    requests: dict[UUID, tuple[int, RequestRecord, bytes]] = {}
+    cancellations = []
+    for number, line in numbered:
+        try:
+            record = RequestRecord.model_validate_json(line)
+        except ValidationError as error:
+            rejected.append((number, line, f"not a request: {error.errors(include_url=False)[0]['msg']}"))
+            continue
+        if record.kind == "cancellation":
+            cancellations.append((record.request_id, record.submitted_at))
+        elif record.request_id in requests:
+            rejected.append((number, line, "the batch holds this request id twice"))
+        else:
+            requests[record.request_id] = (number, record, line)
+    ours = await store_requests(
+        connection,
+        batch.epoch,
+        batch.sequence,
+        [(record, to_json(record.params)) for _, record, _ in requests.values()],
+    )
+    again = [record for request_id, (_, record, _) in requests.items() if request_id not in ours]
+    changed = await differing_requests(connection, [(record, to_json(record.params)) for record in again])
+    rejected += [
+        (number, line, "this request id came in an earlier batch, with another request")
+        for request_id, (number, _, line) in requests.items()
+        if request_id in changed
+    ]
+    await store_cancellations(connection, cancellations)
+    return rejected
 
 
 async def executable_types(connection: AsyncConnection) -> dict[str, ExecutableType]:

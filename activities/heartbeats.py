@@ -1,6 +1,7 @@
 """Heartbeats while an activity waits, and errors in the form that Temporal retries rightly."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -11,7 +12,8 @@ from pydantic import BaseModel
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from exchange.errors import LinkPaused, LinkUnavailable
+from exchange.errors import LinkError, LinkPaused, LinkUnavailable, Oversize
+from exchange.link import MAX_RETRY_AFTER
 
 log = structlog.get_logger(__name__)
 
@@ -19,6 +21,10 @@ EVERY_SECONDS = 3.0
 """A third of the heartbeat timeout: two may be lost before an attempt is given up for dead."""
 PAUSED_SECONDS = 60.0
 """How long to leave the other side alone that refuses our signature."""
+
+FIRST_BACKOFF = 0.5
+LONGEST_BACKOFF = 5.0
+"""Seconds before another attempt where nothing answers; the longest is how long a link that is back goes unnoticed."""
 
 
 @asynccontextmanager
@@ -46,16 +52,31 @@ async def heartbeating() -> AsyncIterator[Callable[[Any], None]]:
         beating.cancel()
 
 
-def for_temporal(error: LinkUnavailable | LinkPaused) -> ApplicationError:
-    """The same error with the pause that the other side asked for, or that a refusal deserves.
+def again_in(error: LinkError, attempt: int) -> float:
+    """Seconds until the next attempt: what was asked for, or twice as long as before up to `LONGEST_BACKOFF`.
+
+    Always with some jitter, so that what failed at the same time does not come back at the same time.
+    """
+    part = random.random()  # noqa: S311 - nobody gains by guessing it
+    if isinstance(error, LinkPaused | Oversize):
+        return PAUSED_SECONDS * (0.8 + 0.2 * part)
+    if isinstance(error, LinkUnavailable) and error.retry_after is not None:
+        return min(error.retry_after, MAX_RETRY_AFTER) + 0.1 + part
+    return min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(attempt - 1, 10)) * (0.5 + 0.5 * part)
+
+
+def for_temporal(error: LinkError) -> ApplicationError:
+    """The same error with the pause that the other side asked for, or that a refusal deserves. `workflows.timing` names
+    those that no retry mends.
 
     It is benign: expected, told in one line here, and not worth the trace that Temporal's own log adds to others.
     """
-    pause = error.retry_after if isinstance(error, LinkUnavailable) else PAUSED_SECONDS
-    log.warning("link.away", reason=str(error), attempt=activity.info().attempt, again_in=pause)
+    attempt = activity.info().attempt
+    pause = again_in(error, attempt)
+    log.warning("link.away", reason=str(error), attempt=attempt, again_in=round(pause, 1))
     return ApplicationError(
         str(error),
         type=type(error).__name__,
-        next_retry_delay=timedelta(seconds=min(pause, 600)) if pause else None,
+        next_retry_delay=timedelta(seconds=pause),
         category=ApplicationErrorCategory.BENIGN,
     )

@@ -1,6 +1,7 @@
 """Applying what arrived in the request network: results and snapshots, then the cache, then whoever waits."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import cast
 from uuid import UUID
 
@@ -20,7 +21,7 @@ from models.outcomes import ApplyOutcome
 from models.requests import RequestStatus
 from models.settings import SettingsRecord
 from models.streams import BatchRef, StreamName
-from storage.arrivals import ArrivedResult, store_results, store_snapshot, stored_result_bodies
+from storage.arrivals import AddedResult, ArrivedResult, store_results, store_snapshot, stored_result_bodies
 from storage.incoming import (
     ReceivedBatch,
     hold_applying,
@@ -29,12 +30,16 @@ from storage.incoming import (
     received_batch,
     unapplied,
 )
+from storage.quarantine import numbers_set_aside
 from storage.submissions import fulfilled_groups
 
 log = structlog.get_logger(__name__)
 
 FINAL = frozenset(status.value for status in RequestStatus if status.is_final)
 SIGNALS_AT_ONCE = 16
+
+SetAsideRecord = tuple[int, bytes, str]
+"""Number, body and reason of a record that cannot be applied."""
 
 
 class ImportActivities:
@@ -76,10 +81,10 @@ class ImportActivities:
             stored = await received_batch(connection, batch.stream, batch.epoch, batch.sequence)
             if stored is None:
                 return
-            records = await _records(stored)
-            results, rejected = parse_results(stored.first_record, records)
-            added = await store_results(connection, batch, results)
-            rejected += await self._explain(connection, [item for item in results if item.request_id not in added])
+            lines = await _records(stored)
+            aside = await numbers_set_aside(connection, batch.stream, batch.epoch, stored.first_record, len(lines))
+            numbered = [(n, line) for n, line in enumerate(lines, stored.first_record) if n not in aside]
+            results, added, rejected = await take_results(connection, batch, numbered)
             for number, body, reason in rejected:
                 await quarantine(connection, batch.stream, batch.epoch, batch.sequence, number, body, reason)
             await mark_applied(connection, batch.stream, batch.epoch, batch.sequence)
@@ -94,25 +99,9 @@ class ImportActivities:
         )
         outcome.batches += 1
         outcome.records += len(added)
-        outcome.quarantined += len(rejected)
+        outcome.quarantined += len(rejected) + len(aside)
         outcome.groups_fulfilled += len(groups)
-        await self._tell(groups)
-
-    async def _explain(
-        self, connection: AsyncConnection, passed_over: list[ArrivedResult]
-    ) -> list[tuple[int, bytes, str]]:
-        """Why results were not stored; one that is here already with the same bytes is no news."""
-        if not passed_over:
-            return []
-        here = await stored_result_bodies(connection, [item.request_id for item in passed_over])
-        reasons = []
-        for item in passed_over:
-            known = here.get(item.request_id)
-            if known is None:
-                reasons.append((item.record, item.body, "a result for a request that is not known here"))
-            elif known != item.body:
-                reasons.append((item.record, item.body, "another result for a request that has one"))
-        return reasons
+        await tell_groups(self._client, groups)
 
     async def _apply_snapshot(self, batch: BatchRef, outcome: ApplyOutcome) -> None:
         """Replace the snapshot by the one that this batch completes. Earlier parts wait for the one that does."""
@@ -130,7 +119,7 @@ class ImportActivities:
             quarantined = 0
             for part in parts if complete else [stored]:
                 lines = await _records(part)
-                bad = _bad_records(batch.stream, part.first_record, lines, complete)
+                bad = bad_records(batch.stream, list(enumerate(lines, part.first_record)), complete)
                 for number, body, reason in bad:
                     await quarantine(connection, batch.stream, batch.epoch, part.sequence, number, body, reason)
                 rejected = {number for number, _, _ in bad}
@@ -146,18 +135,19 @@ class ImportActivities:
         outcome.superseded += 0 if replaced else 1
         outcome.quarantined += quarantined
 
-    async def _tell(self, groups: list[BatchRef]) -> None:
-        """Signal the workflows of complete groups. One that cannot be reached looks for itself a little later."""
-        slots = asyncio.Semaphore(SIGNALS_AT_ONCE)
 
-        async def tell(group: BatchRef) -> None:
-            async with slots:
-                try:
-                    await self._client.get_workflow_handle(group.workflow_id("fulfil")).signal("results_arrived")
-                except RPCError as error:
-                    log.info("group.not_told", group=str(group), error=error.message)
+async def tell_groups(client: Client, groups: Sequence[BatchRef]) -> None:
+    """Signal the workflows of complete groups. One that cannot be reached looks for itself a little later."""
+    slots = asyncio.Semaphore(SIGNALS_AT_ONCE)
 
-        await asyncio.gather(*(tell(group) for group in groups))
+    async def tell(group: BatchRef) -> None:
+        async with slots:
+            try:
+                await client.get_workflow_handle(group.workflow_id("fulfil")).signal("results_arrived")
+            except (RPCError, RuntimeError) as error:  # RuntimeError: a lazy client that cannot connect
+                log.info("group.not_told", group=str(group), error=str(error))
+
+    await asyncio.gather(*(tell(group) for group in groups))
 
 
 async def _parts(connection: AsyncConnection, last: BatchRef, manifest: Manifest) -> list[ReceivedBatch]:
@@ -178,11 +168,39 @@ async def _records(stored: ReceivedBatch) -> list[bytes]:
     return await asyncio.to_thread(unpack, manifest, stored.payload)
 
 
-def parse_results(first_record: int, lines: list[bytes]) -> tuple[list[ArrivedResult], list[tuple[int, bytes, str]]]:
+async def take_results(
+    connection: AsyncConnection, batch: BatchRef, numbered: Sequence[tuple[int, bytes]]
+) -> tuple[list[ArrivedResult], dict[UUID, AddedResult], list[SetAsideRecord]]:
+    """Store what are results of requests known here, in the caller's transaction; the first result of a request stays.
+
+    Gives the results, those of them that are new, and what cannot be applied with the reason.
+    """
+    results, rejected = parse_results(numbered)
+    added = await store_results(connection, batch, results)
+    rejected += await _explain(connection, [item for item in results if item.request_id not in added])
+    return results, added, rejected
+
+
+async def _explain(connection: AsyncConnection, passed_over: list[ArrivedResult]) -> list[SetAsideRecord]:
+    """Why results were not stored; one that is here already with the same bytes is no news."""
+    if not passed_over:
+        return []
+    here = await stored_result_bodies(connection, [item.request_id for item in passed_over])
+    reasons = []
+    for item in passed_over:
+        known = here.get(item.request_id)
+        if known is None:
+            reasons.append((item.record, item.body, "a result for a request that is not known here"))
+        elif known != item.body:
+            reasons.append((item.record, item.body, "another result for a request that has one"))
+    return reasons
+
+
+def parse_results(numbered: Sequence[tuple[int, bytes]]) -> tuple[list[ArrivedResult], list[SetAsideRecord]]:
     """Read from each record just its request and status; gives the results, and what is none with the reason."""
     results: dict[UUID, ArrivedResult] = {}
-    rejected: list[tuple[int, bytes, str]] = []
-    for number, line in enumerate(lines, start=first_record):
+    rejected: list[SetAsideRecord] = []
+    for number, line in numbered:
         try:
             loaded = cast(dict[str, object], orjson.loads(line))
             request_id, status = UUID(str(loaded["request_id"])), str(loaded["status"])
@@ -198,14 +216,12 @@ def parse_results(first_record: int, lines: list[bytes]) -> tuple[list[ArrivedRe
     return list(results.values()), rejected
 
 
-def _bad_records(
-    stream: StreamName, first_record: int, lines: list[bytes], complete: bool
-) -> list[tuple[int, bytes, str]]:
+def bad_records(stream: StreamName, numbered: Sequence[tuple[int, bytes]], complete: bool) -> list[SetAsideRecord]:
     """The records of a snapshot that are not what the stream carries: all of them where parts of it are missing."""
     if not complete:
-        return [(number, line, "parts of this snapshot are missing") for number, line in enumerate(lines, first_record)]
+        return [(number, line, "parts of this snapshot are missing") for number, line in numbered]
     bad = []
-    for number, line in enumerate(lines, start=first_record):
+    for number, line in numbered:
         try:
             if stream is StreamName.SETTINGS:
                 SettingsRecord.validate_json(line)

@@ -7,7 +7,9 @@ from collections.abc import Awaitable, Callable
 from temporalio import activity
 
 from activities.heartbeats import for_temporal, heartbeating
-from exchange.errors import LinkPaused, LinkUnavailable
+from activities.link_watch import LinkWatch
+from configuration.cadences import DEFAULT_CADENCES
+from exchange.errors import LinkError
 from exchange.link import POLL_SECONDS
 from exchange.pulling import Pull
 from models.outcomes import PullProgress
@@ -17,14 +19,21 @@ from storage.incoming import unapplied
 ROUND_SECONDS = 600.0
 """After this long the activity returns, so that its workflow's history tells how many batches came in."""
 BATCHES_AT_ONCE = 200
+CROWD = 16
+CROWDED_SECONDS = 0.5
+"""While so many batches are not executed, no more than two a second are pulled: the sender makes them larger then, and
+the cost of orchestration, which is per batch, stays bounded."""
 
 
 class PullActivities:
     """Safe to run twice: a batch is stored once, whoever offers it, and executed once, however often it is started."""
 
-    def __init__(self, pull: Pull, execute: Callable[[BatchRef], Awaitable[None]]) -> None:
+    def __init__(
+        self, pull: Pull, execute: Callable[[BatchRef], Awaitable[None]], watch: LinkWatch | None = None
+    ) -> None:
         self._pull = pull
         self._execute = execute
+        self._watch = watch or LinkWatch(pull.engine, DEFAULT_CADENCES)
 
     @activity.defn
     async def pull_requests(self, so_far: PullProgress) -> PullProgress:
@@ -40,31 +49,51 @@ class PullActivities:
             try:
                 await self._recover()
                 await self._pull_until(time.monotonic() + ROUND_SECONDS, progress, beat)
-            except (LinkUnavailable, LinkPaused) as error:
+            except LinkError as error:
+                await self._watch.failed(StreamName.REQUESTS, error)
                 raise for_temporal(error) from error
         return progress
 
     async def _recover(self) -> None:
+        await self._start_left()  # first: it needs no link
         await self._pull.confirm(StreamName.REQUESTS)
+
+    async def _start_left(self) -> None:
         async with self._pull.engine.connect() as connection:
             left = await unapplied(connection, StreamName.REQUESTS, limit=BATCHES_AT_ONCE)
         for batch in left:
             await self._execute(batch)
+
+    def _poll(self) -> "asyncio.Task[BatchRef | None]":
+        return asyncio.create_task(self._pull.once(StreamName.REQUESTS, POLL_SECONDS))
+
+    async def _crowded(self) -> bool:
+        """Whether so much is not executed yet that more had better come in fewer, larger batches."""
+        async with self._pull.engine.connect() as connection:
+            return len(await unapplied(connection, StreamName.REQUESTS, limit=CROWD)) == CROWD
 
     async def _pull_until(self, end: float, progress: PullProgress, beat: Callable[[PullProgress], None]) -> None:
         stopping = asyncio.create_task(activity.wait_for_worker_shutdown())
         poll: asyncio.Task[BatchRef | None] | None = None
         try:
             while not stopping.done() and time.monotonic() < end:
-                poll = asyncio.create_task(self._pull.once(StreamName.REQUESTS, POLL_SECONDS))
+                poll = poll or self._poll()
                 await asyncio.wait((poll, stopping), return_when=asyncio.FIRST_COMPLETED)
                 if not poll.done():
                     return
-                if batch := poll.result():
+                batch, poll = poll.result(), None
+                await self._watch.succeeded(StreamName.REQUESTS)
+                if batch:
+                    if await self._crowded():
+                        await asyncio.wait((stopping,), timeout=CROWDED_SECONDS)
+                    else:
+                        poll = self._poll()  # the next one comes in while this one is started
                     await self._execute(batch)
                     progress.batches += 1
                     progress.records += batch.records
                     beat(progress)
+                else:  # time to look after what an operator's retry or repair took up again
+                    await self._start_left()
         finally:
             left = [task for task in (stopping, poll) if task is not None and not task.done()]
             for task in left:

@@ -3,8 +3,10 @@
 from temporalio import activity
 
 from activities.heartbeats import for_temporal, heartbeating
+from activities.link_watch import LinkWatch
+from configuration.cadences import DEFAULT_CADENCES
 from exchange.delivery import Delivery
-from exchange.errors import LinkPaused, LinkUnavailable
+from exchange.errors import LinkError
 from models.outcomes import DrainOutcome
 from models.streams import StreamName
 from storage.catalog import public_records
@@ -13,8 +15,9 @@ from storage.catalog import public_records
 class StreamActivities:
     """Safe to run twice: sealed batches are sent as they are, and the receiver takes each once."""
 
-    def __init__(self, delivery: Delivery) -> None:
+    def __init__(self, delivery: Delivery, watch: LinkWatch | None = None) -> None:
         self._delivery = delivery
+        self._watch = watch or LinkWatch(delivery.engine, DEFAULT_CADENCES)
 
     @activity.defn
     async def seal_settings(self) -> int:
@@ -32,6 +35,9 @@ class StreamActivities:
         async with heartbeating() as beat:
             await self._delivery.begin(stream, activity.info().workflow_id or "")
             try:
-                return await self._delivery.drain(stream, beat)
-            except (LinkUnavailable, LinkPaused) as error:
+                outcome = await self._delivery.drain(stream, beat)
+            except LinkError as error:
+                await self._watch.failed(stream, error)
                 raise for_temporal(error) from error
+            await self._watch.succeeded(stream)
+            return outcome

@@ -10,6 +10,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.errors import AirlockError, InvalidInput, NotFound, Unavailable
@@ -20,6 +22,7 @@ log = structlog.get_logger(__name__)
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:airlock:problem:"
 RETRY_AFTER_SECONDS = 2
+METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 
 class FieldProblem(BaseModel):
@@ -120,15 +123,33 @@ async def _validation_error(_request: Request, error: Exception) -> Response:
     return problem_response(InvalidInput.kind, InvalidInput.title, InvalidInput.status, detail, {"errors": fields})
 
 
-async def _http_error(_request: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
         return problem_response(NotFound.kind, NotFound.title, 404, "There is nothing at this address; see /docs")
+    if error.status_code == 400:  # FastAPI's, for a body that is not even text or that is nested too deep
+        message = "not JSON in UTF-8, or nested too deep"
+        fields = {"errors": [{"field": "body", "message": message}]}
+        return problem_response(InvalidInput.kind, InvalidInput.title, InvalidInput.status, f"body: {message}", fields)
+    headers = {"Allow": _allowed(request)} if error.status_code == 405 else error.headers
     kind = {405: "method-not-allowed", 413: "too-large"}.get(error.status_code, "http")
-    return problem_response(kind, str(error.detail), error.status_code, str(error.detail), headers=error.headers)
+    return problem_response(kind, str(error.detail), error.status_code, str(error.detail), headers=headers)
+
+
+def _allowed(request: Request) -> str:
+    """Every method that this address has (RFC 9110, 10.2.1): Starlette names those of one route only."""
+    routes = request.app.router.routes
+    found = [
+        method
+        for method in METHODS
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
+    return ", ".join(found)
 
 
 async def _unexpected_error(request: Request, error: Exception) -> Response:
+    if isinstance(error, ClientDisconnect):  # or chunks that are none; nothing of ours went wrong
+        return problem_response("cut-off", "The body broke off", 400, "The body broke off, or is not framed as it says")
     if is_unreachable(error):
         log.warning("api.database_away", path=request.url.path, error=type(error).__name__)
         unavailable = Unavailable(

@@ -1,19 +1,17 @@
-"""Keys of the link, and users with their API keys: what a production set-up begins with."""
+"""Users and their API keys."""
 
 import secrets
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 from uuid import UUID
 
 import typer
 
-from commands.answering import answer, explained, fail, response_database
+from commands.answering import answer, fail, response_database
 from commands.showing import AsJson, print_json, print_table
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-keys = typer.Typer(help="Keys of the link between the networks.", no_args_is_help=True)
 users = typer.Typer(help="Users and their API keys.", no_args_is_help=True)
 
 UserName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the user.")]
@@ -23,34 +21,6 @@ MAX_NAME = 100
 def new_api_key() -> str:
     """256 random bits, with a prefix by which scanners find a key that leaked."""
     return "alk_" + secrets.token_urlsafe(32)
-
-
-@keys.callback()
-def _keys() -> None:
-    """Keys of the link between the networks."""
-
-
-@keys.command("create")
-def create_keys(
-    directory: Annotated[Path, typer.Argument(help="Gets a directory per network; existing keys are kept.")],
-    as_json: AsJson = False,
-) -> None:
-    """Make both networks' signing keys and let each trust the other's."""
-    from exchange.keys import ensure_link_keys
-
-    with explained():
-        try:
-            made = ensure_link_keys(directory)
-        except (OSError, ValueError) as error:
-            raise fail(f"the keys in {directory} cannot be made: {error}") from None
-    if as_json:
-        print_json(
-            {network.value: {"key_id": key, "directory": str(directory / network)} for network, key in made.items()}
-        )
-        return
-    for network, key in made.items():
-        typer.echo(f"{network}: key {key} in {directory / network}")
-    typer.echo("Give each network its own directory only: signing.pem must not be seen by the other.", err=True)
 
 
 @users.command("create")

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import typer
 
 if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
     from temporalio.client import Client
 
     from configuration.settings import NetworkSettings
@@ -59,21 +59,28 @@ def answer(work: Callable[[], Awaitable[Answer]]) -> Answer:
 @asynccontextmanager
 async def response_database() -> AsyncIterator["AsyncConnection"]:
     """A transaction in the response network's database. Raises `Unavailable` or `ConfigurationError` that names it."""
-    from sqlalchemy.exc import DBAPIError
-
     from configuration.settings import ResponseSettings
-    from models.errors import Unavailable
-    from storage.database import connect, is_unreachable
 
     settings = ResponseSettings.load()
+    async with database_of(settings) as engine, engine.begin() as connection:
+        yield connection
+
+
+@asynccontextmanager
+async def database_of(settings: "NetworkSettings") -> AsyncIterator["AsyncEngine"]:
+    """A network's database. What goes wrong with it in the block becomes `Unavailable` or `ConfigurationError`."""
+    from sqlalchemy.exc import DBAPIError
+
+    from models.errors import AirlockError
+    from storage.database import connect, is_unreachable
+
     engine = connect(settings.database_url.get_secret_value(), 2, "airlock-command")
     try:
-        async with engine.begin() as connection:
-            yield connection
-    except (DBAPIError, OSError) as error:
-        raise database_trouble(settings, error) from error
+        yield engine
+    except AirlockError:
+        raise
     except Exception as error:
-        if is_unreachable(error) and not isinstance(error, Unavailable):
+        if isinstance(error, DBAPIError | OSError) or is_unreachable(error):
             raise database_trouble(settings, error) from error
         raise
     finally:

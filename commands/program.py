@@ -4,9 +4,22 @@ import os
 import sys
 from typing import NoReturn
 
+import structlog
 import typer
 
-from commands import access, checks, schedules, servers, status, streams, tracing, verification
+from commands import (
+    access,
+    checks,
+    epochs,
+    keys,
+    quarantine,
+    schedules,
+    servers,
+    status,
+    streams,
+    tracing,
+    verification,
+)
 
 PASSED_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": []}
 """For a command whose arguments, options too, belong to another program."""
@@ -27,15 +40,18 @@ app.command()(servers.migrate)
 app.command()(status.status)
 app.add_typer(schedules.app, name="schedules")
 app.command()(streams.streams)
+app.add_typer(epochs.app, name="stream")
+app.add_typer(quarantine.app, name="quarantine")
 app.command()(streams.preview)
 app.command()(verification.verify)
 app.command()(tracing.trace)
-app.add_typer(access.keys, name="keys")
+app.add_typer(keys.keys, name="keys")
 app.add_typer(access.users, name="users")
 
 
 def main() -> NoReturn:
     """Run the command line and end the process with its exit code."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output is for the answer
     code: object = 1
     try:
         app(prog_name="airlock")

@@ -40,7 +40,8 @@ def api(network: Annotated[NetworkName, NETWORK]) -> None:
     """Serve a network's HTTP API."""
     import asyncio
 
-    from api.serving import serve
+    from api.listening import listeners
+    from api.serving import serve_on
     from configuration.logs import configure_logs
     from configuration.settings import RequestSettings, ResponseSettings
 
@@ -57,7 +58,7 @@ def api(network: Annotated[NetworkName, NETWORK]) -> None:
 
             settings = ResponseSettings.load()
             app = create_response_app(settings)
-        asyncio.run(serve(app, settings.host, settings.port))
+        asyncio.run(serve_on(app, listeners(settings)))
 
 
 def migrate(network: Annotated[NetworkName, NETWORK]) -> None:

@@ -13,6 +13,7 @@ from commands.streams import show_streams, stream_states_now
 
 if TYPE_CHECKING:
     from configuration.settings import NetworkSettings
+    from scheduling.views import ScheduleView
 
 Part = TypeVar("Part")
 
@@ -41,10 +42,12 @@ async def _gather() -> dict[str, Any]:
     for settings in networks:
         workers += await _or_error(lambda settings=settings: workers_of(settings), [], errors)  # type: ignore[misc]
         workflows += await _or_error(lambda settings=settings: workflows_of(settings), [], errors)  # type: ignore[misc]
+    none: list[ScheduleView] = []
+    schedules = await _or_error(schedules_now, none, errors)
     return {
-        "alerts": await _or_error(_alerts, [], errors),
+        "alerts": await _or_error(lambda: _alerts(schedules), [], errors),
         "streams": await _or_error(stream_states_now, [], errors),
-        "schedules": await _or_error(schedules_now, [], errors),
+        "schedules": schedules,
         "workers": workers,
         "workflows": workflows,
         "errors": list(dict.fromkeys(errors)),
@@ -74,13 +77,28 @@ def _networks() -> "list[NetworkSettings]":
     return known
 
 
-async def _alerts() -> list[dict[str, Any]]:
+async def _alerts(schedules: "list[ScheduleView]") -> list[dict[str, Any]]:
+    """What is open, and what the streams call for now: without a worker nobody else would say it."""
     from dataclasses import asdict
 
-    from storage.monitoring import open_alerts
+    from activities.alerting import judge_stream
+    from configuration.settings import ResponseSettings
+    from models.streams import Network
+    from storage.monitoring import open_alerts, stream_states
 
     async with response_database() as connection:
-        return [asdict(alert) for alert in await open_alerts(connection)]
+        raised = [asdict(alert) for alert in await open_alerts(connection)]
+        states = await stream_states(connection, Network.RESPONSE)
+    cadences, paused = ResponseSettings.load().cadences, {each.id for each in schedules if each.paused}
+    wanted: dict[str, str] = {}
+    for state in states:
+        wanted |= judge_stream(state, cadences, paused)
+    known = {alert["name"] for alert in raised}
+    return raised + [
+        {"name": name, "message": message, "raised_at": datetime.now(UTC)}
+        for name, message in wanted.items()
+        if name not in known
+    ]
 
 
 async def workers_of(settings: "NetworkSettings") -> list[dict[str, Any]]:

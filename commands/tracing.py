@@ -31,14 +31,17 @@ def trace(
 async def _trace(request_id: UUID) -> "tuple[Trace | None, str | None]":
     from configuration.settings import ResponseSettings
     from exchange.http_signature import HttpSigner
-    from exchange.keys import load_link_keys
     from exchange.link import LinkClient
+    from exchange.link_tls import client_tls
+    from exchange.live_keys import keys_seen_by
     from exchange.tracing import far_trace, joined, near_trace, result_batch_of
     from models.errors import AirlockError
 
     settings = ResponseSettings.load()
-    signer = HttpSigner(load_link_keys(settings.keys), settings.link_id, settings.clock_skew)
-    link = LinkClient(settings.link_url, signer, min(settings.link_timeout, 10.0))
+    async with response_database() as connection:
+        keys = await keys_seen_by(connection, settings.network, settings.keys)
+    signer = HttpSigner(keys, settings.link_id, settings.clock_skew)
+    link = LinkClient(settings.link_url, signer, min(settings.link_timeout, 10.0), client_tls(settings))
     far, trouble = None, None
     try:
         far = await far_trace(link, request_id)

@@ -1,29 +1,29 @@
 """`airlock verify`: do both sides agree, to the last record?"""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from commands.answering import MISCONFIGURED, database_trouble, fail
+from commands.answering import MISCONFIGURED, answer, fail
+from commands.both_sides import both_sides, own_side
 from commands.showing import AsJson, print_json
-from commands.verification_showing import show_progress, show_reports, to_json
+from commands.verification_showing import show_progress, show_reports, show_set_aside, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from configuration.settings import NetworkSettings
-    from exchange.auditing import Auditor
-    from exchange.far_side import FarSide
-    from exchange.healing import Healer
+    from exchange.mending import Mended
     from exchange.summaries import Mendable, Side
-    from exchange.verification import Mended, StreamReport
+    from exchange.verification import StreamReport
     from models.streams import StreamName
+    from storage.set_aside import SetAside
 
 DIFFERS, UNCHECKED = 1, MISCONFIGURED
+LISTED = 1000
+"""Rows that were set aside which are listed at most."""
 
 
 def verify(
@@ -31,41 +31,57 @@ def verify(
         list[str] | None, typer.Option("--stream", help="settings, requests, results or health; all by default.")
     ] = None,
     as_json: AsJson = False,
-    repair: Annotated[bool, typer.Option("--repair", help="Rebuild or resend what differs, then look again.")] = False,
-    delete_extra: Annotated[
-        bool, typer.Option("--delete-extra", help="With --repair: delete rows that no batch explains.")
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Rebuild, resend or set aside what differs, then look again.")
     ] = False,
     export: Annotated[
-        Path | None, typer.Option("--export", help="Write this side's summary to a file; works in either network.")
+        Path | None, typer.Option("--export", help="Write this side's signed summary to a file; in either network.")
     ] = None,
     offline: Annotated[
         tuple[Path, Path] | None, typer.Option("--offline", metavar="A B", help="Compare two exported summaries.")
     ] = None,
+    keys: Annotated[
+        Path | None, typer.Option("--keys", metavar="DIR", help="With --offline: public keys of both networks.")
+    ] = None,
+    set_aside: Annotated[
+        bool, typer.Option("--set-aside", help="List the rows of this network that repairs have set aside.")
+    ] = False,
+    put_back: Annotated[
+        str | None, typer.Option("--put-back", metavar="ROW", help="Put one of them back, such as request:7.")
+    ] = None,
 ) -> None:
     """Compare both networks to the last record. Exits with 0 when all agree, 1 if not, 2 when it cannot be checked."""
-    if sum(map(bool, (repair, export, offline))) > 1 or (delete_extra and not repair):
-        raise fail("--repair, --export and --offline exclude each other, and --delete-extra needs --repair", UNCHECKED)
+    if sum(map(bool, (repair, export, offline, set_aside, put_back))) > 1:
+        raise fail("--repair, --export, --offline, --set-aside and --put-back exclude each other", UNCHECKED)
+    if keys is not None and offline is None:
+        raise fail("--keys goes with --offline", UNCHECKED)
+    if set_aside:
+        return show_set_aside(answer(_list_set_aside), as_json)
+    if put_back is not None:
+        return typer.echo(answer(lambda: _put_back(put_back)))
     streams = _streams(stream)
+    mended: Mended | None = None
     with show_progress(quiet=as_json) as progress:
         if export is not None:
             good = _checked(lambda: _export(export, streams, progress))
         elif offline is not None:
-            reports = _checked(lambda: _offline(offline, streams, progress))
+            reports, doubt = _checked(lambda: _offline(offline, keys, streams, progress))
         else:
-            reports, mended = _checked(lambda: _online(streams, progress, repair, delete_extra))
+            reports, mended = _checked(lambda: _online(streams, progress, repair))
     if export is not None:
         typer.echo(f"summary written to {export}", err=True)
         if not good:
             raise fail("rows of this side are not what its batches say; the summary names them", DIFFERS)
-        return
-    if offline is not None:
-        mended = None
+        return None
+    if offline is not None and doubt:
+        typer.echo(doubt, err=True)
     if as_json:
         print_json(to_json(reports, mended))
     else:
         show_reports(reports, mended)
     if not all(report.agrees for report in reports):
         raise typer.Exit(DIFFERS)
+    return None
 
 
 def _streams(named: list[str] | None) -> "list[StreamName]":
@@ -89,77 +105,56 @@ def _checked(work: "Callable[[], Any]") -> Any:
         raise fail("stopped before the end: nothing is known", UNCHECKED) from None
 
 
-@asynccontextmanager
-async def _own_side(settings: "NetworkSettings") -> "AsyncIterator[tuple[Auditor, Healer]]":
-    from sqlalchemy.exc import DBAPIError
-
-    from exchange.auditing import Auditor
-    from exchange.healing import Healer
-    from exchange.keys import load_link_keys
-    from storage.database import connect, is_unreachable
-
-    keys = load_link_keys(settings.keys)
-    engine = connect(settings.database_url.get_secret_value(), 2, "airlock-verify")
-    try:
-        auditor = Auditor(engine, settings.network, settings.retention)
-        yield auditor, Healer(engine, auditor, keys)
-    except (DBAPIError, OSError) as error:
-        raise database_trouble(settings, error) from error
-    except Exception as error:
-        if is_unreachable(error):
-            raise database_trouble(settings, error) from error
-        raise
-    finally:
-        await engine.dispose()
-
-
-@asynccontextmanager
-async def _both_sides() -> "AsyncIterator[tuple[Auditor, Healer, FarSide]]":
-    from configuration.settings import ResponseSettings
-    from exchange.far_side import FarSide
-    from exchange.http_signature import HttpSigner
-    from exchange.keys import load_link_keys
-    from exchange.link import LinkClient
-
-    settings = ResponseSettings.load()
-    async with AsyncExitStack() as stack:
-        auditor, healer = await stack.enter_async_context(_own_side(settings))
-        signer = HttpSigner(load_link_keys(settings.keys), settings.link_id, settings.clock_skew)
-        link = LinkClient(settings.link_url, signer, max(settings.link_timeout, 60.0))
-        stack.push_async_callback(link.aclose)
-        yield auditor, healer, FarSide(link)
-
-
 async def _online(
-    streams: "list[StreamName]", progress: Any, repair: bool, delete_extra: bool
+    streams: "list[StreamName]", progress: Any, repair: bool
 ) -> "tuple[list[StreamReport], Mended | None]":
-    from exchange.verification import Mender, Verifier
+    from exchange.mending import Mender
+    from exchange.verification import Verifier
     from models.streams import Network
 
-    async with _both_sides() as (auditor, healer, far):
+    async with both_sides() as (_, auditor, healer, far):
         sides: dict[Network, Side] = {Network.RESPONSE: auditor, Network.REQUEST: far}
         ends: dict[Network, Mendable] = {Network.RESPONSE: healer, Network.REQUEST: far}
         verifier = Verifier(sides, progress)
         reports = await verifier.verify(streams)
         if not repair:
             return reports, None
-        return await Mender(verifier, ends, delete_extra).mend(reports)
+        return await Mender(verifier, ends).mend(reports)
 
 
-async def _offline(files: tuple[Path, Path], streams: "list[StreamName]", progress: Any) -> "list[StreamReport]":
+async def _offline(
+    files: tuple[Path, Path], keys: Path | None, streams: "list[StreamName]", progress: Any
+) -> "tuple[list[StreamReport], str | None]":
+    """Also why the signatures were not checked."""
     from exchange.errors import Malformed
-    from exchange.summary_file import SummaryFile
+    from exchange.summary_file import SummaryFile, public_keys
     from exchange.verification import Verifier
 
-    first, second = (SummaryFile.open(path) for path in files)
+    directory = keys or _configured_keys()
+    trusted = public_keys(directory) if directory else None
+    first, second = (SummaryFile.open(path, trusted) for path in files)
     if first.network is second.network:
         raise Malformed(f"both summaries are the {first.network} network's")
     if first.link != second.link:
         raise Malformed(f"the summaries are of two links, {first.link} and {second.link}")
+    if first.key_id == second.key_id:
+        raise Malformed(f"both summaries are signed by the same key, {first.key_id}: one of them is not its network's")
     for side in (first, second):
         if absent := [stream.value for stream in streams if stream not in side.heads]:
             raise Malformed(f"{side.path} holds nothing of: {', '.join(absent)}")
-    return await Verifier({first.network: first, second.network: second}, progress).verify(streams)
+    doubt = None if trusted else "signatures not checked: no keys here; name a directory that has them with --keys"
+    return await Verifier({first.network: first, second.network: second}, progress).verify(streams), doubt
+
+
+def _configured_keys() -> Path | None:
+    """The key directory of a network that is configured here."""
+    from models.errors import ConfigurationError
+
+    try:
+        directory = _either_network().keys
+    except ConfigurationError:
+        return None
+    return directory if directory.is_dir() else None
 
 
 async def _export(path: Path, streams: "list[StreamName]", progress: Any) -> bool:
@@ -169,9 +164,9 @@ async def _export(path: Path, streams: "list[StreamName]", progress: Any) -> boo
     settings = _either_network()
     draft = path.with_name(path.name + ".part")
     try:
-        async with _own_side(settings) as (auditor, _):
+        async with own_side(settings) as (auditor, healer):
             with draft.open("w", encoding="utf-8") as file:
-                good = await write_summary(auditor, settings.link_id, streams, file.write, progress)
+                good = await write_summary(auditor, healer.keys, settings.link_id, streams, file.write, progress)
         draft.rename(path)
     except PermissionError as error:
         raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from None
@@ -180,12 +175,54 @@ async def _export(path: Path, streams: "list[StreamName]", progress: Any) -> boo
     return good
 
 
-def _either_network() -> "NetworkSettings":
-    """The response network's settings where they are set, otherwise the request network's."""
+async def _list_set_aside() -> "dict[str, list[SetAside]]":
+    from storage.set_aside import rows_set_aside
+
+    found = {}
+    for settings in _networks_here():
+        async with own_side(settings) as (auditor, _), auditor.engine.connect() as connection:
+            found[settings.network.value] = await rows_set_aside(connection, 0, LISTED)
+    return found
+
+
+async def _put_back(row: str) -> str:
+    from sqlalchemy.exc import IntegrityError
+
+    from models.errors import Conflict, InvalidInput, NotFound
+    from storage.set_aside import put_row_back
+
+    network, _, number = row.partition(":")
+    here = {settings.network.value: settings for settings in _networks_here()}
+    if network not in here or not number.isdecimal():
+        raise InvalidInput(f"{row!r} is no row that was set aside; `airlock verify --set-aside` names them")
+    async with own_side(here[network]) as (auditor, _):
+        try:
+            async with auditor.engine.begin() as connection:
+                found = await put_row_back(connection, int(number))
+        except IntegrityError:
+            raise Conflict(f"another row has taken the place of {row}: it stays set aside") from None
+    if found is None:
+        raise NotFound(f"nothing is set aside as {row}; `airlock verify --set-aside` lists what is")
+    return f"{found[0]} {found[1]} is back in the {network} network: `airlock verify` names it again"
+
+
+def _networks_here() -> "list[NetworkSettings]":
+    """The networks that are configured here: one in production, both where everything runs on one machine."""
     from configuration.settings import RequestSettings, ResponseSettings
     from models.errors import ConfigurationError
 
-    try:
-        return ResponseSettings.load()
-    except ConfigurationError:
-        return RequestSettings.load()
+    found: list[NetworkSettings] = []
+    trouble = None
+    for kind in (ResponseSettings, RequestSettings):
+        try:
+            found.append(kind.load())
+        except ConfigurationError as error:
+            trouble = trouble or error
+    if not found and trouble is not None:
+        raise trouble
+    return found
+
+
+def _either_network() -> "NetworkSettings":
+    """The response network's settings where they are set, otherwise the request network's."""
+    return _networks_here()[0]

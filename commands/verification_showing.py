@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from commands.showing import print_table
+from commands.showing import print_json, print_table
 
 if TYPE_CHECKING:
-    from exchange.verification import Mended, StreamReport
+    from exchange.mending import Mended
+    from exchange.verification import StreamReport
     from models.streams import Network, StreamName
+    from storage.set_aside import SetAside
 
 COLUMNS = (
     "stream",
@@ -83,7 +85,7 @@ def show_reports(reports: "list[StreamReport]", mended: "Mended | None") -> None
                 item.network.value,
                 item.table,
                 item.kind.value,
-                item.sequence or None,
+                f"{item.epoch}.{item.sequence}" if item.sequence else None,
                 str(item.request_id or "") or (f"record {item.record}" if item.record else None),
                 item.detail,
             )
@@ -95,9 +97,41 @@ def show_reports(reports: "list[StreamReport]", mended: "Mended | None") -> None
     if mended is not None:
         healed = mended.healed
         again = "; a batch of requests will be executed again" if healed.taken_up_again else ""
-        typer.echo(f"Repair: {healed.rebuilt} rebuilt or resent, {healed.deleted} deleted{again}")
+        typer.echo(f"Repair: {healed.rebuilt} rebuilt or resent, {healed.set_aside} set aside{again}")
+        if healed.set_aside:
+            typer.echo(
+                "Rows set aside are kept whole: airlock verify --set-aside lists them, in the network they are of"
+            )
         for place, reason in mended.left.items():
             typer.echo(f"Left: {place}: {reason}")
+
+
+def show_set_aside(found: "dict[str, list[SetAside]]", as_json: bool) -> None:
+    """Rows that were set aside, by network; JSON has them whole."""
+    if as_json:
+        listed = [
+            {
+                "row": f"{network}:{item.number}",
+                "table": item.table,
+                "request_id": item.request_id,
+                "reason": item.reason,
+                "set_aside_at": item.set_aside_at,
+                "content": item.row,
+            }
+            for network, items in found.items()
+            for item in items
+        ]
+        return print_json(listed)
+    print_table(
+        "Rows set aside (put one back with: airlock verify --put-back ROW)",
+        ("row", "table", "request", "at", "reason"),
+        [
+            (f"{network}:{item.number}", item.table, item.request_id, item.set_aside_at, item.reason)
+            for network, items in found.items()
+            for item in items
+        ],
+    )
+    return None
 
 
 def _both(sent: int, received: int) -> object:

@@ -6,6 +6,8 @@ from zoneinfo import available_timezones
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from models.streams import StreamName
+
 
 class Cadence(BaseModel):
     """When a schedule fires. Exactly one of ``every`` and ``cron``; durations in seconds."""
@@ -41,6 +43,13 @@ EXPORT_SETTINGS = "export-settings"
 EXPORT_RESULTS = "export-results"
 SYSTEM_MONITORING = "system-monitoring"
 CACHE_MAINTENANCE = "cache-maintenance"
+
+SCHEDULE_OF = {
+    StreamName.SETTINGS: EXPORT_SETTINGS,
+    StreamName.RESULTS: EXPORT_RESULTS,
+    StreamName.HEALTH: SYSTEM_MONITORING,
+}
+"""Which schedule delivers a stream that the response network pushes."""
 
 DEFAULT_CADENCES = {
     EXPORT_SETTINGS: Cadence(every=60),

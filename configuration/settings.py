@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
@@ -125,6 +125,21 @@ class RequestSettings(NetworkSettings):
     )
     callback_give_up: float = Field(86400.0, gt=0, description="Seconds until an undeliverable callback is given up")
     result_cache_seconds: int = Field(3600, ge=1, description="Seconds that a result stays in Redis")
+    tls_certificate: Path | None = Field(None, description="PEM with the API's certificate; turns TLS on")
+    tls_key: Path | None = Field(None, description="PEM with the private key of that certificate")
+    tls_client_ca: Path | None = Field(None, description="PEM with who issues the link's client certificates")
+    link_port: int = Field(0, ge=0, le=65535, description="A port for the link alone; 0: the API's")
+
+    @model_validator(mode="after")
+    def _tls_is_complete(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("AIRLOCK_REQUEST_TLS_CERTIFICATE and AIRLOCK_REQUEST_TLS_KEY go together")
+        if self.tls_client_ca is not None and not (self.tls_certificate and self.link_port):
+            raise ValueError(
+                "AIRLOCK_REQUEST_TLS_CLIENT_CA needs a certificate and AIRLOCK_REQUEST_LINK_PORT: on the port that"
+                " everybody calls, nobody without a client certificate would be served"
+            )
+        return self
 
 
 class ResponseSettings(NetworkSettings):
@@ -138,6 +153,9 @@ class ResponseSettings(NetworkSettings):
         "http://127.0.0.1:8000", pattern=r"^https?://", description="The request network's API, as seen from here"
     )
     link_timeout: float = Field(30.0, gt=0, description="Seconds that one call over the link may take")
+    link_ca: Path | None = Field(None, description="PEM with the authority of the request network's certificate")
+    link_certificate: Path | None = Field(None, description="PEM with the certificate shown, for mutual TLS")
+    link_certificate_key: Path | None = Field(None, description="PEM with the private key of that certificate")
     sources: dict[str, SecretStr] = Field(
         default_factory=dict,
         description='Databases that the sql executor may read, as JSON: {"name": "postgresql://…"}',
@@ -152,6 +170,14 @@ class ResponseSettings(NetworkSettings):
     cadences: dict[str, Cadence] = Field(
         default_factory=lambda: dict(DEFAULT_CADENCES), description="Cadence of each schedule, as JSON; see cadences.py"
     )
+
+    @model_validator(mode="after")
+    def _link_tls_is_complete(self) -> Self:
+        if (self.link_certificate is None) != (self.link_certificate_key is None):
+            raise ValueError("AIRLOCK_RESPONSE_LINK_CERTIFICATE and AIRLOCK_RESPONSE_LINK_CERTIFICATE_KEY go together")
+        if (self.link_ca or self.link_certificate) and not self.link_url.startswith("https://"):
+            raise ValueError("certificates are set for the link, but AIRLOCK_RESPONSE_LINK_URL does not say https://")
+        return self
 
     @field_validator("cadences")
     @classmethod
@@ -170,8 +196,7 @@ def _explain(cls: type[NetworkSettings], error: ValidationError) -> str:
     lines = [f"the {cls.network} network is not configured:"]
     for item in error.errors(include_input=False, include_url=False):
         variable = prefix + "__".join(str(part) for part in item["loc"]).upper()
-        lines.append(
-            f"  {variable}: {'not set' if item['type'] == 'missing' else item['msg'].removeprefix('Value error, ')}"
-        )
+        problem = "not set" if item["type"] == "missing" else item["msg"].removeprefix("Value error, ")
+        lines.append(f"  {variable}: {problem}" if item["loc"] else f"  {problem}")  # or it concerns several
     lines.append("Set it in the environment, in .env or as a secret file, or start everything with ./airlock up.")
     return "\n".join(lines)

@@ -78,7 +78,7 @@ def environment_of(network: str, where: Surroundings) -> dict[str, str]:
     if network == "request":
         told["CALLBACK_PRIVATE_ADDRESSES"] = kept.get(f"{prefix}CALLBACK_PRIVATE_ADDRESSES", "true")
     else:
-        told["LINK_URL"] = where.request_api
+        told["LINK_URL"] = kept.get(f"{prefix}LINK_URL", where.request_api)  # another one: a proxy, say
         told["SOURCES"] = json.dumps(where.sources)
     path = os.pathsep.join(filter(None, (str(where.clone), kept.get("PYTHONPATH"))))
     general = {"AIRLOCK_HOME": str(where.home), "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}

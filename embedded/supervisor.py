@@ -1,7 +1,6 @@
 """Starts processes, starts again what dies, and stops everything in order."""
 
 import asyncio
-import contextlib
 import os
 import sys
 import time
@@ -21,6 +20,8 @@ ATTEMPTS = 5
 """Exits in a row, before it was ever ready, after which a process is given up."""
 LAST_PATIENCE = 5.0
 """Seconds between the hurried signal and SIGKILL of the whole group."""
+CANCEL_EVERY = 0.5
+"""Seconds between two cancellations of a check that goes on."""
 GUARD = Path(__file__).with_name("guard.py")
 
 
@@ -149,9 +150,13 @@ class Supervisor:
                 self._terminal.event(unit.spec.name, sentence, bad=True)
             return False
         finally:
-            check.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await check
+            # Once may not be enough: `asyncio.wait_for` of Python 3.11 loses a cancellation that comes just as what it
+            # waits for ends, and the end of a process is such a moment.
+            while not check.done():
+                check.cancel()
+                await asyncio.wait([check], timeout=CANCEL_EVERY)
+            if not check.cancelled():
+                check.exception()  # taken notice of
 
     async def _bury(self, process: Process) -> None:
         if process.spec.group_dies_too:

@@ -2,22 +2,27 @@
 
 import asyncio
 import hashlib
+import time
 from dataclasses import dataclass
 from typing import ClassVar
+from uuid import UUID
 
 from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from exchange.batch import unpack
 from exchange.errors import Malformed
-from exchange.expectations import Expectations, Line, Window
-from exchange.manifest import Manifest
+from exchange.expectations import Expectations, Part, Window
+from exchange.manifest import Manifest, hash_of
 from exchange.sealed_ids import unsealed_results
 from exchange.summaries import (
     BATCHES_PER_AUDIT,
     BATCHES_PER_DIGEST,
     FINDINGS_PER_AUDIT,
+    RECORDS_PER_AUDIT,
+    SECONDS_PER_AUDIT,
     Audit,
+    EpochSpan,
     Finding,
     Kind,
     RangeDigest,
@@ -26,17 +31,21 @@ from exchange.summaries import (
 from models.streams import Network, StreamName
 from storage.arrivals import find_snapshot
 from storage.database import value
+from storage.epochs import boundaries, first_void
 from storage.incoming import incoming_stream
 from storage.outgoing import outbox_backlog, outgoing_stream
+from storage.quarantine import count_set_aside
 from storage.verification import (
     KeptBatch,
     kept_batches,
     manifest_hashes,
     newest_applied_snapshot,
+    newest_stored,
     one_moment,
+    places_of_no_batch,
     quarantined_numbers,
     range_digest,
-    rows_of_no_batch,
+    rows_at,
 )
 
 WINDOW_RECORDS = 5000
@@ -60,15 +69,17 @@ class Auditor:
             if stream.sender is self.network:
                 out = await outgoing_stream(connection, stream)
                 pending, _ = await outbox_backlog(connection, stream)
-                newest = (out.sequence, out.content.hex()) if stream.is_snapshot and out.content else (None, None)
+                newest = (out.sequence, out.content.hex()) if out.sequence and out.content else (None, None)
                 place = (out.epoch, out.sequence, out.record, out.hash.hex(), out.applied)
                 rest = (pending, out.quarantined, out.stopped)
             else:
                 come = await incoming_stream(connection, stream)
                 row = await find_snapshot(connection, stream) if stream.is_snapshot else None
-                newest = (row.sequence, hashlib.sha256(row.records).hexdigest()) if row else (None, None)
+                shown = row is not None and row.epoch == come.epoch
+                newest = (row.sequence, hashlib.sha256(row.records).hexdigest()) if row and shown else (None, None)
                 place = (come.epoch, come.sequence, come.record, come.hash.hex(), come.applied)
-                rest = (0, come.quarantined, come.stopped)
+                rest = (0, await count_set_aside(connection, stream), come.stopped)
+            epochs = await spans(connection, self.network, stream, place[0], place[1])
         return StreamHead(
             network=self.network,
             stream=stream,
@@ -80,6 +91,7 @@ class Auditor:
             pending=rest[0],
             quarantined=rest[1],
             stopped=rest[2],
+            epochs=epochs,
             snapshot_sequence=newest[0],
             snapshot_sha256=newest[1],
             read_at=now,
@@ -99,62 +111,95 @@ class Auditor:
 
     async def audit(self, stream: StreamName, epoch: int, first: int, last: int) -> Audit:
         """The next batches of a range, seen in one moment: each payload, and what its records should have left."""
-        outcome = Audit(through=last)
         async with one_moment(self.engine) as connection:
-            page = await kept_batches(connection, self.network, stream, epoch, first, last, BATCHES_PER_AUDIT)
-            expectations = Expectations(
-                connection, self.network, stream, epoch, self.retention, await value(connection, "SELECT now()")
-            )
-            window = Window()
-            for batch in page:
-                outcome.through = batch.sequence
-                await self._take(expectations, batch, window, outcome)
-                if len(window.lines) >= WINDOW_RECORDS or window.raw_bytes >= WINDOW_BYTES:
-                    await self._close(expectations, window, outcome)
-                    window = Window()
-                if len(outcome.findings) >= FINDINGS_PER_AUDIT:
-                    break
-            await self._close(expectations, window, outcome)
-            if stream.is_snapshot and stream.receiver is self.network:
-                await self._snapshot(connection, stream, epoch, first, outcome)
-        if not page:
-            outcome.through = last
+            return await self.look(connection, stream, epoch, first, last)
+
+    async def look(self, connection: AsyncConnection, stream: StreamName, epoch: int, first: int, last: int) -> Audit:
+        """The same in a transaction of the caller's."""
+        outcome, until = Audit(through=last), time.monotonic() + SECONDS_PER_AUDIT
+        if stream.sender is self.network and (void := await first_void(connection, stream, epoch)) is not None:
+            last = min(last, void - 1)  # what was in void batches is in later ones, or was replaced by what was shown
+        page = await kept_batches(connection, self.network, stream, epoch, first, last, BATCHES_PER_AUDIT)
+        expectations = Expectations(
+            connection, self.network, stream, epoch, self.retention, await value(connection, "SELECT now()")
+        )
+        window = Window()
+        for batch in page:
+            outcome.through = batch.sequence
+            await self._take(expectations, batch, window, outcome)
+            if window.records >= WINDOW_RECORDS or window.raw_bytes >= WINDOW_BYTES:
+                await self._close(expectations, window, outcome)
+                window = Window()
+            if _is_full(outcome) or time.monotonic() > until:
+                break
+        await self._close(expectations, window, outcome)
+        if stream.is_snapshot and stream.receiver is self.network:
+            await self._snapshot(connection, stream, epoch, first, outcome)
         return outcome
 
     async def strays(self, stream: StreamName) -> list[Finding]:
-        """Rows of no batch at all: they name one that is not here or, where rows name none, none holds them."""
+        """Rows of no batch at all: they name one that never was or, where rows name none, none holds them."""
+        async with one_moment(self.engine) as connection:
+            return await self.look_for_strays(connection, stream, FINDINGS_PER_AUDIT)
+
+    async def look_for_strays(self, connection: AsyncConnection, stream: StreamName, most: int) -> list[Finding]:
+        """The same in a transaction of the caller's, which sees one moment."""
         if stream.is_snapshot:
             return []
+        if stream is StreamName.RESULTS and self.network is Network.RESPONSE:
+            return [
+                self._stray(stream, 1, 0, item, "neither sealed nor waiting to be")
+                for item in await unsealed_results(connection, most)
+            ]
+        found: list[Finding] = []
         table = "results" if stream is StreamName.RESULTS else "requests"
-        if table == "results" and self.network is Network.RESPONSE:
-            found = [(0, item) for item in await unsealed_results(self.engine, FINDINGS_PER_AUDIT)]
-        else:
-            async with one_moment(self.engine) as connection:
-                found = await rows_of_no_batch(connection, self.network, stream, table, FINDINGS_PER_AUDIT)
-        return [
-            Finding(
-                network=self.network,
-                stream=stream,
-                table="results" if stream is StreamName.RESULTS else "requests",
-                kind=Kind.EXTRA,
-                sequence=sequence,
-                request_id=request_id,
-                detail="no batch holds it",
-            )
-            for sequence, request_id in found
-        ]
+        newest = await newest_stored(connection, self.network, stream)
+        for epoch, sequence in await places_of_no_batch(connection, self.network, stream, table, most):
+            if 1 <= sequence <= newest.get(epoch, 0):
+                continue  # there was such a batch: it is missing, and its rows may well be right
+            ids = await rows_at(connection, table, epoch, sequence, most - len(found))
+            found += [self._stray(stream, epoch, sequence, item, "no batch holds it") for item in ids]
+            if len(found) >= most:
+                break
+        return found
+
+    def _stray(self, stream: StreamName, epoch: int, sequence: int, request_id: UUID, detail: str) -> Finding:
+        return Finding(
+            network=self.network,
+            stream=stream,
+            table="results" if stream is StreamName.RESULTS else "requests",
+            kind=Kind.EXTRA,
+            epoch=max(epoch, 1),
+            sequence=sequence,
+            request_id=request_id,
+            detail=detail,
+        )
 
     async def _take(self, expectations: Expectations, batch: KeptBatch, window: Window, outcome: Audit) -> None:
         stream = expectations.stream
         outcome.batches += 1
         outcome.records += batch.records
+
+        def wrong(kind: Kind, detail: str) -> None:
+            outcome.findings.append(
+                Finding(
+                    network=self.network,
+                    stream=stream,
+                    table="sealed_batches" if stream.sender is self.network else "received_batches",
+                    kind=kind,
+                    epoch=expectations.epoch,
+                    sequence=batch.sequence,
+                    detail=detail[:500],
+                )
+            )
+
+        if hash_of(batch.manifest) != batch.hash:
+            return wrong(Kind.DIFFERENT, "the manifest is not the one whose hash was stored with it")
         if batch.payload is None:
             if batch.done_at and (expectations.now - batch.done_at).total_seconds() > self.retention:
                 outcome.past_retention += batch.records
-            else:
-                finding = self._of_batch(stream, batch, Kind.MISSING, "the payload was emptied before its time")
-                outcome.findings.append(finding)
-            return
+                return None
+            return wrong(Kind.MISSING, "the payload was emptied before its time")
         try:
             manifest = Manifest.model_validate_json(batch.manifest)
             large = len(batch.payload) > 256 * 1024
@@ -162,43 +207,29 @@ class Auditor:
                 await asyncio.to_thread(unpack, manifest, batch.payload) if large else unpack(manifest, batch.payload)
             )
         except ValidationError:
-            outcome.findings.append(self._of_batch(stream, batch, Kind.DIFFERENT, "the manifest is none"))
-            return
+            return wrong(Kind.DIFFERENT, "the manifest is none")
         except Malformed as error:
-            outcome.findings.append(self._of_batch(stream, batch, Kind.DIFFERENT, str(error)))
-            return
+            return wrong(Kind.DIFFERENT, str(error))
         if stream.receiver is self.network and batch.done_at is None:
             outcome.in_flight += batch.records
         elif stream.is_snapshot:
             outcome.agree += batch.records
         else:
-            window.batches[batch.sequence] = batch.done_at
-            window.lines += [
-                Line(batch.sequence, number, body) for number, body in enumerate(lines, batch.first_record)
-            ]
-            window.raw_bytes += manifest.raw_bytes
+            window.add(Part(batch.sequence, batch.first_record, lines, batch.done_at), manifest.raw_bytes)
+        return None
 
     async def _close(self, expectations: Expectations, window: Window, outcome: Audit) -> None:
-        if window.batches:
+        if window.parts:
             await expectations.check(window, outcome)
-
-    def _of_batch(self, stream: StreamName, batch: KeptBatch, kind: Kind, detail: str) -> Finding:
-        return Finding(
-            network=self.network,
-            stream=stream,
-            table="sealed_batches" if stream.sender is self.network else "received_batches",
-            kind=kind,
-            sequence=batch.sequence,
-            detail=detail[:500],
-        )
 
     async def _snapshot(
         self, connection: AsyncConnection, stream: StreamName, epoch: int, first: int, outcome: Audit
     ) -> None:
         """Hold the snapshot that callers are shown against the batches that it was put together from."""
-        newest = await newest_applied_snapshot(connection, stream, epoch)
-        if newest is None or not first <= newest <= outcome.through:
+        place = await newest_applied_snapshot(connection, stream)
+        if place is None or place[0] != epoch or not first <= place[1] <= outcome.through:
             return
+        newest = place[1]
         row = await find_snapshot(connection, stream)
         wrong: tuple[Kind, str] | None = None
         if row is None:
@@ -216,10 +247,33 @@ class Auditor:
                     stream=stream,
                     table="snapshots",
                     kind=wrong[0],
+                    epoch=epoch,
                     sequence=newest,
                     detail=wrong[1],
                 )
             )
+
+
+def _is_full(outcome: Audit) -> bool:
+    return len(outcome.findings) >= FINDINGS_PER_AUDIT or outcome.records >= RECORDS_PER_AUDIT
+
+
+async def spans(
+    connection: AsyncConnection, network: Network, stream: StreamName, epoch: int, sequence: int
+) -> list[EpochSpan]:
+    """The stream's epochs as this side has them, oldest first, the present one with where it stands."""
+    begun = {each.epoch: (each.previous_epoch, each.previous_sequence) for each in await boundaries(connection, stream)}
+    stored = await newest_stored(connection, network, stream)
+    every = sorted(each for each in {1, epoch, *begun, *stored} if each <= epoch)
+    return [
+        EpochSpan(
+            epoch=each,
+            previous_epoch=begun.get(each, (0, 0))[0],
+            previous_sequence=begun.get(each, (0, 0))[1],
+            through=sequence if each == epoch else stored.get(each, 0),
+        )
+        for each in every
+    ]
 
 
 async def snapshot_records(connection: AsyncConnection, stream: StreamName, epoch: int, last: int) -> bytes | None:

@@ -76,25 +76,27 @@ def unpack(manifest: Manifest, payload: bytes) -> list[bytes]:
     raw = _inflate(payload, manifest.raw_bytes)
     if len(raw) != manifest.raw_bytes:
         raise Malformed(f"the records have {len(raw)} bytes or more, the manifest says {manifest.raw_bytes}")
-    if not raw:
-        records = []
-    elif raw.endswith(b"\n"):
-        records = raw[:-1].split(b"\n")
-    else:
+    if raw and not raw.endswith(b"\n"):
         raise Malformed("the last record has no line end: the payload was cut off")
-    if len(records) != manifest.count:
-        raise Malformed(f"the payload holds {len(records)} records, the manifest says {manifest.count}")
-    return records
+    lines = raw.count(b"\n")  # before there is an object for each of them: they may be millions
+    if lines != manifest.count:
+        raise Malformed(f"the payload holds {lines} records, the manifest says {manifest.count}")
+    return raw[:-1].split(b"\n") if raw else []
 
 
 def _inflate(payload: bytes, expected: int) -> bytes:
-    """Decompress at most ``expected`` + 1 bytes."""
-    decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
+    """What one whole frame holds, in a buffer of ``expected`` bytes at most. Nothing may stand behind the frame, where
+    no reader of the records would ever see it.
+    """
     try:
-        with decompressor.stream_reader(payload, read_across_frames=False) as reader:
-            return reader.read(expected + 1)
+        frame = zstandard.get_frame_parameters(payload)
+        if frame.window_size > MAX_WINDOW_BYTES:
+            raise Malformed(f"the payload wants a window of {frame.window_size} bytes, {MAX_WINDOW_BYTES} are allowed")
+        if expected < frame.content_size != zstandard.CONTENTSIZE_UNKNOWN:
+            raise Malformed(f"the records have {expected + 1} bytes or more, the manifest says {expected}")
+        return zstandard.ZstdDecompressor().decompress(payload, max_output_size=expected, allow_extra_data=False)
     except zstandard.ZstdError as error:
-        raise Malformed(f"the payload is no zstd frame: {error}") from None
+        raise Malformed(f"the payload is no zstd frame of {expected} bytes: {error}") from None
 
 
 def open_wire(keys: LinkKeys, wire: bytes) -> tuple[SealedBatch, list[bytes]]:

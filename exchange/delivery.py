@@ -7,7 +7,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from exchange.batch import to_wire
-from exchange.errors import Fork, Gap, LinkUnavailable, StreamStopped
+from exchange.errors import Fork, Gap, LinkUnavailable, Oversize, StreamStopped
 from exchange.link import LinkClient
 from exchange.notes import Heartbeat, Receipt
 from exchange.sealing import Sealer
@@ -22,11 +22,15 @@ from storage.outgoing import (
     mark_sent,
     note_delivering_run,
     outgoing_stream,
+    seal_as_before,
+    seal_less,
     stop_outgoing,
 )
 
 log = structlog.get_logger(__name__)
 
+LEAST_BATCH_BYTES = 64 * 1024
+"""Smaller batches than this are not sealed, whatever is refused on the way."""
 MAX_REWINDS = 3
 """Times in one run that the receiver may ask for an earlier batch, before something must be wrong there."""
 
@@ -50,12 +54,13 @@ class Delivery:
         next run. A `Fork` stops the stream for good before it is raised.
         """
         outcome = DrainOutcome()
+        head = await self._head(stream)
         try:
-            await self._drain(stream, progress, outcome)
+            await self._drain(stream, head.delivered, progress, outcome)
         except Fork as error:
-            log.error("delivery.forked", stream=stream, reason=str(error), todo="an operator must decide")
+            log.error("delivery.forked", stream=stream, reason=str(error), todo=f"airlock stream new-epoch {stream}")
             async with self.engine.begin() as connection:
-                await stop_outgoing(connection, stream, str(error))
+                await stop_outgoing(connection, stream, str(error), head.epoch)
             raise
         return outcome
 
@@ -64,8 +69,9 @@ class Delivery:
         async with self.engine.begin() as connection:
             await note_delivering_run(connection, stream, run)
 
-    async def _drain(self, stream: StreamName, progress: Callable[[DrainOutcome], None], outcome: DrainOutcome) -> None:
-        position = (await self._head(stream)).delivered
+    async def _drain(
+        self, stream: StreamName, position: int, progress: Callable[[DrainOutcome], None], outcome: DrainOutcome
+    ) -> None:
         rewinds = 0
         while True:
             try:
@@ -81,6 +87,8 @@ class Delivery:
                 continue
             async with self.engine.begin() as connection:
                 await accept_receipt(connection, stream, receipt)
+                if batch is not None:
+                    await seal_as_before(connection, stream, batch.raw_bytes)
             position = receipt.received
             if batch is None:
                 outcome.heartbeat = True
@@ -112,8 +120,22 @@ class Delivery:
 
     async def _push(self, stream: StreamName, batch: StoredBatch) -> Receipt:
         if batch.payload is None:
+            receipt = await self.link.state(stream)
+            if receipt.received >= batch.sequence:  # another run delivered it while this one was held up
+                return receipt
             raise Fork(f"{stream}: batch {batch.sequence} is wanted again, but its payload is past retention")
-        return await self.link.push(stream, to_wire(batch.manifest, batch.signature, batch.payload))
+        wire = to_wire(batch.manifest, batch.signature, batch.payload)
+        try:
+            return await self.link.push(stream, wire)
+        except Oversize as error:
+            less = max(LEAST_BATCH_BYTES, batch.raw_bytes // 2)
+            async with self.engine.begin() as connection:
+                await seal_less(connection, stream, less)
+            raise Oversize(
+                f"{stream}: batch {batch.sequence} has {len(wire)} bytes and is refused on its way ({error}). What is"
+                f" not sealed yet goes in batches of {less} bytes; this one needs a higher limit there, or: airlock"
+                f" stream new-epoch {stream}, which seals its records again in smaller ones"
+            ) from error
 
     async def _beat(self, stream: StreamName) -> Receipt:
         head = await self._head(stream)
@@ -131,7 +153,8 @@ class Delivery:
 async def accept_receipt(connection: AsyncConnection, stream: StreamName, receipt: Receipt) -> None:
     """Mark delivered what a verified receipt covers, in the caller's transaction.
 
-    Raises `Fork` when its head is not the hash of our batch of that number: the receiver has another history.
+    Raises `Fork` when its head is not the hash of our batch of that number, or it is of another epoch: the receiver has
+    another history.
     """
     head = await outgoing_stream(connection, stream)
     if receipt.epoch != head.epoch or receipt.received > head.sequence:
@@ -142,4 +165,6 @@ async def accept_receipt(connection: AsyncConnection, stream: StreamName, receip
     ours = await hash_at(connection, stream, head.epoch, receipt.received) if receipt.received else bytes(32)
     if ours is None or ours.hex() != receipt.head:
         raise Fork(f"{stream}: the receiver's batch {receipt.received} has another hash than the one sealed here")
-    await mark_delivered(connection, stream, head.epoch, receipt.received, receipt.applied, receipt.quarantined)
+    await mark_delivered(
+        connection, stream, head.epoch, receipt.received, receipt.applied, receipt.quarantined, receipt.issued_at
+    )

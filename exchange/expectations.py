@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,9 +13,11 @@ import orjson
 from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from exchange.bulk_digests import requests_digest, results_digest
 from exchange.summaries import Audit, Finding, Kind
 from models.requests import RequestRecord
 from models.streams import Network, StreamName
+from storage.comparing import arrived_digest, executed_digest, request_digest
 from storage.verification import (
     arrived_rows,
     cancelled_among,
@@ -37,13 +39,42 @@ class Line:
     body: bytes
 
 
+@dataclass(frozen=True)
+class Part:
+    """The records of one batch whose payload is sound."""
+
+    sequence: int
+    first_record: int
+    bodies: list[bytes]
+    done_at: datetime | None
+
+
 @dataclass
 class Window:
-    """The records of a few batches in a row, whose payloads are sound; ``done_at`` by batch."""
+    """A few batches in a row."""
 
-    lines: list[Line] = field(default_factory=list)
-    batches: dict[int, datetime | None] = field(default_factory=dict)
+    parts: list[Part] = field(default_factory=list)
+    records: int = 0
     raw_bytes: int = 0
+
+    def add(self, part: Part, raw_bytes: int) -> None:
+        self.parts.append(part)
+        self.records += len(part.bodies)
+        self.raw_bytes += raw_bytes
+
+    @property
+    def sequences(self) -> list[int]:
+        return [part.sequence for part in self.parts]
+
+    def bodies(self) -> Iterator[bytes]:
+        return (body for part in self.parts for body in part.bodies)
+
+    def lines(self) -> list[Line]:
+        return [
+            Line(part.sequence, number, body)
+            for part in self.parts
+            for number, body in enumerate(part.bodies, part.first_record)
+        ]
 
 
 @dataclass(frozen=True)
@@ -58,19 +89,40 @@ class Expectations:
     now: datetime
 
     async def check(self, window: Window, outcome: Audit) -> None:
-        """Count what agrees into ``outcome``, and add what does not."""
+        """Count what agrees into ``outcome``, and add what does not: first as a whole, record by record if need be."""
         aside: set[int] = set()
         if self.stream.receiver is self.network:
-            aside = await quarantined_numbers(self.connection, self.stream, self.epoch, list(window.batches))
-        here = [line for line in window.lines if line.number not in aside]
-        outcome.quarantined += len(window.lines) - len(here)
-        if self.stream is StreamName.RESULTS:
-            await self._results(here, window, outcome)
-        else:
-            await self._requests(here, window, outcome)
+            aside = await quarantined_numbers(self.connection, self.stream, self.epoch, window.sequences)
+        results = self.stream is StreamName.RESULTS
+        if not aside and await (self._all_results(window) if results else self._all_requests(window)):
+            outcome.agree += window.records
+            return
+        lines = window.lines()
+        here = [line for line in lines if line.number not in aside]
+        outcome.quarantined += len(lines) - len(here)
+        await (self._results if results else self._requests)(here, lines, window, outcome)
 
-    async def _results(self, lines: Sequence[Line], window: Window, outcome: Audit) -> None:
-        read = await asyncio.to_thread(_results_of, window.lines)  # megabytes of JSON, beside an API's other calls
+    async def _all_results(self, window: Window) -> bool:
+        """Whether all rows are as they should be, and there is none beside."""
+        wanted = await asyncio.to_thread(results_digest, window.bodies())  # beside an API's other calls
+        if wanted is None:
+            return False
+        if self.network is Network.RESPONSE:
+            return await executed_digest(self.connection, wanted.ids) == (wanted.count, wanted.digest)
+        found = await arrived_digest(self.connection, self.epoch, window.sequences)
+        return found == (wanted.count, wanted.digest, True)
+
+    async def _all_requests(self, window: Window) -> bool:
+        read = await asyncio.to_thread(requests_digest, window.bodies())
+        if read is None:
+            return False
+        wanted, withdrawn = read
+        if await request_digest(self.connection, self.epoch, window.sequences) != (wanted.count, wanted.digest):
+            return False
+        return self.network is Network.REQUEST or await cancelled_among(self.connection, withdrawn) >= set(withdrawn)
+
+    async def _results(self, lines: Sequence[Line], every: Sequence[Line], window: Window, outcome: Audit) -> None:
+        read = await asyncio.to_thread(_results_of, every)
         wanted: dict[UUID, tuple[Line, str, bytes]] = {}
         for line in lines:
             if (named := read.get(line.number)) is None:
@@ -108,7 +160,7 @@ class Expectations:
         there, past = await groups_past(self.connection, missing, self.retention)
         return past | (old - there)
 
-    async def _requests(self, lines: Sequence[Line], window: Window, outcome: Audit) -> None:
+    async def _requests(self, lines: Sequence[Line], every: Sequence[Line], window: Window, outcome: Audit) -> None:
         wanted: dict[UUID, tuple[Line, RequestRecord]] = {}
         withdrawn: dict[UUID, tuple[Line, RequestRecord]] = {}
         read = await asyncio.to_thread(_requests_of, lines)
@@ -128,8 +180,8 @@ class Expectations:
             else:
                 outcome.findings.append(self._finding(line, request_id, Kind.MISSING, "no row"))
         await self._withdrawn(withdrawn, past, outcome)
-        every = [UUID(named) for line in window.lines if (named := request_named(line.body))]
-        await self._beside("requests", window, every, outcome)
+        held = [UUID(named) for line in every if (named := request_named(line.body))]
+        await self._beside("requests", window, held, outcome)
 
     async def _withdrawn(
         self, withdrawn: dict[UUID, tuple[Line, RequestRecord]], past: set[int], outcome: Audit
@@ -150,11 +202,11 @@ class Expectations:
 
     async def _past_batches(self, window: Window) -> set[int]:
         if self.network is Network.REQUEST:
-            return await fulfilled_long_ago(self.connection, self.epoch, list(window.batches), self.retention)
-        return {sequence for sequence, done_at in window.batches.items() if done_at and self._is_old(done_at)}
+            return await fulfilled_long_ago(self.connection, self.epoch, window.sequences, self.retention)
+        return {part.sequence for part in window.parts if part.done_at and self._is_old(part.done_at)}
 
     async def _beside(self, table: str, window: Window, ids: Sequence[UUID], outcome: Audit) -> None:
-        for sequence, request_id in await rows_beside(self.connection, table, self.epoch, list(window.batches), ids):
+        for sequence, request_id in await rows_beside(self.connection, table, self.epoch, window.sequences, ids):
             line = Line(sequence, 0, b"")
             outcome.findings.append(self._finding(line, request_id, Kind.EXTRA, "its batch does not hold it"))
 
@@ -171,6 +223,7 @@ class Expectations:
             stream=self.stream,
             table="results" if self.stream is StreamName.RESULTS else "requests",
             kind=kind,
+            epoch=self.epoch,
             sequence=line.sequence,
             record=line.number or None,
             request_id=request_id,

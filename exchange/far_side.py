@@ -5,9 +5,10 @@ from typing import ClassVar, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from exchange.errors import Fork, Malformed
+from exchange.errors import Malformed
 from exchange.link import LinkClient
 from exchange.summaries import Audit, Finding, Healed, RangeDigest, RepairOrder, Strays, StreamHead, SummaryQuestion
+from models.errors import NotFound
 from models.streams import Network, StreamName
 
 Answer = TypeVar("Answer", bound=BaseModel)
@@ -42,21 +43,25 @@ class FarSide:
         found = (await self._ask(stream, SummaryQuestion(ask="strays"), Strays)).findings
         return [self._about(stream, finding) for finding in found]
 
-    async def repair(self, stream: StreamName, epoch: int, sequence: int, delete_extra: bool) -> Healed:
+    async def repair(self, stream: StreamName, epoch: int, sequence: int) -> Healed:
         """Have the rows of one batch made what the batch stored there says."""
-        order = RepairOrder(epoch=epoch, sequence=sequence, delete_extra=delete_extra)
+        order = RepairOrder(epoch=epoch, sequence=sequence)
         return _parsed(await self.link.order_repair(stream, order.model_dump_json().encode()), Healed)
 
     async def restore(self, stream: StreamName, wire: bytes) -> Healed:
         """Send a batch's original bytes once more, to take the place of what is stored there."""
         return _parsed(await self.link.restore(stream, wire), Healed)
 
-    async def sealed(self, stream: StreamName, epoch: int, sequence: int) -> bytes | None:
-        """The original bytes of a batch sealed there; None where they are gone."""
+    async def stored(self, stream: StreamName, epoch: int, sequence: int) -> bytes | None:
+        """The original bytes of a batch, sealed or received there; None where they are gone."""
         try:
-            return await self.link.pull(stream, sequence - 1, wait=0)
-        except Fork:
+            return await self.link.received(stream, epoch, sequence)
+        except NotFound:
             return None
+
+    async def seal_anew(self, stream: StreamName) -> None:
+        """Snapshots are sealed in the response network alone."""
+        raise Malformed(f"the {stream} stream is not sealed in the request network")
 
     async def _ask(self, stream: StreamName, question: SummaryQuestion, wanted: type[Answer]) -> Answer:
         return _parsed(await self.link.ask(stream, question.model_dump_json().encode()), wanted)

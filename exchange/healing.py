@@ -1,4 +1,7 @@
-"""Repairing one side from its own stored batches: rows become again what the batch says, byte for byte."""
+"""Repairing one side from its own stored batches: rows become again what the batch says, byte for byte.
+
+Nothing is destroyed: what no batch explains is set aside, whole, in the transaction that saw it.
+"""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -6,13 +9,14 @@ from uuid import UUID
 
 import orjson
 import structlog
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from exchange.auditing import Auditor, snapshot_records
-from exchange.batch import open_wire, to_wire, unpack
-from exchange.errors import Fork, Malformed
+from exchange.batch import unpack
+from exchange.errors import Malformed
 from exchange.keys import LinkKeys
-from exchange.manifest import Manifest, verify_manifest
+from exchange.restoring import Restorer
 from exchange.summaries import Finding, Healed, Kind
 from models.requests import RequestRecord
 from models.streams import Network, StreamName
@@ -25,10 +29,17 @@ from storage.healing import (
     put_snapshot,
     without_result,
 )
-from storage.incoming import hold_applying, hold_receiving, incoming_stream
-from storage.verification import KeptBatch, delete_row, kept_batches, restore_batch, take_up_again
+from storage.incoming import hold_applying
+from storage.outgoing import hold_sealing
+from storage.restoring import seal_snapshot_anew
+from storage.set_aside import owed_batches, set_rows_aside
+from storage.verification import is_conflict, one_moment, take_up_again
 
 log = structlog.get_logger(__name__)
+
+STRAYS_PER_REPAIR = 2000
+CONFLICTS = 5
+"""Times that rows to be set aside may change under the look before it is left for the next repair."""
 
 Evict = Callable[[UUID, UUID], Awaitable[None]]
 
@@ -49,88 +60,82 @@ class Healer:
     keys: LinkKeys
     evict: Evict = _nothing_cached
 
-    async def repair(self, stream: StreamName, epoch: int, sequence: int, delete_extra: bool) -> Healed:
-        """Make the rows of one batch what its records say. Batch 0 stands for rows that no batch holds.
+    @property
+    def batches(self) -> Restorer:
+        return Restorer(self.engine, self.auditor.network, self.keys)
+
+    async def stored(self, stream: StreamName, epoch: int, sequence: int) -> bytes | None:
+        """See `Restorer.stored`."""
+        return await self.batches.stored(stream, epoch, sequence)
+
+    async def restore(self, stream: StreamName, wire: bytes) -> Healed:
+        """See `Restorer.restore`."""
+        return await self.batches.restore(stream, wire)
+
+    async def seal_anew(self, stream: StreamName) -> None:
+        """Have the next export seal the present snapshot though it did so before."""
+        async with self.engine.begin() as connection:
+            await hold_sealing(connection, stream)
+            await seal_snapshot_anew(connection, stream)
+
+    async def repair(self, stream: StreamName, epoch: int, sequence: int) -> Healed:
+        """Make the rows of one batch what its records say, and set aside those that it does not hold. Batch 0 stands
+        for rows that no batch holds: a number of them at a time, until it does nothing.
 
         Raises `LinkError` when the stored batch itself is not what its sender signed: restore that first.
         """
         outcome = Healed()
+        await self._set_aside(stream, epoch, sequence, outcome)
         if sequence:
             findings = (await self.auditor.audit(stream, epoch, sequence, sequence)).findings
-        else:
-            findings = await self.auditor.strays(stream)
-        if not findings:
-            return outcome
-        async with self.engine.begin() as connection:
-            await hold_applying(connection, stream)
-            if delete_extra:
-                outcome.deleted = await self._delete([item for item in findings if item.kind is Kind.EXTRA], connection)
-            if sequence:
+            async with self.engine.begin() as connection:
+                await hold_applying(connection, stream)
                 await self._rebuild(connection, stream, epoch, sequence, findings, outcome)
-        for finding in findings:
-            log.warning("verification.repaired", batch=f"{stream} {epoch}.{sequence}", found=finding.model_dump_json())
         return outcome
 
-    async def restore(self, stream: StreamName, wire: bytes) -> Healed:
-        """Put a received batch back from its sender's original bytes, which must be those that the chain goes on from.
+    async def _set_aside(self, stream: StreamName, epoch: int, sequence: int, outcome: Healed) -> None:
+        """Looks and moves in one moment: where a row was changed since, PostgreSQL refuses, and it looks again. Who
+        changes rows all the time is left for the next repair."""
+        for _ in range(CONFLICTS):
+            done, cached = Healed(), list[tuple[UUID, UUID]]()
+            try:
+                async with one_moment(self.engine) as connection:
+                    if sequence:
+                        findings = (await self.auditor.look(connection, stream, epoch, sequence, sequence)).findings
+                    else:
+                        findings = await self.auditor.look_for_strays(connection, stream, STRAYS_PER_REPAIR)
+                    extra = [item for item in findings if item.kind is Kind.EXTRA]
+                    for table in sorted({item.table for item in extra}):
+                        cached += await self._move(connection, table, extra, done)
+            except DBAPIError as error:
+                if not is_conflict(error):
+                    raise
+                continue
+            for owner, request_id in cached:
+                await self.evict(owner, request_id)
+            outcome.add(done)
+            return
 
-        Raises `LinkError` when they are not; nothing is changed then.
-        """
-        sealed, _ = open_wire(self.keys, wire)
-        manifest = sealed.manifest
-        async with self.engine.begin() as connection:
-            await hold_receiving(connection, stream)
-            cursor = await incoming_stream(connection, stream)
-            if manifest.stream is not stream or manifest.epoch != cursor.epoch or manifest.sequence > cursor.sequence:
-                raise Malformed(
-                    f"batch {manifest.epoch}.{manifest.sequence} of {manifest.stream} was never stored here"
-                )
-            if manifest.sequence == cursor.sequence:
-                wanted = cursor.hash.hex()
-            else:
-                following = await self._kept(connection, stream, cursor.epoch, manifest.sequence + 1)
-                wanted = self._manifest(following).previous
-            if sealed.hash.hex() != wanted:
-                raise Fork(f"{stream}: the chain goes on from another batch {manifest.sequence} than the one offered")
-            batch = KeptBatch(
-                manifest.sequence,
-                manifest.first_record,
-                manifest.count,
-                sealed.manifest_bytes,
-                sealed.signature,
-                sealed.payload,
-                None,
-            )
-            await restore_batch(connection, stream, manifest.epoch, batch, sealed.hash)
-        log.warning("verification.restored", batch=f"{stream} {manifest.epoch}.{manifest.sequence}")
-        return Healed(rebuilt=1)
-
-    async def sealed(self, stream: StreamName, epoch: int, sequence: int) -> bytes | None:
-        """The bytes of a batch as they crossed, or None where its payload is gone or its parts do not fit."""
-        async with self.engine.connect() as connection:
-            kept = await kept_batches(connection, self.auditor.network, stream, epoch, sequence, sequence)
-        if not kept or kept[0].payload is None:
-            return None
-        return to_wire(kept[0].manifest, kept[0].signature, kept[0].payload)
-
-    async def _kept(self, connection: AsyncConnection, stream: StreamName, epoch: int, sequence: int) -> KeptBatch:
-        kept = await kept_batches(connection, self.auditor.network, stream, epoch, sequence, sequence)
-        if not kept:
-            raise Malformed(f"batch {epoch}.{sequence} of {stream} is not stored here: restore it first")
-        return kept[0]
-
-    def _manifest(self, batch: KeptBatch) -> Manifest:
-        """The manifest, its signature verified once more: what is rebuilt must be what the sender sealed."""
-        own = {self.keys.key_id: self.keys.signing.public_key()}
-        keys = LinkKeys(self.keys.signing, self.keys.key_id, own | self.keys.trusted)
-        return verify_manifest(keys, batch.manifest, batch.signature)
-
-    async def _delete(self, extra: Sequence[Finding], connection: AsyncConnection) -> int:
-        deleted = 0
-        for finding in extra:
-            if finding.request_id is not None:
-                deleted += await delete_row(connection, finding.table, finding.request_id)
-        return deleted
+    async def _move(
+        self, connection: AsyncConnection, table: str, extra: Sequence[Finding], done: Healed
+    ) -> list[tuple[UUID, UUID]]:
+        """Gives owner and id of results that a cache may hold."""
+        reasons = {
+            item.request_id: f"batch {item.epoch}.{item.sequence} of {item.stream}: {item.detail}"
+            for item in extra
+            if item.table == table and item.request_id
+        }
+        moved = await set_rows_aside(connection, table, reasons)
+        done.set_aside += len(moved)
+        log.warning("verification.set_aside", table=table, rows=len(moved), first=str(next(iter(reasons))))
+        if table != "results":
+            return []
+        if self.auditor.network is Network.RESPONSE:
+            # Whether such a result was real or not, its request is owed one that is sealed.
+            for epoch, sequence in await owed_batches(connection, [request_id for request_id, _ in moved]):
+                await take_up_again(connection, StreamName.REQUESTS, epoch, sequence)
+                done.taken_up_again = True
+        return [(owner, request_id) for request_id, owner in moved if owner]
 
     async def _rebuild(
         self,
@@ -145,8 +150,8 @@ class Healer:
         snapshot = any(item.table == "snapshots" for item in findings)
         if not wrong and not snapshot:
             return
-        batch = await self._kept(connection, stream, epoch, sequence)
-        manifest = self._manifest(batch)
+        batch = await self.batches.kept(connection, stream, epoch, sequence)
+        manifest = self.batches.manifest(stream, batch)
         if batch.payload is None:
             raise Malformed(f"the payload of batch {epoch}.{sequence} of {stream} is gone: restore it first")
         if snapshot:
@@ -160,6 +165,8 @@ class Healer:
         for number, line in enumerate(lines, start=manifest.first_record):
             if number in wrong:
                 outcome.rebuilt += await self._put(connection, stream, epoch, sequence, line)
+        for finding in findings:
+            log.warning("verification.repaired", batch=f"{stream} {epoch}.{sequence}", found=finding.model_dump_json())
         if stream is StreamName.RESULTS and self.auditor.network is Network.REQUEST:
             await notify(connection, "finished")
         if stream is StreamName.REQUESTS and self.auditor.network is Network.RESPONSE:

@@ -31,10 +31,22 @@ class HttpSigner:
     link_id: str
     clock_skew: float = 300.0
 
+    async def know(self, header: str) -> None:
+        """Call before verifying: the key may have been introduced a moment ago."""
+        if found := _FORM.fullmatch(header):
+            await self.keys.know(found["key"])
+
     def sign_request(self, method: str, target: str, body: bytes) -> str:
         """The header's value for a request; ``target`` is the path with its query, as it goes over the wire."""
         moment, nonce = str(int(time.time())), secrets.token_hex(16)
         return self._header("request", self._request_text(method, target, body, moment, nonce), moment, nonce)
+
+    def check_header(self, header: str) -> None:
+        """What can be told of a request before its body is read: raises `BadSignature`, `UnknownKey` or `ClockSkew`."""
+        key_id, moment, _, signature = self._parse(header)
+        if key_id not in self.keys.trusted:
+            self.keys.verify("request", b"", key_id, signature)  # which says why it is not trusted
+        self._check_time(moment)
 
     def verify_request(self, header: str, method: str, target: str, body: bytes) -> None:
         """Raises `BadSignature`, `UnknownKey` or `ClockSkew`."""
@@ -56,8 +68,9 @@ class HttpSigner:
         self._check_time(moment)
 
     def _header(self, purpose: str, text: bytes, moment: str, nonce: str) -> str:
-        value = base64.b64encode(self.keys.sign(purpose, text)).decode()
-        return f"key={self.keys.key_id}; time={moment}; nonce={nonce}; value={value}"
+        key_id = self.keys.key_id
+        value = base64.b64encode(self.keys.sign(purpose, text, key_id)).decode()
+        return f"key={key_id}; time={moment}; nonce={nonce}; value={value}"
 
     def _request_text(self, method: str, target: str, body: bytes, moment: str, nonce: str) -> bytes:
         digest = hashlib.sha256(body).hexdigest()

@@ -1,12 +1,15 @@
 """The link's keys: one Ed25519 key pair per network, named by a hash, so that several are trusted while they rotate.
 
-A network's key directory holds ``signing.pem`` (its own private key, PKCS8) and ``trusted/<key id>.pem`` (public keys
-of the other network). Ed25519: RFC 8032.
+A network's key directory holds ``signing.pem`` (its own private key, PKCS8), ``next.pem`` while it rotates (the one
+that will sign), and ``trusted/<key id>.pem`` (public keys of the other network). Ed25519: RFC 8032.
 """
 
 import hashlib
 import os
-from dataclasses import dataclass
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -20,6 +23,11 @@ from models.streams import Network
 DOMAIN = b"airlock/1 "
 """Every signed message starts with this and its own purpose, so that a signature serves for nothing else."""
 
+MANIFEST = "manifest"
+"""The purpose of a batch's signature: the one thing for which retired keys are still believed."""
+
+SIGNING, SUCCESSOR = "signing.pem", "next.pem"
+
 
 def key_id_of(public: Ed25519PublicKey) -> str:
     """First 16 hexadecimal digits of the SHA-256 of the raw public key."""
@@ -28,44 +36,106 @@ def key_id_of(public: Ed25519PublicKey) -> str:
 
 @dataclass(frozen=True)
 class LinkKeys:
-    """A network's own signing key and the keys that it trusts of the other side."""
+    """A network's own signing key and the keys that it trusts of the other side, as they are at one moment."""
 
     signing: Ed25519PrivateKey
     key_id: str
-    trusted: dict[str, Ed25519PublicKey]
+    trusted: Mapping[str, Ed25519PublicKey]
+    retired: Mapping[str, Ed25519PublicKey] = field(default_factory=dict)
+    """Trusted once, and still for sealed batches: their bytes never change, and only a trusted key brings them."""
+    ended: Mapping[str, datetime] = field(default_factory=dict)
+    """When each retired or revoked key of the other side was. A revoked one is not among ``retired``."""
+    own: Mapping[str, Ed25519PublicKey] = field(default_factory=dict)
+    """Public halves of this network's own keys, earlier ones too: batches that it sealed are signed by them."""
+    earlier: Mapping[str, Ed25519PrivateKey] = field(default_factory=dict)
+    """Own keys that signed until a moment ago: what was begun with one of them is signed with it."""
 
-    def sign(self, purpose: str, message: bytes) -> bytes:
-        """64 bytes of signature over the purpose and the message."""
-        return self.signing.sign(DOMAIN + purpose.encode() + b"\n" + message)
+    def sign(self, purpose: str, message: bytes, key_id: str = "") -> bytes:
+        """64 bytes of signature over the purpose and the message. ``key_id``: the key that the message names."""
+        return self.earlier.get(key_id, self.signing).sign(DOMAIN + purpose.encode() + b"\n" + message)
 
     def verify(self, purpose: str, message: bytes, key_id: str, signature: bytes) -> None:
         """Raises `UnknownKey` or `BadSignature` unless a trusted key signed exactly this for this purpose."""
         public = self.trusted.get(key_id)
+        if public is None and purpose == MANIFEST:
+            public = self.retired.get(key_id)
         if public is None:
-            raise UnknownKey(
-                f"key {key_id[:32]!r} is not trusted here; trusted: {', '.join(sorted(self.trusted)) or 'none'}"
-            )
+            raise UnknownKey(self._why_not(key_id[:32]))
         try:
             public.verify(signature, DOMAIN + purpose.encode() + b"\n" + message)
         except InvalidSignature:
             raise BadSignature(f"the signature of this {purpose} by key {key_id} does not fit its bytes") from None
 
+    async def know(self, key_id: str) -> None:
+        """Called before a signature by this key is verified: keys that change may have a look whether it is new."""
+
+    def for_stored_batches(self) -> "LinkKeys":
+        """These keys and this network's own: for batches that are stored here, whichever side sealed them."""
+        own = {self.key_id: self.signing.public_key()} | dict(self.own)
+        return LinkKeys(self.signing, self.key_id, own | dict(self.trusted), self.retired, self.ended)
+
+    def _why_not(self, key_id: str) -> str:
+        trusted = f"trusted: {', '.join(sorted(self.trusted)) or 'none'}"
+        if key_id not in self.ended:
+            return f"key {key_id!r} is not trusted here, it was never introduced; {trusted}"
+        moment = f"{self.ended[key_id].astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
+        if key_id in self.retired:
+            return f"key {key_id} is no longer trusted, it retired at {moment}: sign with a newer one; {trusted}"
+        return f"key {key_id} is no longer trusted, it was revoked at {moment}: nothing of it counts; {trusted}"
+
 
 def load_link_keys(directory: Path) -> LinkKeys:
     """Read a network's key directory; raises `ConfigurationError` naming the file that is missing or no key."""
-    private = _read_private(directory / "signing.pem")
+    private = _read_private(directory / SIGNING)
     trusted: dict[str, Ed25519PublicKey] = {}
     for file in sorted((directory / "trusted").glob("*.pem")):
-        try:
-            public = serialization.load_pem_public_key(file.read_bytes())
-        except (OSError, ValueError, UnsupportedAlgorithm) as error:
-            raise ConfigurationError(f"{file} is no public key: {error}") from None
-        if not isinstance(public, Ed25519PublicKey):
-            raise ConfigurationError(f"{file} holds no Ed25519 public key")
+        public = read_public(file)
         trusted[key_id_of(public)] = public
     if not trusted:
         raise ConfigurationError(f"no public key of the other network in {directory / 'trusted'}")
     return LinkKeys(private, key_id_of(private.public_key()), trusted)
+
+
+def read_public(file: Path) -> Ed25519PublicKey:
+    """A public key from a PEM file; raises `ConfigurationError` naming the file when it holds none."""
+    try:
+        public = serialization.load_pem_public_key(file.read_bytes())
+    except (OSError, ValueError, UnsupportedAlgorithm) as error:
+        raise ConfigurationError(f"{file} is no public key: {error}") from None
+    if not isinstance(public, Ed25519PublicKey):
+        raise ConfigurationError(f"{file} holds no Ed25519 public key")
+    return public
+
+
+def successor(directory: Path) -> Ed25519PublicKey | None:
+    """The key that will sign next, where one is made."""
+    path = directory / SUCCESSOR
+    return _read_private(path).public_key() if path.exists() else None
+
+
+def make_successor(directory: Path) -> Ed25519PublicKey:
+    """Make the key that will sign next, as readable as the one that signs now. Raises `ConfigurationError`."""
+    private = Ed25519PrivateKey.generate()
+    try:
+        mode = stat.S_IMODE((directory / SIGNING).stat().st_mode)
+        _write_private(directory / SUCCESSOR, _pem(private), mode)
+    except OSError as error:
+        raise ConfigurationError(
+            f"no key can be written to {directory} ({error.strerror}); rotate where the directory can be written"
+        ) from None
+    return private.public_key()
+
+
+def promote_successor(directory: Path) -> None:
+    """Have the successor sign from now on. The private key before it is gone then."""
+    (directory / SUCCESSOR).rename(directory / SIGNING)
+    _sync_directory(directory)
+
+
+def drop_successor(directory: Path) -> None:
+    """Do without the successor."""
+    (directory / SUCCESSOR).unlink(missing_ok=True)
+    _sync_directory(directory)
 
 
 def ensure_link_keys(root: Path) -> dict[Network, str]:
@@ -75,17 +145,12 @@ def ensure_link_keys(root: Path) -> dict[Network, str]:
     """
     ids: dict[Network, str] = {}
     for network in Network:
-        path = root / network / "signing.pem"
+        path = root / network / SIGNING
         if path.exists():
             private = _read_private(path)
         else:
             private = Ed25519PrivateKey.generate()
-            _write_private(
-                path,
-                private.private_bytes(
-                    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-                ),
-            )
+            _write_private(path, _pem(private))
         public = private.public_key()
         ids[network] = key_id_of(public)
         other = Network.RESPONSE if network is Network.REQUEST else Network.REQUEST
@@ -109,13 +174,30 @@ def _read_private(path: Path) -> Ed25519PrivateKey:
     return private
 
 
-def _write_private(path: Path, content: bytes) -> None:
-    """Write whole or not at all, readable by the owner only."""
+def _pem(private: Ed25519PrivateKey) -> bytes:
+    return private.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _write_private(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Write whole or not at all, by default readable by the owner only."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     draft = path.with_suffix(".new")
     draft.unlink(missing_ok=True)
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(content)
         file.flush()
+        os.fchmod(file.fileno(), mode)
         os.fsync(file.fileno())
     draft.rename(path)
+    _sync_directory(path.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    """Have a rename outlast a power failure."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,7 +1,9 @@
 """The link as the response network uses it: every connection is opened here, by HTTP, signed and checked both ways."""
 
+import ssl
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import TypeVar
 from uuid import UUID
 
 import httpx
@@ -19,8 +21,11 @@ from exchange.errors import (
     StreamStopped,
 )
 from exchange.http_signature import HEADER, HttpSigner
-from exchange.notes import Heartbeat, Receipt
-from models.streams import StreamName
+from exchange.notes import EpochOrder, Heartbeat, Receipt, SignedNote
+from models.errors import NotFound
+from models.streams import Network, StreamName
+
+Note = TypeVar("Note", bound=SignedNote)
 
 POLL_SECONDS = 25.0
 """How long the other side may hold a poll that finds nothing."""
@@ -31,10 +36,11 @@ MAX_RETRY_AFTER = 600.0
 class LinkClient:
     """Calls the request network's link endpoints. Close it with `aclose`."""
 
-    def __init__(self, url: str, signer: HttpSigner, timeout: float = 30.0) -> None:
+    def __init__(self, url: str, signer: HttpSigner, timeout: float = 30.0, tls: ssl.SSLContext | None = None) -> None:
         self._url = url.rstrip("/")
         self._signer = signer
         self._timeout = timeout
+        self._tls = tls
         self._http = self._connections()
 
     async def aclose(self) -> None:
@@ -47,6 +53,7 @@ class LinkClient:
             limits=httpx.Limits(max_connections=20, max_keepalive_connections=10, keepalive_expiry=60),
             follow_redirects=False,
             trust_env=False,
+            verify=self._tls or True,
         )
 
     async def push(self, stream: StreamName, wire: bytes) -> Receipt:
@@ -63,9 +70,24 @@ class LinkClient:
         body = await self._call("POST", f"/link/v1/streams/{stream}/heartbeats", wire, Heartbeat.media_type)
         return self._receipt(stream, body)
 
-    async def pull(self, stream: StreamName, after: int, wait: float = POLL_SECONDS) -> bytes | None:
-        """The sealed batch that follows ``after``, waiting for one for up to ``wait`` seconds; None when none came."""
+    async def pull(
+        self,
+        stream: StreamName,
+        after: int,
+        wait: float = POLL_SECONDS,
+        epoch: int | None = None,
+        head: bytes | None = None,
+    ) -> bytes | None:
+        """The sealed batch that follows ``after``, waiting for one for up to ``wait`` seconds; None when none came.
+
+        With the ``epoch`` that is counted in and the hash of that batch, a sender with another history says so (`Fork`)
+        although it may have nothing new.
+        """
         target = f"/link/v1/streams/{stream}/batches?after={after}&wait={wait:g}"
+        if epoch is not None:
+            target += f"&epoch={epoch}"
+        if head is not None:
+            target += f"&head={head.hex()}"
         return await self._call("GET", target, timeout=wait + self._timeout) or None
 
     async def send_receipt(self, stream: StreamName, receipt: Receipt) -> None:
@@ -89,15 +111,43 @@ class LinkClient:
         """Send a batch that was delivered once more, in the place of what the other side has of it."""
         return await self._call("POST", f"/link/v1/streams/{stream}/restorations", wire, MEDIA_TYPE)
 
+    async def received(self, stream: StreamName, epoch: int, sequence: int) -> bytes:
+        """The original bytes of a batch that the other side has stored, whichever of us sealed it; not verified yet.
+
+        Raises `NotFound` where the batch or its payload is not there any more.
+        """
+        wire = await self._call("GET", f"/link/v1/streams/{stream}/batches/{epoch}/{sequence}")
+        if not wire:
+            raise NotFound(f"the request network does not have the bytes of batch {epoch}.{sequence} of {stream}")
+        return wire
+
+    async def order_epoch(self, stream: StreamName, order: EpochOrder) -> Receipt | Heartbeat:
+        """Have the other end of a stream begin a new epoch; the answer says where it stands then."""
+        wire = order.to_wire(self._signer.keys)
+        body = await self._call("POST", f"/link/v1/streams/{stream}/epochs", wire, EpochOrder.media_type)
+        if stream.sender is Network.RESPONSE:
+            return self._receipt(stream, body)
+        return self._own(stream, Heartbeat.from_wire(self._signer.keys, body))
+
+    async def give_back(self, stream: StreamName, wire: bytes) -> None:
+        """Give the sender of a batch its own bytes back, which it has lost; its next epoch takes their records in."""
+        await self._call("POST", f"/link/v1/streams/{stream}/recoveries", wire, MEDIA_TYPE)
+
+    async def exchange_keys(self, ours: bytes) -> bytes:
+        """Tell this network's keys; the answer tells the other's. See `exchange.key_lists`."""
+        return await self._call("POST", "/link/v1/keys", ours, "application/vnd.airlock.keys")
+
     async def trace(self, request_id: UUID) -> bytes:
         """What the request network knows of one request's way."""
         return await self._call("GET", f"/link/v1/traces/{request_id}")
 
     def _receipt(self, stream: StreamName, body: bytes) -> Receipt:
-        receipt = Receipt.from_wire(self._signer.keys, body)
-        if receipt.stream is not stream or receipt.link != self._signer.link_id:
-            raise Malformed(f"a receipt for {receipt.link}/{receipt.stream} came for {stream}")
-        return receipt
+        return self._own(stream, Receipt.from_wire(self._signer.keys, body))
+
+    def _own(self, stream: StreamName, note: Note) -> Note:
+        if note.stream is not stream or note.link != self._signer.link_id:
+            raise Malformed(f"a {note.purpose} for {note.link}/{note.stream} came for {stream}")
+        return note
 
     async def _call(
         self, method: str, target: str, body: bytes = b"", media_type: str = "", timeout: float | None = None
@@ -109,14 +159,18 @@ class LinkClient:
                 method, target, content=body, headers=headers, timeout=timeout or self._timeout
             ) as response:
                 content = await _read(response)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, ssl.SSLError) as error:  # a refused certificate shows up when the answer is read
             raise LinkUnavailable(f"{method} {target}: {error or type(error).__name__}") from error
         if response.status_code in (401, 403):
-            raise LinkPaused(f"the request network refuses our signature: {_detail(content)}")
+            raise _paused(content)
         if response.status_code in (429, 503):
-            raise LinkUnavailable(_detail(content), _retry_after(response))
+            detail = f"status {response.status_code} from the request network: {_detail(content)}"
+            raise LinkUnavailable(detail, _retry_after(response))
+        if response.status_code == 413:  # a proxy on the way may say so as well, unsigned: it only makes us wait
+            raise Oversize(_detail(content))
         if response.status_code >= 500:
             raise LinkUnavailable(f"{method} {target}: status {response.status_code} from the request network")
+        await self._signer.know(response.headers.get(HEADER, ""))
         try:
             self._signer.verify_response(response.headers.get(HEADER, ""), signature, response.status_code, content)
         except LinkError:
@@ -154,6 +208,19 @@ def _refusal(status: int, content: bytes) -> LinkError:
     if status == 413:
         return Oversize(detail)
     return Malformed(f"the request network answered {status}: {detail}")
+
+
+def _paused(content: bytes) -> LinkPaused:
+    """A refusal, and what it says of its cause. It is not signed: it only makes us wait, and tells an operator where to
+    look. ``clock_ahead`` in seconds, of the other side's clock.
+    """
+    problem = _problem(content)
+    theirs = problem.get("server_time")
+    return LinkPaused(
+        f"the request network refuses our signature: {_detail(content)}",
+        refusal=str(problem.get("type", "")).rpartition(":")[2],
+        clock_ahead=theirs - datetime.now(UTC).timestamp() if isinstance(theirs, int | float) else None,
+    )
 
 
 def _problem(content: bytes) -> dict[str, object]:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from exchange.errors import Malformed, UnsupportedVersion
-from exchange.keys import LinkKeys
+from exchange.keys import MANIFEST, LinkKeys
 from models.streams import StreamName
 
 SPEC = 1
@@ -72,7 +72,7 @@ def hash_of(manifest_bytes: bytes) -> bytes:
 def sign_manifest(keys: LinkKeys, manifest: Manifest) -> tuple[bytes, bytes]:
     """The manifest's bytes and the signature over them."""
     content = manifest.to_bytes()
-    return content, keys.sign("manifest", content)
+    return content, keys.sign(MANIFEST, content, manifest.key_id)
 
 
 def verify_manifest(keys: LinkKeys, content: bytes, signature: bytes) -> Manifest:
@@ -86,7 +86,7 @@ def verify_manifest(keys: LinkKeys, content: bytes, signature: bytes) -> Manifes
         head = _Head.model_validate_json(content)
     except ValidationError as error:
         raise Malformed(f"not a manifest: {error.errors(include_url=False)[0]['msg']}") from None
-    keys.verify("manifest", content, head.key_id, signature)
+    keys.verify(MANIFEST, content, head.key_id, signature)
     if head.spec != SPEC:
         raise UnsupportedVersion(f"the batch is of protocol version {head.spec}, this side speaks {SPEC}: upgrade it")
     try:

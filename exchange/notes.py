@@ -1,6 +1,6 @@
-"""The two short signed messages beside batches: the receiver's receipt and the sender's heartbeat.
+"""The short signed messages beside batches: the receiver's receipt, the sender's heartbeat, an operator's new epoch.
 
-On the wire both are their JSON, a line feed and the signature in base64.
+On the wire each is its JSON, a line feed and the signature in base64.
 """
 
 import base64
@@ -16,23 +16,20 @@ from exchange.manifest import MAX_MANIFEST_BYTES, SPEC, Number, Sha256Hex
 from models.streams import StreamName
 
 
-class SignedNote(BaseModel):
-    """A message about one stream, signed for its own purpose."""
+class Signed(BaseModel):
+    """A message signed for its own purpose, by the key that it names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     purpose: ClassVar[str]
 
     spec: int = SPEC
     link: str = Field(max_length=63)
-    stream: StreamName
-    epoch: int = Field(ge=1)
-    head: Sha256Hex = Field(description="Hash of the newest batch that the note speaks of")
     key_id: str = Field(max_length=64)
     issued_at: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
 
     def to_wire(self, keys: LinkKeys) -> bytes:
         content = self.model_dump_json().encode()
-        return content + b"\n" + base64.b64encode(keys.sign(self.purpose, content))
+        return content + b"\n" + base64.b64encode(keys.sign(self.purpose, content, self.key_id))
 
     @classmethod
     def from_wire(cls, keys: LinkKeys, wire: bytes) -> Self:
@@ -51,6 +48,14 @@ class SignedNote(BaseModel):
         return note
 
 
+class SignedNote(Signed):
+    """A message about one stream."""
+
+    stream: StreamName
+    epoch: int = Field(ge=1)
+    head: Sha256Hex = Field(description="Hash of the newest batch that the note speaks of")
+
+
 class Receipt(SignedNote):
     """Where a stream stands at its receiver. Only this lets the sender mark batches delivered."""
 
@@ -59,7 +64,7 @@ class Receipt(SignedNote):
 
     received: Number = Field(description="Highest batch of an unbroken run that is stored; 0 for none")
     applied: Number = Field(description="Highest batch up to which all are applied")
-    quarantined: Number = Field(description="Records set aside so far")
+    quarantined: Number = Field(description="Records set aside that wait for an operator")
 
 
 class Heartbeat(SignedNote):
@@ -69,3 +74,18 @@ class Heartbeat(SignedNote):
     media_type: ClassVar[str] = "application/vnd.airlock.heartbeat"
 
     sequence: Number = Field(description="Newest batch sealed; 0 for none")
+
+
+class EpochOrder(SignedNote):
+    """An operator of the response network has a stream begin anew, after the last batch that both sides have: ``head``
+    is that batch's hash, all zeros for none.
+    """
+
+    purpose = "epoch-order"
+    media_type: ClassVar[str] = "application/vnd.airlock.epoch-order"
+
+    previous_epoch: int = Field(ge=1)
+    previous_sequence: Number
+    reason: str = Field(min_length=1, max_length=400)
+    ordered_by: str = Field(min_length=1, max_length=100)
+    accept_loss: bool = Field(False, description="Go on without records whose payload is past retention")

@@ -1,14 +1,16 @@
 """Pulling a stream whose sender cannot reach us: poll, accept, send the receipt."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from exchange.errors import Fork, StreamStopped
 from exchange.link import LinkClient
 from exchange.receiving import Receiver
 from models.streams import BatchRef, StreamName
-from storage.incoming import incoming_stream, note_heard
+from storage.incoming import incoming_stream, note_heard, stop_incoming
 
 log = structlog.get_logger(__name__)
 
@@ -25,14 +27,25 @@ class Pull:
         """Wait up to ``wait`` seconds for the next batch and accept it; None when none came.
 
         The poll itself says how far this side has come; the receipt, which alone lets the sender mark batches
-        delivered, follows each batch, and again at the next poll's start if it was lost. Raises `LinkError`.
+        delivered, follows each batch, and again at the next poll's start if it was lost. Raises `LinkError`; a `Fork`
+        stops the stream before it is raised.
         """
         async with self.engine.begin() as connection:
             cursor = await incoming_stream(connection, stream)
-        wire = await self.link.pull(stream, cursor.sequence, wait)
+        if cursor.stopped:
+            raise StreamStopped(f"the {stream} stream is stopped: {cursor.stopped}")
+        try:
+            wire = await self.link.pull(stream, cursor.sequence, wait, cursor.epoch, cursor.hash)
+        except Fork as error:
+            async with self.engine.begin() as connection:
+                now = await incoming_stream(connection, stream)
+                if (now.epoch, now.sequence) != (cursor.epoch, cursor.sequence):
+                    return None  # another poll went on while this one was held up: the answer is to an old question
+                await stop_incoming(connection, stream, str(error), cursor.epoch)
+            raise
         if wire is None:
             async with self.engine.begin() as connection:
-                await note_heard(connection, stream, cursor.sequence)
+                await note_heard(connection, stream, cursor.sequence, datetime.now(UTC))  # the answer was signed for us
             return None
         acceptance = await self.receiver.accept(stream, wire)
         await self.link.send_receipt(stream, acceptance.receipt)

@@ -60,6 +60,8 @@ class Receiver:
         async with self.engine.begin() as connection:
             await hold_receiving(connection, stream)
             cursor = await incoming_stream(connection, stream)
+            if manifest.epoch < cursor.epoch:
+                return await self._of_an_ended_epoch(connection, cursor, sealed)
             forked = None if cursor.stopped else await self._differs(connection, cursor, sealed)
             if forked:
                 await stop_incoming(connection, stream, forked)
@@ -90,14 +92,19 @@ class Receiver:
         async with self.engine.begin() as connection:
             await hold_receiving(connection, stream)
             cursor = await incoming_stream(connection, stream)
-            await note_heard(connection, stream, heartbeat.sequence)
+            if heartbeat.epoch < cursor.epoch:
+                raise Fork(f"{stream}: epoch {heartbeat.epoch} has ended, this side is in epoch {cursor.epoch}")
+            await note_heard(connection, stream, heartbeat.sequence, heartbeat.issued_at)
             receipt = await self.receipt(connection, stream)
-            same = (heartbeat.epoch, heartbeat.sequence) == (cursor.epoch, cursor.sequence)
-            forked = same and not cursor.stopped and heartbeat.head != cursor.hash.hex()
-            if forked:
-                await stop_incoming(connection, stream, f"batch {cursor.sequence} has another hash at its sender")
-        if forked:
-            raise Fork(f"{stream}: the sender's batch {cursor.sequence} has another hash than the one stored here")
+            forked = None
+            if heartbeat.epoch > cursor.epoch:
+                forked = f"its sender is in epoch {heartbeat.epoch}, this side in epoch {cursor.epoch}"
+            elif heartbeat.sequence == cursor.sequence and heartbeat.head != cursor.hash.hex():
+                forked = f"batch {cursor.sequence} has another hash at its sender"
+            if forked and not cursor.stopped:
+                await stop_incoming(connection, stream, forked)
+        if forked and not cursor.stopped:
+            raise Fork(f"{stream}: {forked}. The stream is stopped until an operator decides")
         if cursor.stopped:
             raise StreamStopped(f"the {stream} stream accepts nothing: {cursor.stopped}")
         if heartbeat.sequence > cursor.sequence:
@@ -107,10 +114,23 @@ class Receiver:
             )
         return receipt
 
+    async def _of_an_ended_epoch(
+        self, connection: AsyncConnection, cursor: IncomingStream, sealed: SealedBatch
+    ) -> Acceptance:
+        """A late copy of a batch that is stored is acknowledged; any other is refused, and stops nothing here."""
+        manifest, stream = sealed.manifest, cursor.stream
+        if await received_hash(connection, stream, manifest.epoch, manifest.sequence) != sealed.hash:
+            raise Fork(
+                f"{stream}: epoch {manifest.epoch} has ended without batch {manifest.sequence},"
+                f" this side is in epoch {cursor.epoch}"
+            )
+        ref = BatchRef(stream=stream, epoch=manifest.epoch, sequence=manifest.sequence, records=manifest.count)
+        return Acceptance(ref, True, await self.receipt(connection, stream))
+
     async def _differs(self, connection: AsyncConnection, cursor: IncomingStream, sealed: SealedBatch) -> str | None:
         """Why this batch belongs to another history than ours; None where it does not."""
         manifest = sealed.manifest
-        if manifest.epoch != cursor.epoch:
+        if manifest.epoch > cursor.epoch:
             return f"the batch is of epoch {manifest.epoch}, this side is in epoch {cursor.epoch}"
         if manifest.sequence <= cursor.sequence:
             known = await received_hash(connection, cursor.stream, manifest.epoch, manifest.sequence)

@@ -1,46 +1,66 @@
 """Results of the response network that neither a batch nor the outbox holds: nobody would ever see them."""
 
+import asyncio
 from uuid import UUID
 
 from pydantic import ValidationError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from exchange.batch import unpack
+from exchange.bulk_digests import results_digest
 from exchange.errors import Malformed
 from exchange.expectations import result_named
 from exchange.manifest import Manifest
 from models.streams import Network, StreamName
 from storage.explaining import add_explained, begin_explaining, outbox_after, unexplained
 from storage.outgoing import outgoing_stream
-from storage.verification import kept_batches, one_moment
+from storage.verification import KeptBatch, kept_batches, newest_stored
 
 STREAM = StreamName.RESULTS
 OUTBOX_PAGE = 500
 
 
-async def unsealed_results(engine: AsyncEngine, most: int) -> list[UUID]:
+async def unsealed_results(connection: AsyncConnection, most: int) -> list[UUID]:
     """Gather the ids of all sealed and waiting results in a temporary table, a few batches at a time, then ask what
-    it lacks; all in one moment.
+    it lacks; in the caller's transaction, which sees one moment.
 
-    Results that may belong to a batch whose payload is past retention, or cannot be read, are left out: their ids are
-    not known.
+    Results that may belong to a batch whose payload is past retention are left out: their ids are not known. Where a
+    batch is missing or cannot be read, nothing is known of any: restore that first.
     """
-    async with one_moment(engine) as connection:
-        await begin_explaining(connection)
-        head = await outgoing_stream(connection, STREAM)
-        sequence, unreadable = 0, False
-        while page := await kept_batches(connection, Network.RESPONSE, STREAM, head.epoch, sequence + 1, head.sequence):
-            for batch in page:
-                if batch.payload is not None:
-                    try:
-                        lines = unpack(Manifest.model_validate_json(batch.manifest), batch.payload)
-                    except (ValidationError, Malformed):
-                        unreadable = True
-                        continue
-                    await add_explained(connection, [named[0] for line in lines if (named := result_named(line))])
-            sequence = page[-1].sequence
-        last = 0
-        while waiting := await outbox_after(connection, STREAM, last, OUTBOX_PAGE):
-            await add_explained(connection, [named[0] for _, body in waiting if (named := result_named(body))])
-            last = waiting[-1][0]
-        return [] if unreadable else await unexplained(connection, STREAM, most)
+    await begin_explaining(connection)
+    head = await outgoing_stream(connection, STREAM)
+    newest = await newest_stored(connection, Network.RESPONSE, STREAM)
+    for epoch, through in sorted((newest | {head.epoch: head.sequence}).items()):
+        if not await _gather_epoch(connection, epoch, through):
+            return []
+    last = 0
+    while waiting := await outbox_after(connection, STREAM, last, OUTBOX_PAGE):
+        await add_explained(connection, [str(named[0]) for _, body in waiting if (named := result_named(body))])
+        last = waiting[-1][0]
+    return await unexplained(connection, STREAM, most)
+
+
+async def _gather_epoch(connection: AsyncConnection, epoch: int, through: int) -> bool:
+    """Whether every batch is there and could be read, or is past retention."""
+    sequence = 0
+    while page := await kept_batches(connection, Network.RESPONSE, STREAM, epoch, sequence + 1, through):
+        for batch in page:
+            if batch.sequence != sequence + 1:
+                return False
+            sequence = batch.sequence
+            if batch.payload is not None:
+                ids = await asyncio.to_thread(_ids, batch)
+                if ids is None:
+                    return False
+                await add_explained(connection, ids)
+    return sequence == through
+
+
+def _ids(batch: KeptBatch) -> list[str] | None:
+    """Whose results a batch holds; None where its payload is not what its manifest says."""
+    try:
+        lines = unpack(Manifest.model_validate_json(batch.manifest), batch.payload or b"")
+    except (ValidationError, Malformed):
+        return None
+    read = results_digest(lines)
+    return read.ids if read else [str(named[0]) for line in lines if (named := result_named(line))]

@@ -41,7 +41,8 @@ class Sealer:
     async def seal_pending(self, connection: AsyncConnection, stream: StreamName) -> BatchRef | None:
         """Seal the oldest records of the outbox that fit one batch; None where there are none."""
         await hold_sealing(connection, stream)
-        records = await take_from_outbox(connection, stream, MAX_RECORDS, MAX_RAW_BYTES)
+        most = (await outgoing_stream(connection, stream)).batch_bytes or MAX_RAW_BYTES
+        records = await take_from_outbox(connection, stream, MAX_RECORDS, most)
         return await self._seal(connection, stream, records) if records else None
 
     async def seal_snapshot(
@@ -50,9 +51,10 @@ class Sealer:
         """Seal a snapshot, in as many parts as it needs, unless it is the same as the newest sealed one."""
         await hold_sealing(connection, stream)
         content = hashlib.sha256(b"\n".join(records)).digest()
-        if (await outgoing_stream(connection, stream)).content == content:
+        head = await outgoing_stream(connection, stream)
+        if head.content == content:
             return []
-        parts = split(records) or [[]]
+        parts = split(records, head.batch_bytes) or [[]]
         return [
             await self._seal(connection, stream, part, number, len(parts), content)
             for number, part in enumerate(parts, start=1)
@@ -102,18 +104,27 @@ class Sealer:
             connection,
             stream,
             StoredBatch(
-                manifest.epoch, manifest.sequence, manifest.count, sealed.hash, content_bytes, signature, payload
+                manifest.epoch,
+                manifest.sequence,
+                manifest.count,
+                raw_bytes,
+                sealed.hash,
+                content_bytes,
+                signature,
+                payload,
             ),
             manifest.first_record,
-            raw_bytes,
             manifest.sealed_at,
             content,
         )
         return BatchRef(stream=stream, epoch=manifest.epoch, sequence=manifest.sequence, records=manifest.count)
 
 
-def split(records: Sequence[bytes]) -> list[list[bytes]]:
-    """Cut records into runs that each fit one batch, in order. Raises `Oversize` for a record that fits none."""
+def split(records: Sequence[bytes], most: int | None = None) -> list[list[bytes]]:
+    """Cut records into runs that each fit one batch, in order, of ``most`` bytes unless a single one has more.
+
+    Raises `Oversize` for a record that fits no batch.
+    """
     runs: list[list[bytes]] = []
     room = 0
     for record in records:
@@ -122,7 +133,7 @@ def split(records: Sequence[bytes]) -> list[list[bytes]]:
             raise Oversize(f"a record of {len(record)} bytes does not fit a batch of {MAX_RAW_BYTES}")
         if not runs or size > room or len(runs[-1]) == MAX_RECORDS:
             runs.append([])
-            room = MAX_RAW_BYTES
+            room = most or MAX_RAW_BYTES
         runs[-1].append(record)
         room -= size
     return runs

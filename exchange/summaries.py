@@ -12,8 +12,10 @@ from models.streams import Network, StreamName
 BATCHES_PER_DIGEST = 5000
 """Batches that one digest covers at most; where it differs, halves of it are asked for."""
 BATCHES_PER_AUDIT = 200
+RECORDS_PER_AUDIT = 50_000
+SECONDS_PER_AUDIT = 5.0
 FINDINGS_PER_AUDIT = 500
-"""An audit ends at the first batch where so many findings are there, so that its answer is bounded."""
+"""An audit ends after the batch with which one of these is reached, so that its answer is bounded and comes in time."""
 
 
 class Kind(StrEnum):
@@ -31,12 +33,24 @@ class Finding(BaseModel):
 
     network: Network
     stream: StreamName
-    table: Literal["sealed_batches", "received_batches", "requests", "cancellations", "results", "snapshots"]
+    table: Literal["epochs", "sealed_batches", "received_batches", "requests", "cancellations", "results", "snapshots"]
     kind: Kind
+    epoch: int = 1
     sequence: int
     record: int | None = None
     request_id: UUID | None = None
     detail: str = Field("", max_length=500)
+
+
+class EpochSpan(BaseModel):
+    """One epoch as one side has it: after which batch of which earlier epoch it began, and how far it goes here."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epoch: Annotated[int, Field(ge=1, le=2**31 - 1)]
+    previous_epoch: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    previous_sequence: Number = 0
+    through: Number = Field(description="Newest batch of it that this side has")
 
 
 class StreamHead(BaseModel):
@@ -54,7 +68,10 @@ class StreamHead(BaseModel):
     pending: Number = Field(0, description="Sending side: records that are not sealed yet")
     quarantined: Number = 0
     stopped: str | None = None
-    snapshot_sequence: Number | None = Field(None, description="Snapshot streams: the newest one's last batch")
+    epochs: list[EpochSpan] = Field(min_length=1, max_length=10_000, description="Oldest first; the last is `epoch`")
+    snapshot_sequence: Number | None = Field(
+        None, description="Snapshot streams: the newest one's last batch; null where it is of an earlier epoch"
+    )
     snapshot_sha256: Sha256Hex | None = Field(None, description="Over the newest snapshot's records, without others")
     read_at: AwareDatetime
 
@@ -109,17 +126,17 @@ class Healed(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     rebuilt: Number = 0
-    deleted: Number = 0
+    set_aside: Number = 0
     taken_up_again: bool = False
 
     @property
     def did_something(self) -> bool:
-        return bool(self.rebuilt or self.deleted or self.taken_up_again)
+        return bool(self.rebuilt or self.set_aside or self.taken_up_again)
 
     def add(self, other: "Healed") -> None:
         """Count another repair in."""
         self.rebuilt += other.rebuilt
-        self.deleted += other.deleted
+        self.set_aside += other.set_aside
         self.taken_up_again = self.taken_up_again or other.taken_up_again
 
 
@@ -135,13 +152,12 @@ class SummaryQuestion(BaseModel):
 
 
 class RepairOrder(BaseModel):
-    """Make the rows of one batch what the batch says. Rows that no batch explains go only where that is asked for."""
+    """Make the rows of one batch what the batch says; batch 0 stands for rows that no batch explains."""
 
     model_config = ConfigDict(extra="forbid")
 
     epoch: Annotated[int, Field(ge=1, le=2**31 - 1)]
     sequence: Annotated[int, Field(ge=0, le=2**62)]
-    delete_extra: bool = False
 
 
 class Side(Protocol):
@@ -171,8 +187,12 @@ class Side(Protocol):
 class Mendable(Protocol):
     """One network's end of the streams, as it can be repaired. Each method may be called twice."""
 
-    async def repair(self, stream: StreamName, epoch: int, sequence: int, delete_extra: bool) -> Healed: ...
+    async def repair(self, stream: StreamName, epoch: int, sequence: int) -> Healed: ...
 
     async def restore(self, stream: StreamName, wire: bytes) -> Healed: ...
 
-    async def sealed(self, stream: StreamName, epoch: int, sequence: int) -> bytes | None: ...
+    async def stored(self, stream: StreamName, epoch: int, sequence: int) -> bytes | None: ...
+
+    async def seal_anew(self, stream: StreamName) -> None:
+        """Sender of a snapshot stream only."""
+        ...

@@ -1,38 +1,54 @@
 """One side's summary as a file, for networks that cannot reach each other now: NDJSON, written and read in parts.
 
-First a line that says whose it is, then per stream its head, the hashes of its manifests (`HASHES_PER_LINE` a line),
-the audit of its batches and the rows that no batch explains; last a line that tells a whole file from a torn one.
+First a line that says whose it is, then per stream its head and, per epoch, the hashes of its manifests
+(`HASHES_PER_LINE` a line) and the audit of its batches, then the rows that no batch explains. The last line tells a
+whole file from a torn one: it counts the lines, and carries the side's signature over the SHA-256 of all before it.
 """
 
+import base64
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from pydantic import ValidationError
 
 from exchange.auditing import Auditor
-from exchange.errors import Malformed, UnsupportedVersion
+from exchange.errors import BadSignature, Malformed, UnknownKey, UnsupportedVersion
+from exchange.keys import DOMAIN, LinkKeys, key_id_of
 from exchange.summaries import Audit, Finding, RangeDigest, StreamHead
+from models.errors import ConfigurationError
 from models.streams import Network, StreamName
 
-SPEC = 1
+SPEC = 2
+PURPOSE = "summary"
 HASHES_PER_LINE = 1000
 Progress = Callable[[StreamName, Network, int, int], None]
 
 
 async def write_summary(
-    side: Auditor, link_id: str, streams: Sequence[StreamName], write: Callable[[str], Any], progress: Progress
+    side: Auditor,
+    keys: LinkKeys,
+    link_id: str,
+    streams: Sequence[StreamName],
+    write: Callable[[str], Any],
+    progress: Progress,
 ) -> bool:
     """Write what this side has of these streams; gives whether its rows are what its batches say."""
     lines, good = 0, True
+    everything = hashlib.sha256()
 
     def put(kind: str, content: dict[str, Any]) -> None:
         nonlocal lines
-        write(json.dumps({"kind": kind, **content}, separators=(",", ":")) + "\n")
+        line = json.dumps({"kind": kind, **content}, separators=(",", ":")) + "\n"
+        everything.update(line.encode())
+        write(line)
         lines += 1
 
     made_at = datetime.now(UTC).isoformat()
@@ -40,23 +56,30 @@ async def write_summary(
     for stream in streams:
         head = await side.head(stream)
         put("head", {"head": head.model_dump(mode="json")})
-        for first in range(1, head.sequence + 1, HASHES_PER_LINE):
-            last = min(head.sequence, first + HASHES_PER_LINE - 1)
-            found = await side.hashes(stream, head.epoch, first, last)
-            hashes = [found.get(number) for number in range(first, last + 1)]
-            put("hashes", {"stream": stream, "first": first, "hashes": hashes})
-        first = 1
-        while first <= head.sequence:
-            part = await side.audit(stream, head.epoch, first, head.sequence)
-            progress(stream, side.network, part.through, head.sequence)
-            good = good and not part.findings
-            put("audit", {"stream": stream, "audit": part.model_dump(mode="json")})
-            first = part.through + 1
+        for span in head.epochs:
+            place = {"stream": stream, "epoch": span.epoch}
+            for first in range(1, span.through + 1, HASHES_PER_LINE):
+                last = min(span.through, first + HASHES_PER_LINE - 1)
+                found = await side.hashes(stream, span.epoch, first, last)
+                hashes = [found.get(number) for number in range(first, last + 1)]
+                put("hashes", {**place, "first": first, "hashes": hashes})
+            first = 1
+            while first <= span.through:
+                part = await side.audit(stream, span.epoch, first, span.through)
+                progress(stream, side.network, part.through, span.through)
+                good = good and not part.findings
+                put("audit", {**place, "audit": part.model_dump(mode="json")})
+                first = part.through + 1
         strays = await side.strays(stream)
         good = good and not strays
         put("strays", {"stream": stream, "findings": [item.model_dump(mode="json") for item in strays]})
-    put("end", {"lines": lines})
+    signature = base64.b64encode(keys.sign(PURPOSE, _signed(lines, everything.digest()))).decode()
+    put("end", {"lines": lines, "key_id": keys.key_id, "signature": signature})
     return good
+
+
+def _signed(lines: int, digest: bytes) -> bytes:
+    return f"{lines} {digest.hex()}".encode()
 
 
 @dataclass
@@ -67,37 +90,52 @@ class SummaryFile:
     network: Network
     link: str
     heads: dict[StreamName, StreamHead] = field(default_factory=dict)
-    audits: dict[StreamName, Audit] = field(default_factory=dict)
+    audits: dict[tuple[StreamName, int], Audit] = field(default_factory=dict)
     stray: dict[StreamName, list[Finding]] = field(default_factory=dict)
-    places: dict[StreamName, dict[int, int]] = field(default_factory=dict)
+    places: dict[tuple[StreamName, int, int], int] = field(default_factory=dict)
+    key_id: str = ""
     live: ClassVar[bool] = False
 
     @classmethod
-    def open(cls, path: Path) -> "SummaryFile":
-        """Read a file once; raises `Malformed` or `UnsupportedVersion`, naming it."""
+    def open(cls, path: Path, keys: Mapping[str, Ed25519PublicKey] | None = None) -> "SummaryFile":
+        """Read a file once. ``keys``: public keys by id, of which one must have signed it; None checks no signature.
+
+        Raises `Malformed`, `UnsupportedVersion`, `UnknownKey` or `BadSignature`, naming the file.
+        """
         try:
             with path.open("rb") as file:
-                return cls._read(path, file)
+                return cls._read(path, file, keys)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
             raise Malformed(f"{path} is no whole summary ({str(error).splitlines()[0]}); make it again") from None
 
     @classmethod
-    def _read(cls, path: Path, file: Any) -> "SummaryFile":
-        first = json.loads(file.readline())
+    def _read(cls, path: Path, file: Any, keys: Mapping[str, Ed25519PublicKey] | None) -> "SummaryFile":
+        content = file.readline()
+        first = json.loads(content)
         if first["kind"] != "summary":
             raise ValueError("it does not begin as one")
         if first["spec"] != SPEC:
             raise UnsupportedVersion(f"{path} is a summary of version {first['spec']}, this side reads {SPEC}")
         side = cls(path, Network(first["network"]), str(first["link"]))
-        lines, ended = 1, False
+        lines, ended, everything = 1, False, hashlib.sha256(content)
         while True:
             place = file.tell()
             line = file.readline()
             if not line:
                 break
+            if ended:
+                raise ValueError("it goes on after its end")
             item = json.loads(line)
-            ended = item["kind"] == "end" and item["lines"] == lines
-            side._take(item, place)
+            if item["kind"] == "end":
+                if item["lines"] != lines:
+                    raise ValueError(f"it has {lines} lines and says {item['lines']}")
+                ended, side.key_id = True, str(item["key_id"])
+                signature = base64.b64decode(item["signature"], validate=True)
+                if keys is not None:
+                    _verify(path, keys, side.key_id, _signed(lines, everything.digest()), signature)
+            else:
+                side._take(item, place)
+            everything.update(line)
             lines += 1
         if not ended:
             raise ValueError("its end is missing")
@@ -107,12 +145,14 @@ class SummaryFile:
         kind = item["kind"]
         if kind == "head":
             head = StreamHead.model_validate_json(json.dumps(item["head"]))
+            if head.network is not self.network:
+                raise ValueError(f"it holds a head of the {head.network} network")
             self.heads[head.stream] = head
         elif kind == "hashes":
-            self.places.setdefault(StreamName(item["stream"]), {})[int(item["first"])] = place
+            self.places[StreamName(item["stream"]), int(item["epoch"]), int(item["first"])] = place
         elif kind == "audit":
             part = Audit.model_validate_json(json.dumps(item["audit"]))
-            self.audits.setdefault(StreamName(item["stream"]), Audit()).add(part)
+            self.audits.setdefault((StreamName(item["stream"]), int(item["epoch"])), Audit()).add(part)
         elif kind == "strays":
             found = [Finding.model_validate_json(json.dumps(each)) for each in item["findings"]]
             self.stray[StreamName(item["stream"])] = found
@@ -125,7 +165,7 @@ class SummaryFile:
         begin = first - (first - 1) % HASHES_PER_LINE
         with self.path.open("rb") as file:
             for start in range(begin, last + 1, HASHES_PER_LINE):
-                if (place := self.places.get(stream, {}).get(start)) is None:
+                if (place := self.places.get((stream, epoch, start))) is None:
                     continue
                 file.seek(place)
                 for number, each in enumerate(json.loads(file.readline())["hashes"], start):
@@ -135,8 +175,40 @@ class SummaryFile:
         return RangeDigest(count=count, digest=digest.hexdigest())
 
     async def audit(self, stream: StreamName, epoch: int, first: int, last: int) -> Audit:
-        found = self.audits.get(stream, Audit())
+        found = self.audits.get((stream, epoch), Audit())
         return found.model_copy(update={"through": max(last, found.through)})
 
     async def strays(self, stream: StreamName) -> list[Finding]:
         return self.stray.get(stream, [])
+
+
+def public_keys(directory: Path) -> dict[str, Ed25519PublicKey]:
+    """Every public key in a network's key directory or in a plain one, its own among them, by id; raises
+    `ConfigurationError` where there is none. Private keys are not kept.
+    """
+    found: dict[str, Ed25519PublicKey] = {}
+    for file in sorted(directory.rglob("*.pem")):
+        content = file.read_bytes()
+        try:
+            if b"PRIVATE KEY" in content:
+                private = serialization.load_pem_private_key(content, password=None)
+                public = private.public_key() if isinstance(private, Ed25519PrivateKey) else None
+            else:
+                loaded = serialization.load_pem_public_key(content)
+                public = loaded if isinstance(loaded, Ed25519PublicKey) else None
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            raise ConfigurationError(f"{file} holds no key: {error}") from None
+        if public is not None:
+            found[key_id_of(public)] = public
+    if not found:
+        raise ConfigurationError(f"there is no Ed25519 key in {directory}")
+    return found
+
+
+def _verify(path: Path, keys: Mapping[str, Ed25519PublicKey], key_id: str, message: bytes, signature: bytes) -> None:
+    if (public := keys.get(key_id)) is None:
+        raise UnknownKey(f"{path} is signed by key {key_id[:32]!r}, which is not among the keys given")
+    try:
+        public.verify(signature, DOMAIN + PURPOSE.encode() + b"\n" + message)
+    except InvalidSignature:
+        raise BadSignature(f"{path} was changed since it was signed: its signature does not fit") from None

@@ -15,7 +15,7 @@ from exchange.manifest import Manifest
 from models.errors import NotFound
 from models.streams import BatchRef, Network, StreamName
 from models.traces import Trace, TraceStep
-from storage.tracing import batches_sealed_from, sealed_times, trace_in_response_network
+from storage.tracing import batches_sealed_from, quarantined_about, sealed_times, trace_in_response_network
 from storage.verification import kept_batches
 
 HERE = Network.RESPONSE
@@ -24,15 +24,22 @@ BATCHES_SEARCHED = 50
 WAY = (
     "submitted",
     "sealed",
+    "voided",
     "handed-out",
     "pulled",
+    "quarantined",
+    "dropped",
     "opened",
     "executed",
     "result-sealed",
+    "result-voided",
     "result-sent",
     "result-delivered",
     "result-receipt",
+    "result-quarantined",
+    "result-dropped",
     "result-applied",
+    "read",
     "expired",
     "cancelled",
     "called-back",
@@ -58,7 +65,7 @@ async def near_trace(connection: AsyncConnection, request_id: UUID, result_batch
     """This network's account; ``result_batch`` is what the request network says. None where nothing is known here."""
     found = await trace_in_response_network(connection, request_id)
     if found is None:
-        return None
+        return await _quarantined(connection, request_id)
     group = BatchRef(stream=StreamName.REQUESTS, epoch=found.request_epoch, sequence=found.request_sequence)
     steps: list[TraceStep] = []
 
@@ -87,8 +94,24 @@ async def near_trace(connection: AsyncConnection, request_id: UUID, result_batch
         add("result-sealed", times.sealed_at, batch=str(batch))
         add("result-sent", times.sent_at, batch=str(batch), note="by the schedule export-results")
         add("result-receipt", times.delivered_at, batch=str(batch))
+        add("result-voided", times.voided_at, batch=str(batch), note="a new epoch began: sealed again in it")
     waits_for = None if delivered else f"the request network's receipt for {batch}"
     return Trace(request_id=request_id, status=found.status, steps=steps, waits_for=waits_for)
+
+
+async def _quarantined(connection: AsyncConnection, request_id: UUID) -> Trace | None:
+    """A request that came and could not be taken: it waits for an operator, or one has dropped it."""
+    aside = await quarantined_about(connection, StreamName.REQUESTS, request_id)
+    if aside is None:
+        return None
+    batch = str(BatchRef(stream=StreamName.REQUESTS, epoch=aside.epoch, sequence=aside.sequence))
+    steps = [TraceStep(step="quarantined", at=aside.quarantined_at, network=HERE, batch=batch, note=aside.reason[:300])]
+    if aside.dropped_at is not None:
+        steps.append(TraceStep(step="dropped", at=aside.dropped_at, network=HERE, note=aside.drop_reason[:300]))
+        waits_for = "nothing more: an operator dropped it, so no result will come"
+    else:
+        waits_for = f"an operator: it is quarantined as {aside.epoch}.{aside.record} of requests"
+    return Trace(request_id=request_id, status="sent", steps=steps, waits_for=waits_for)
 
 
 async def _result_batch(connection: AsyncConnection, request_id: UUID) -> BatchRef | None:

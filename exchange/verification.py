@@ -14,14 +14,14 @@ import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from exchange.errors import LinkError
-from exchange.summaries import BATCHES_PER_DIGEST, Audit, Finding, Healed, Kind, Mendable, Side, StreamHead
+from exchange.epoch_spans import disagreements, in_common
+from exchange.summaries import BATCHES_PER_DIGEST, Audit, Finding, Kind, Side, StreamHead
 from models.streams import Network, StreamName
 
 SETTLE_SECONDS = 1.0
 MOST_FINDINGS = 1000
 """Findings that are listed per stream; more are counted."""
-MEND_ROUNDS = 50
+OTHER_MANIFEST = "its manifest is not the one at its sender"
 
 Progress = Callable[[StreamName, Network, int, int], None]
 """Called with stream, network, batches looked at so far and in all."""
@@ -46,13 +46,22 @@ class StreamReport:
     @property
     def compared(self) -> int:
         """Batches that both sides have, by number."""
-        return min(self.sender.sequence, self.receiver.sequence)
+        return sum(last for _, last in self.in_common)
+
+    @property
+    def in_common(self) -> list[tuple[int, int]]:
+        """Each epoch that counts, and the last batch of it that both sides must have; none where one side is ahead of
+        what the other knows."""
+        if self.receiver.epoch > self.sender.epoch:
+            return []
+        return in_common(self.sender, self.receiver)
 
     @property
     def in_flight(self) -> int:
         """Records that are not sealed, not received or not applied yet."""
         waiting = self.audits[self.receiver.network].in_flight if self.audits else 0
-        return self.sender.pending + max(0, self.sender.record - self.receiver.record) + waiting
+        arrived = self.receiver.record if self.receiver.epoch == self.sender.epoch else 0
+        return self.sender.pending + max(0, self.sender.record - arrived) + waiting
 
     @property
     def agrees(self) -> bool:
@@ -62,8 +71,17 @@ class StreamReport:
         """The end of the stream on this network's side."""
         return self.sender if network is self.stream.sender else self.receiver
 
+    def has(self, network: Network, epoch: int, sequence: int) -> bool:
+        """Whether this network has, or had, such a batch."""
+        return any(span.epoch == epoch and 1 <= sequence <= span.through for span in self.head(network).epochs)
+
     def count(self, kind: Kind) -> int:
         return sum(finding.kind is kind for finding in self.findings)
+
+    def note(self, found: Sequence[Finding]) -> None:
+        """Take what was found; beyond `MOST_FINDINGS` it is counted."""
+        self.unlisted += max(0, len(found) - MOST_FINDINGS)
+        self.findings = list(found[:MOST_FINDINGS])
 
 
 @dataclass(frozen=True)
@@ -78,58 +96,74 @@ class Verifier:
         """One after the other, so that a few batches are in memory and no more."""
         return [await self._stream(stream) for stream in streams]
 
-    async def _stream(self, stream: StreamName) -> StreamReport:
+    async def _ends(self, stream: StreamName) -> StreamReport:
         receiver = await self.sides[stream.receiver].head(stream)  # first: the sender only moves ahead of it
-        report = StreamReport(await self.sides[stream.sender].head(stream), receiver)
-        found = self._heads(report)
-        if report.sender.epoch == report.receiver.epoch:
-            found += await self._chain(report, 1, report.compared)
-        absent = {item.sequence for item in found if item.kind is Kind.MISSING}
-        for network, side in self.sides.items():
-            audit = await self._audit(report, side)
-            report.audits[network] = audit
+        return StreamReport(await self.sides[stream.sender].head(stream), receiver)
+
+    async def _stream(self, stream: StreamName) -> StreamReport:
+        report = await self._ends(stream)
+        ends = self._heads(report)
+        found: list[Finding] = []
+        for epoch, last in report.in_common:
+            found += await self._chain(report, epoch, 1, last)
+        absent = {(item.epoch, item.sequence) for item in found if item.kind is Kind.MISSING}
+        looked = await asyncio.gather(*(self._side(report, side) for side in self.sides.values()))
+        for audit, strays in looked:
             found += audit.findings
-            found += [item for item in await side.strays(stream) if item.sequence not in absent]
-        if any(side.live for side in self.sides.values()) and found:
+            found += [item for item in strays if (item.epoch, item.sequence) not in absent]
+        found = _blamed_once(found)
+        if any(side.live for side in self.sides.values()) and (ends or found):
             await asyncio.sleep(self.settle_seconds)
+            ends = self._heads(await self._ends(stream)) if ends else []
             found = await self._again(report, found)
+        found = ends + found
         if not any(item.table == "snapshots" for item in found):
             found += self._snapshot(report)
-        report.unlisted += max(0, len(found) - MOST_FINDINGS)
-        report.findings = found[:MOST_FINDINGS]
+        report.note(found)
         return report
 
-    def _heads(self, report: StreamReport) -> list[Finding]:
-        """What the two ends alone tell: another epoch, or a receiver that is ahead, as after restoring a backup."""
-        sender, receiver = report.sender, report.receiver
-        if sender.epoch != receiver.epoch:
-            detail = f"epoch {receiver.epoch} here, {sender.epoch} at the sender: the chains cannot be compared"
-            return [_of_batch(receiver, Kind.DIFFERENT, receiver.sequence, detail)]
-        still = not any(side.live for side in self.sides.values())
-        if receiver.sequence > sender.sequence and not (still and receiver.read_at > sender.read_at):
-            detail = f"the sender knows {sender.sequence} batches, this side {receiver.sequence}: a restored backup?"
-            return [_of_batch(receiver, Kind.EXTRA, sender.sequence + 1, detail)]
-        return []
+    async def _side(self, report: StreamReport, side: Side) -> tuple[Audit, list[Finding]]:
+        """What one side finds by itself. Both do so at the same time."""
+        audit = report.audits[side.network] = await self._audit(report, side)
+        return audit, await side.strays(report.stream)
 
-    async def _chain(self, report: StreamReport, first: int, last: int) -> list[Finding]:
-        """The batches whose manifests differ, and a head that is not its newest batch's."""
+    def _heads(self, report: StreamReport) -> list[Finding]:
+        """What the two ends alone tell: other epochs, or a receiver that is ahead, as after restoring a backup."""
+        sender, receiver = report.sender, report.receiver
+        found = [
+            _of_batch(receiver, Kind.DIFFERENT, epoch, 0, f"epoch {epoch}: {why}").model_copy(
+                update={"table": "epochs"}
+            )
+            for epoch, why in disagreements(sender, receiver).items()
+        ]
+        still = not any(side.live for side in self.sides.values())
+        ahead = receiver.epoch == sender.epoch and receiver.sequence > sender.sequence
+        if ahead and not (still and receiver.read_at > sender.read_at):
+            detail = f"the sender knows {sender.sequence} batches, this side {receiver.sequence}: a restored backup?"
+            found.append(_of_batch(receiver, Kind.EXTRA, receiver.epoch, sender.sequence + 1, detail))
+        return found
+
+    async def _chain(self, report: StreamReport, epoch: int, first: int, last: int) -> list[Finding]:
+        """The batches of an epoch whose manifests differ, and a head that is not its newest batch's."""
         found: list[Finding] = []
         for start in range(first, last + 1, BATCHES_PER_DIGEST):
             end = min(last, start + BATCHES_PER_DIGEST - 1)
-            found += await self._differing(report, start, end)
+            found += await self._differing(report, epoch, start, end)
             if len(found) > MOST_FINDINGS:
                 report.unlisted += last - end  # not looked at: so much differs that it is another history
                 break
         for head in (report.sender, report.receiver):
-            if head.sequence and last and not any(item.sequence == head.sequence for item in found):
-                own = await self.sides[head.network].digest(report.stream, head.epoch, head.sequence, head.sequence)
+            if head.epoch != epoch or not head.sequence or not last:
+                continue
+            if not any(item.sequence == head.sequence for item in found):
+                own = await self.sides[head.network].digest(report.stream, epoch, head.sequence, head.sequence)
                 if own.count == 1 and own.digest != hashlib.sha256(bytes.fromhex(head.hash)).hexdigest():
                     detail = "the newest batch is not the one that the stream's head names"
-                    found.append(_of_batch(head, Kind.DIFFERENT, head.sequence, detail))
+                    found.append(_of_batch(head, Kind.DIFFERENT, epoch, head.sequence, detail))
         return found
 
-    async def _differing(self, report: StreamReport, first: int, last: int) -> list[Finding]:
-        stream, epoch = report.stream, report.sender.epoch
+    async def _differing(self, report: StreamReport, epoch: int, first: int, last: int) -> list[Finding]:
+        stream = report.stream
         sent = await self.sides[stream.sender].digest(stream, epoch, first, last)
         come = await self.sides[stream.receiver].digest(stream, epoch, first, last)
         if sent == come and sent.count == last - first + 1:
@@ -137,15 +171,15 @@ class Verifier:
         if first < last:
             middle = (first + last) // 2
             return [
-                *await self._differing(report, first, middle),
-                *await self._differing(report, middle + 1, last),
+                *await self._differing(report, epoch, first, middle),
+                *await self._differing(report, epoch, middle + 1, last),
             ]
         found = []
         for head, here in ((report.sender, sent), (report.receiver, come)):
             if not here.count:
-                found.append(_of_batch(head, Kind.MISSING, first, "the batch is not stored"))
+                found.append(_of_batch(head, Kind.MISSING, epoch, first, "the batch is not stored"))
         if not found:
-            found = [_of_batch(report.receiver, Kind.DIFFERENT, first, "its manifest is not the one at its sender")]
+            found = [_of_batch(report.receiver, Kind.DIFFERENT, epoch, first, OTHER_MANIFEST)]
         return found
 
     async def _audit(self, report: StreamReport, side: Side) -> Audit:
@@ -158,29 +192,32 @@ class Verifier:
         return outcome
 
     async def _parts(self, side: Side, head: StreamHead) -> AsyncIterator[Audit]:
-        first = 1
-        while first <= head.sequence:
-            part = await side.audit(head.stream, head.epoch, first, head.sequence)
-            self.progress(head.stream, side.network, part.through, head.sequence)
-            yield part
-            first = part.through + 1
+        """All batches of all epochs, void ones too: what they brought has stayed."""
+        for span in head.epochs:
+            first = 1
+            while first <= span.through:
+                part = await side.audit(head.stream, span.epoch, first, span.through)
+                self.progress(head.stream, side.network, part.through, span.through)
+                yield part
+                first = part.through + 1
 
     async def _again(self, report: StreamReport, found: Sequence[Finding]) -> list[Finding]:
         """What still differs at a second look."""
         stream = report.stream
-        seen: set[_Place] = {_place(item) for item in self._heads(report)}
+        seen: set[_Place] = set()
         for network, side in self.sides.items():
             mine = [item for item in found if item.network is network]
-            head = report.head(network)
-            for sequence in sorted({item.sequence for item in mine if 1 <= item.sequence <= head.sequence}):
-                part = await side.audit(stream, head.epoch, sequence, sequence)
+            for epoch, sequence in sorted({(item.epoch, item.sequence) for item in mine}):
+                if not report.has(network, epoch, sequence):
+                    continue
+                part = await side.audit(stream, epoch, sequence, sequence)
                 seen |= {_place(item) for item in part.findings}
             if any(item.record is None and item.request_id for item in mine):
                 seen |= {_place(item) for item in await side.strays(stream)}
-        if report.sender.epoch == report.receiver.epoch:
-            for sequence in {item.sequence for item in found if item.table.endswith("_batches")}:
-                if 0 < sequence <= report.compared:
-                    seen |= {_place(item) for item in await self._chain(report, sequence, sequence)}
+        last_of = dict(report.in_common)
+        for epoch, sequence in {(item.epoch, item.sequence) for item in found if item.table.endswith("_batches")}:
+            if 0 < sequence <= last_of.get(epoch, 0):
+                seen |= {_place(item) for item in await self._chain(report, epoch, sequence, sequence)}
         return [item for item in found if _place(item) in seen]
 
     def _snapshot(self, report: StreamReport) -> list[Finding]:
@@ -189,101 +226,39 @@ class Verifier:
         same = receiver.snapshot_sequence == sender.snapshot_sequence and receiver.epoch == sender.epoch
         if not same or receiver.quarantined or sender.snapshot_sha256 in (None, receiver.snapshot_sha256):
             return []
-        found = _of_batch(receiver, Kind.DIFFERENT, sender.sequence, "the records shown are not those that were sealed")
+        found = _of_batch(
+            receiver, Kind.DIFFERENT, sender.epoch, sender.sequence, "the records shown are not those that were sealed"
+        )
         return [found.model_copy(update={"table": "snapshots"})]
 
 
-@dataclass
-class Mended:
-    """What a repair did, and what it could not do, with the reason."""
-
-    healed: Healed = field(default_factory=Healed)
-    left: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Mender:
-    """Repairs what a `Verifier` finds, then has it look again, until nothing more can be healed."""
-
-    verifier: Verifier
-    ends: Mapping[Network, Mendable]
-    delete_extra: bool = False
-
-    async def mend(self, reports: list[StreamReport]) -> tuple[list[StreamReport], Mended]:
-        """The reports after the repair, and what it did."""
-        mended = Mended()
-        for _ in range(MEND_ROUNDS):
-            differing = [report for report in reports if not report.agrees]
-            before = _places(differing)
-            mended.left.clear()
-            for report in differing:
-                await self._restore(report, mended)
-                await self._repair(report, mended)
-            if not differing or not mended.healed.did_something:
-                break
-            fresh = await self.verifier.verify([report.stream for report in differing])
-            by_stream = {report.stream: report for report in fresh}
-            reports = [by_stream.get(report.stream, report) for report in reports]
-            if before == _places(fresh):
-                break
-        return reports, mended
-
-    async def _restore(self, report: StreamReport, mended: Mended) -> None:
-        """Resend what the receiver's batches lack, newest first: each is recognised by the one after it."""
-        stream, epoch = report.stream, report.sender.epoch
-        damaged = {item.sequence for item in report.findings if item.table == "received_batches"}
-        for sequence in sorted(damaged, reverse=True):
-            wire = await self.ends[stream.sender].sealed(stream, epoch, sequence)
-            if wire is None:
-                mended.left[f"{stream} {epoch}.{sequence}"] = "the sender does not have its payload any more either"
-                continue
-            try:
-                mended.healed.add(await self.ends[stream.receiver].restore(stream, wire))
-            except LinkError as error:
-                mended.left[f"{stream} {epoch}.{sequence}"] = str(error)
-        for item in report.findings:
-            if item.table == "sealed_batches":
-                mended.left[f"{stream} {epoch}.{item.sequence}"] = (
-                    "the sender's own batch is damaged; what was delivered is not: restore a backup of the sender"
-                )
-
-    async def _repair(self, report: StreamReport, mended: Mended) -> None:
-        """Have rows rebuilt where they are, from the batch that is stored there."""
-        stream = report.stream
-        rows = [item for item in report.findings if not item.table.endswith("_batches")]
-        for network, sequence in sorted({(item.network, item.sequence) for item in rows}):
-            head = report.head(network)
-            if 1 <= sequence <= head.sequence:
-                await self._one(stream, network, head.epoch, sequence, mended)
-        strays = [item for item in rows if item.record is None and item.kind is Kind.EXTRA]
-        if self.delete_extra:
-            for network in {item.network for item in strays}:
-                await self._one(stream, network, report.head(network).epoch, 0, mended)
-        else:
-            for item in strays:
-                mended.left[f"{item.table} {item.request_id}"] = "no batch explains it; --delete-extra deletes it"
-
-    async def _one(self, stream: StreamName, network: Network, epoch: int, sequence: int, mended: Mended) -> None:
-        try:
-            mended.healed.add(await self.ends[network].repair(stream, epoch, sequence, self.delete_extra))
-        except LinkError as error:
-            mended.left[f"{stream} {epoch}.{sequence} in the {network} network"] = str(error)
+def _blamed_once(found: Sequence[Finding]) -> list[Finding]:
+    """Where a side finds by itself that a batch of its own is damaged, the other is not blamed for being different."""
+    known = {
+        (item.epoch, item.sequence)
+        for item in found
+        if item.table.endswith("_batches") and item.kind is not Kind.MISSING and item.detail != OTHER_MANIFEST
+    }
+    return [item for item in found if item.detail != OTHER_MANIFEST or (item.epoch, item.sequence) not in known]
 
 
-def _of_batch(head: StreamHead, kind: Kind, sequence: int, detail: str) -> Finding:
+def _of_batch(head: StreamHead, kind: Kind, epoch: int, sequence: int, detail: str) -> Finding:
     return Finding(
         network=head.network,
         stream=head.stream,
         table="sealed_batches" if head.stream.sender is head.network else "received_batches",
         kind=kind,
+        epoch=epoch,
         sequence=sequence,
         detail=detail,
     )
 
 
 def _place(finding: Finding) -> _Place:
-    return (finding.network, finding.table, finding.kind, finding.sequence, finding.record, finding.request_id)
+    place = (finding.network, finding.table, finding.kind, finding.epoch, finding.sequence)
+    return (*place, finding.record, finding.request_id)
 
 
-def _places(reports: Sequence[StreamReport]) -> set[_Place]:
+def places(reports: Sequence[StreamReport]) -> set[_Place]:
+    """Where something differs, to tell whether anything has changed."""
     return {(report.stream, *_place(finding)) for report in reports for finding in report.findings}

@@ -1,16 +1,21 @@
 """What a request type's executor is told. Never crosses the link."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
 
 JsonPointer = Annotated[str, Field(pattern=r"^(/[^/]*)*$", description="JSON Pointer (RFC 6901)")]
 
 
+def _says_its_kind(schema: dict[str, Any]) -> None:
+    """Only by its kind is one executor told from another: the document must not call it optional."""
+    schema["required"] = ["kind", *schema.get("required", [])]
+
+
 class SqlExecutor(BaseModel):
     """A read-only query on a named source; ``:name`` takes the parameter of that name."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_says_its_kind)
 
     kind: Literal["sql"] = "sql"
     source: str = Field(description="A name in AIRLOCK_RESPONSE_SOURCES")
@@ -22,7 +27,7 @@ class SqlExecutor(BaseModel):
 class HttpExecutor(BaseModel):
     """A call with a JSON body; ``"{{ name }}"`` in it becomes the parameter of that name with its type kept."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_says_its_kind)
 
     kind: Literal["http"] = "http"
     url: str = Field(pattern=r"^https?://", description="Its host must be in AIRLOCK_RESPONSE_HTTP_HOSTS")
@@ -38,7 +43,7 @@ class HttpExecutor(BaseModel):
 class PythonExecutor(BaseModel):
     """A function of the operator's own, called with the parameters as keyword arguments."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_says_its_kind)
 
     kind: Literal["python"] = "python"
     function: str = Field(

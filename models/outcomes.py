@@ -2,6 +2,8 @@
 
 from pydantic import BaseModel, Field
 
+from models.streams import StreamName
+
 
 class DrainOutcome(BaseModel):
     """What one delivery run did."""
@@ -106,3 +108,17 @@ class MaintenanceOutcome(BaseModel):
     def __str__(self) -> str:
         rows = ", ".join(f"{count} {table}" for table, count in self.rows_deleted.items() if count) or "no rows"
         return f"{self.cache_keys_dropped} cache keys dropped, {self.batches_emptied} batches emptied, {rows} deleted"
+
+
+class EpochOutcome(BaseModel):
+    """What a new epoch began with; all but the numbers of batches are records."""
+
+    stream: StreamName
+    epoch: int
+    previous_epoch: int
+    previous_sequence: int
+    resealed_batches: int = Field(0, description="Batches sealed in place of void ones, at a sender here")
+    resealed: int = 0
+    taken_back: int = Field(0, description="Results that only the request network still had")
+    given_back: int = Field(0, description="Requests and cancellations that only the response network still had")
+    lost: int = Field(0, description="Past retention, and given up by the operator")

@@ -38,7 +38,9 @@ class RequestSubmission(BaseModel):
 
     type: TypeName = Field(description="Name of an active request type")
     params: dict[str, Any] = Field(default_factory=dict, description="Checked against the type's JSON Schema")
-    name: str | None = Field(None, max_length=200, description="A label of the caller's own")
+    name: Annotated[str, Field(max_length=200, json_schema_extra={"pattern": "^[^\\x00]*$"})] | None = Field(
+        None, description="A label of the caller's own"
+    )
     priority: int = Field(5, ge=1, le=10, description="10 is executed first within its group")
     deadline: float | None = Field(
         None, gt=0, le=31_536_000, description="Seconds from submission after which the request expires"

@@ -62,7 +62,7 @@ class SampleAccess:
 
 async def install(response_database_url: str, reader_role: str, secrets_directory: Path) -> SampleAccess:
     """Airports, request types, a sample user and an operator. The keys are kept in ``secrets_directory``, mode 0600."""
-    await _load_airports(response_database_url, reader_role)
+    await load_airports(response_database_url, reader_role)
     access = SampleAccess(_key(secrets_directory / "api-key"), _key(secrets_directory / "operator-key"))
     engine = connect(response_database_url, 2, "airlock-sample")
     try:
@@ -89,7 +89,7 @@ async def install(response_database_url: str, reader_role: str, secrets_director
     return access
 
 
-async def _load_airports(url: str, reader_role: str) -> None:
+async def load_airports(url: str, reader_role: str) -> None:
     """Load the table by COPY unless this version of the data is there; one transaction."""
     edition = f"airportsdata {version('airportsdata')}"
     connection = await asyncpg.connect(url, timeout=10)

@@ -51,18 +51,22 @@ async def backfill(client: Client, schedule_id: str, start: datetime, end: datet
     """
     view = await describe(client, schedule_id)
     if start.tzinfo is None or end.tzinfo is None:
-        raise InvalidInput("start and end need a time zone, as in 2026-01-01T00:00:00Z")
+        raise _wrong("start", "start and end need a time zone, as in 2026-01-01T00:00:00Z")
     if not start < end:
-        raise InvalidInput(f"start ({start.isoformat()}) must be before end ({end.isoformat()})")
+        raise _wrong("start", f"start ({start.isoformat()}) must be before end ({end.isoformat()})")
     if end > datetime.now(UTC):
-        raise InvalidInput(f"end ({end.isoformat()}) is in the future; only what is past can be made up for")
+        raise _wrong("end", f"end ({end.isoformat()}) is in the future; only what is past can be made up for")
     # The shortest time between two runs of a cron expression is a minute.
     runs = (end - start) / timedelta(seconds=view.every or 60.0)
     if runs > MOST_BACKFILLED:
-        raise InvalidInput(f"that could be {runs:.0f} runs, at most {MOST_BACKFILLED} fit: take a shorter time")
+        raise _wrong("end", f"that could be {runs:.0f} runs, at most {MOST_BACKFILLED} fit: take a shorter time")
     with temporal_answers(client, schedule_id):
         await _handle(client, schedule_id).backfill(
             ScheduleBackfill(start_at=start, end_at=end, overlap=ScheduleOverlapPolicy.BUFFER_ALL),
             rpc_timeout=RPC_TIMEOUT,
         )
     return await describe(client, schedule_id)
+
+
+def _wrong(field: str, message: str) -> InvalidInput:
+    return InvalidInput(message, errors=[{"field": field, "message": message}])

@@ -57,13 +57,7 @@ async def store_requests(
         """,
         epoch=epoch,
         sequence=sequence,
-        request_ids=[record.request_id for record, _ in requests],
-        user_ids=[record.user_id for record, _ in requests],
-        types=[record.type for record, _ in requests],
-        priorities=[record.priority for record, _ in requests],
-        params=[params for _, params in requests],
-        submitted=[record.submitted_at for record, _ in requests],
-        deadlines=[record.deadline_at for record, _ in requests],
+        **_columns(requests),
     )
     ours = await rows(
         connection,
@@ -72,6 +66,43 @@ async def store_requests(
         sequence=sequence,
     )
     return {request_id for (request_id,) in ours}
+
+
+async def differing_requests(connection: AsyncConnection, requests: Sequence[tuple[RequestRecord, bytes]]) -> set[UUID]:
+    """Which of these requests, with their parameters' bytes, are stored here as another one of the same id. What comes
+    again as it is stored is no news: a sender that began a new epoch sends it once more.
+    """
+    if not requests:
+        return set()
+    found = await rows(
+        connection,
+        """
+        SELECT given.request_id FROM unnest(
+            CAST(:request_ids AS uuid[]), CAST(:user_ids AS uuid[]), CAST(:types AS text[]),
+            CAST(:priorities AS smallint[]), CAST(:params AS bytea[]), CAST(:submitted AS timestamptz[]),
+            CAST(:deadlines AS timestamptz[]))
+            AS given (request_id, user_id, type, priority, params, submitted_at, deadline_at)
+        JOIN requests USING (request_id)
+        WHERE (given.user_id, given.type, given.priority, given.params, given.submitted_at, given.deadline_at)
+              IS DISTINCT FROM (requests.user_id, requests.type, requests.priority, requests.params,
+                                requests.submitted_at, requests.deadline_at)
+        """,
+        **_columns(requests),
+    )
+    return {request_id for (request_id,) in found}
+
+
+def _columns(requests: Sequence[tuple[RequestRecord, bytes]]) -> dict[str, list[object]]:
+    """Requests as the arrays that ``unnest`` takes."""
+    return {
+        "request_ids": [record.request_id for record, _ in requests],
+        "user_ids": [record.user_id for record, _ in requests],
+        "types": [record.type for record, _ in requests],
+        "priorities": [record.priority for record, _ in requests],
+        "params": [params for _, params in requests],
+        "submitted": [record.submitted_at for record, _ in requests],
+        "deadlines": [record.deadline_at for record, _ in requests],
+    }
 
 
 async def store_cancellations(connection: AsyncConnection, cancellations: Sequence[tuple[UUID, datetime]]) -> None:

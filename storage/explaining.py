@@ -14,7 +14,7 @@ async def begin_explaining(connection: AsyncConnection) -> None:
     await run(connection, "CREATE TEMPORARY TABLE explained (request_id uuid NOT NULL) ON COMMIT DROP")
 
 
-async def add_explained(connection: AsyncConnection, ids: Sequence[UUID]) -> None:
+async def add_explained(connection: AsyncConnection, ids: Sequence[str]) -> None:
     """These are explained."""
     if ids:
         await run(connection, "INSERT INTO explained SELECT * FROM unnest(CAST(:ids AS uuid[]))", ids=list(ids))
@@ -36,6 +36,7 @@ async def unexplained(connection: AsyncConnection, stream: StreamName, most: int
 
     An hour is allowed for the clocks of the worker and the database, which times batches and rows.
     """
+    await run(connection, "ANALYZE explained")  # or the plan is made for a handful of ids
     found = await rows(
         connection,
         """

@@ -190,22 +190,34 @@ async def quarantine(
     )
 
 
-async def note_heard(connection: AsyncConnection, stream: StreamName, sender_head: int) -> None:
-    """The sender gave a sign of life and said where its stream ends."""
+async def note_heard(connection: AsyncConnection, stream: StreamName, sender_head: int, issued_at: datetime) -> None:
+    """The sender said where its stream ends. It is a sign of life if it was said after the last: the same words again
+    may come from somebody on the way, who would have a dead link look alive.
+    """
     await run(
         connection,
-        "UPDATE incoming_streams SET heard_at = now(), sender_head = greatest(sender_head, :sender_head)"
-        " WHERE stream = :stream",
+        """
+        UPDATE incoming_streams SET sender_head = greatest(sender_head, :sender_head),
+            heard_at = CASE WHEN heard_issued_at >= :issued_at THEN heard_at ELSE now() END,
+            heard_issued_at = greatest(heard_issued_at, :issued_at)
+        WHERE stream = :stream
+        """,
         stream=stream,
         sender_head=sender_head,
+        issued_at=issued_at,
     )
 
 
-async def stop_incoming(connection: AsyncConnection, stream: StreamName, reason: str) -> None:
-    """Accept nothing more: the histories of the two sides differ and an operator must decide."""
+async def stop_incoming(connection: AsyncConnection, stream: StreamName, reason: str, epoch: int | None = None) -> None:
+    """Accept nothing more: the histories of the two sides differ and an operator must decide.
+
+    ``epoch`` is the one in which that was seen: what goes wrong with an epoch that has ended stops no later one.
+    """
     await run(
         connection,
-        "UPDATE incoming_streams SET stopped = :reason WHERE stream = :stream AND stopped IS NULL",
+        "UPDATE incoming_streams SET stopped = :reason WHERE stream = :stream AND stopped IS NULL"
+        " AND epoch = coalesce(CAST(:epoch AS integer), epoch)",
         stream=stream,
         reason=reason,
+        epoch=epoch,
     )

@@ -1,7 +1,7 @@
 """Measurements and alerts of the response network, and what the database says of itself."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -9,8 +9,9 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from models.streams import Network, StreamName
-from storage.database import row, rows, run
+from storage.database import lock_until_commit, row, rows, run
 from storage.incoming import incoming_stream, unapplied
+from storage.link_attempts import link_attempts
 from storage.outgoing import outbox_backlog, outgoing_stream, undelivered_backlog
 
 
@@ -37,58 +38,70 @@ async def database_state(connection: AsyncConnection) -> dict[str, int]:
 
 async def stream_states(connection: AsyncConnection, network: Network) -> list[dict[str, Any]]:
     """Each stream as this network sees it: positions, backlog in records, age of the oldest in seconds."""
-    states: list[dict[str, Any]] = []
+    return [await stream_state(connection, network, stream) for stream in StreamName]
+
+
+async def stream_state(connection: AsyncConnection, network: Network, stream: StreamName) -> dict[str, Any]:
+    """One of them. In the response network, which opens all connections, with how its last attempts ended."""
     now = datetime.now(UTC)
 
     def age(moment: datetime | None) -> float | None:
         return None if moment is None else round((now - moment).total_seconds(), 1)
 
-    for stream in StreamName:
-        if stream.sender is network:
-            head = await outgoing_stream(connection, stream)
-            pending, oldest_pending = await outbox_backlog(connection, stream)
-            batches, records, oldest_sealed = await undelivered_backlog(connection, stream)
-            oldest = [moment for moment in (oldest_pending, oldest_sealed) if moment is not None]
-            states.append(
-                {
-                    "stream": stream.value,
-                    "direction": "out",
-                    "epoch": head.epoch,
-                    "sequence": head.sequence,
-                    "records": head.record,
-                    "delivered": head.delivered,
-                    "applied": head.applied,
-                    "pending_records": pending,
-                    "in_flight_batches": batches,
-                    "in_flight_records": records,
-                    "oldest_age_seconds": age(min(oldest)) if oldest else None,
-                    "last_contact_seconds": age(head.receipt_at),
-                    "quarantined": head.quarantined,
-                    "stopped": head.stopped,
-                }
-            )
-        else:
-            cursor = await incoming_stream(connection, stream)
-            waiting = await unapplied(connection, stream)
-            states.append(
-                {
-                    "stream": stream.value,
-                    "direction": "in",
-                    "epoch": cursor.epoch,
-                    "sequence": cursor.sequence,
-                    "records": cursor.record,
-                    "delivered": cursor.sequence,
-                    "applied": cursor.applied,
-                    "pending_records": sum(batch.records for batch in waiting),
-                    "in_flight_batches": len(waiting),
-                    "in_flight_records": sum(batch.records for batch in waiting),
-                    "oldest_age_seconds": None,
-                    "last_contact_seconds": age(cursor.heard_at),
-                    "quarantined": cursor.quarantined,
-                    "stopped": cursor.stopped,
-                }
-            )
-    return states
+    if stream.sender is network:
+        head = await outgoing_stream(connection, stream)
+        pending, oldest_pending = await outbox_backlog(connection, stream)
+        batches, records, oldest_sealed = await undelivered_backlog(connection, stream)
+        oldest = [moment for moment in (oldest_pending, oldest_sealed) if moment is not None]
+        state: dict[str, Any] = {
+            "stream": stream.value,
+            "direction": "out",
+            "epoch": head.epoch,
+            "sequence": head.sequence,
+            "records": head.record,
+            "delivered": head.delivered,
+            "applied": head.applied,
+            "pending_records": pending,
+            "in_flight_batches": batches,
+            "in_flight_records": records,
+            "oldest_age_seconds": age(min(oldest)) if oldest else None,
+            "last_contact_seconds": age(head.receipt_at),
+            "quarantined": head.quarantined,
+            "stopped": head.stopped,
+        }
+    else:
+        cursor = await incoming_stream(connection, stream)
+        waiting = await unapplied(connection, stream)
+        state = {
+            "stream": stream.value,
+            "direction": "in",
+            "epoch": cursor.epoch,
+            "sequence": cursor.sequence,
+            "records": cursor.record,
+            "delivered": cursor.sequence,
+            "applied": cursor.applied,
+            "pending_records": sum(batch.records for batch in waiting),
+            "in_flight_batches": len(waiting),
+            "in_flight_records": sum(batch.records for batch in waiting),
+            "oldest_age_seconds": None,
+            "last_contact_seconds": age(cursor.heard_at),
+            "quarantined": cursor.quarantined,
+            "stopped": cursor.stopped,
+        }
+    if network is Network.REQUEST:
+        return state
+    tried = await link_attempts(connection, stream)
+    link = tried and {
+        "tried_seconds": age(tried.tried_at),
+        "ok_seconds": age(tried.ok_at),
+        "failing_seconds": age(tried.failing_since),
+        "failures": tried.failures,
+        "kind": tried.kind,
+        "detail": tried.detail,
+        "wait_until": tried.wait_until.isoformat(timespec="seconds") if tried.wait_until else None,
+        "clock_ahead": tried.clock_ahead,
+    }
+    return state | {"link": link}
 
 
 async def store_measurement(connection: AsyncConnection, measured_at: datetime, body: dict[str, Any]) -> None:
@@ -111,10 +124,14 @@ async def recent_measurements(connection: AsyncConnection, limit: int) -> list[d
 
 
 async def settle_alerts(
-    connection: AsyncConnection, wanted: dict[str, str]
+    connection: AsyncConnection, wanted: dict[str, str], among: Collection[str] | None = None
 ) -> tuple[list[str], list[str], list[OpenAlert]]:
-    """Raise what is wanted (name → message), clear what is not wanted any more; gives both, and all that are open."""
-    open_before = {alert.name for alert in await open_alerts(connection)}
+    """Raise what is wanted (name → message), clear what is not wanted any more; gives both, and all that are open.
+
+    With ``among``, only alerts of these names are looked at. One caller at a time, until its transaction ends.
+    """
+    await lock_until_commit(connection, "alerts")
+    open_before = {alert.name for alert in await open_alerts(connection) if among is None or alert.name in among}
     for name, message in wanted.items():
         await run(
             connection,

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -25,6 +26,8 @@ class OutgoingStream:
     quarantined: int
     receipt_at: datetime | None
     stopped: str | None
+    batch_bytes: int | None
+    """Most bytes of records to seal together, where something on the way refuses more."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +37,16 @@ class StoredBatch:
     epoch: int
     sequence: int
     records: int
+    raw_bytes: int
     hash: bytes
     manifest: bytes
     signature: bytes
     payload: bytes | None
 
 
-_COLUMNS = "stream, epoch, sequence, record, hash, content, delivered, applied, quarantined, receipt_at, stopped"
+_COLUMNS = (
+    "stream, epoch, sequence, record, hash, content, delivered, applied, quarantined, receipt_at, stopped, batch_bytes"
+)
 
 
 async def outgoing_stream(connection: AsyncConnection, stream: StreamName) -> OutgoingStream:
@@ -77,16 +83,18 @@ async def append_to_outbox(connection: AsyncConnection, stream: StreamName, bodi
 async def take_from_outbox(
     connection: AsyncConnection, stream: StreamName, max_records: int, max_bytes: int
 ) -> list[bytes]:
-    """Take away the oldest committed records that fit one batch. The caller seals them in the same transaction."""
+    """Take away the oldest committed records that fit one batch, one at least whatever its size. The caller seals them
+    in the same transaction.
+    """
     taken = await rows(
         connection,
         """
         WITH oldest AS (
-            SELECT id, sum(octet_length(body) + 1) OVER (ORDER BY id) AS bytes
+            SELECT id, sum(octet_length(body) + 1) OVER (ORDER BY id) AS bytes, row_number() OVER (ORDER BY id) AS place
             FROM (SELECT id, body FROM outbox WHERE stream = :stream ORDER BY id LIMIT :max_records) AS first_ones
         )
         DELETE FROM outbox USING oldest
-        WHERE outbox.id = oldest.id AND oldest.bytes <= :max_bytes
+        WHERE outbox.id = oldest.id AND (oldest.bytes <= :max_bytes OR oldest.place = 1)
         RETURNING outbox.id, outbox.body
         """,
         stream=stream,
@@ -96,12 +104,32 @@ async def take_from_outbox(
     return [body for _, body in sorted((taken_row[0], taken_row[1]) for taken_row in taken)]
 
 
+async def take_back_from_outbox(connection: AsyncConnection, stream: StreamName, bodies: Sequence[bytes]) -> int:
+    """Take exactly these records away again; gives how many there were."""
+    return await run(
+        connection,
+        "DELETE FROM outbox WHERE stream = :stream AND body = ANY(CAST(:bodies AS bytea[]))",
+        stream=stream,
+        bodies=list(bodies),
+    )
+
+
+async def take_results_back_from_outbox(connection: AsyncConnection, request_ids: Sequence[UUID]) -> int:
+    """Take the results of these requests away again, whatever they say; gives how many there were."""
+    return await run(
+        connection,
+        "DELETE FROM outbox WHERE stream = :stream"
+        " AND CAST(convert_from(body, 'UTF8')::jsonb ->> 'request_id' AS uuid) = ANY(CAST(:request_ids AS uuid[]))",
+        stream=StreamName.RESULTS,
+        request_ids=list(request_ids),
+    )
+
+
 async def store_sealed(
     connection: AsyncConnection,
     stream: StreamName,
     batch: StoredBatch,
     first_record: int,
-    raw_bytes: int,
     sealed_at: datetime,
     content: bytes | None,
 ) -> None:
@@ -119,7 +147,7 @@ async def store_sealed(
         sequence=batch.sequence,
         first_record=first_record,
         records=batch.records,
-        raw_bytes=raw_bytes,
+        raw_bytes=batch.raw_bytes,
         hash=batch.hash,
         manifest=batch.manifest,
         signature=batch.signature,
@@ -142,7 +170,7 @@ async def batch_after(connection: AsyncConnection, stream: StreamName, epoch: in
     """The sealed batch that follows ``sequence``."""
     found = await row(
         connection,
-        "SELECT epoch, sequence, records, hash, manifest, signature, payload FROM sealed_batches"
+        "SELECT epoch, sequence, records, raw_bytes, hash, manifest, signature, payload FROM sealed_batches"
         " WHERE stream = :stream AND epoch = :epoch AND sequence = :sequence",
         stream=stream,
         epoch=epoch,
@@ -176,26 +204,40 @@ async def mark_sent(connection: AsyncConnection, stream: StreamName, epoch: int,
 
 
 async def mark_delivered(
-    connection: AsyncConnection, stream: StreamName, epoch: int, received: int, applied: int, quarantined: int
+    connection: AsyncConnection,
+    stream: StreamName,
+    epoch: int,
+    received: int,
+    applied: int,
+    quarantined: int,
+    issued_at: datetime,
 ) -> None:
-    """Take over a verified receipt: everything up to ``received`` is stored on the other side."""
+    """Take over a verified receipt: everything up to ``received`` is stored on the other side. One that was issued no
+    later than the last is no sign of life, and its number of quarantined records is out of date.
+    """
     await run(
         connection,
         "UPDATE sealed_batches SET delivered_at = now(), sent_at = coalesce(sent_at, now()) WHERE stream = :stream"
-        " AND epoch = :epoch AND sequence <= :received AND delivered_at IS NULL",
+        " AND epoch = :epoch AND sequence <= :received AND delivered_at IS NULL AND voided_at IS NULL",
         stream=stream,
         epoch=epoch,
         received=received,
     )
     await run(
         connection,
-        "UPDATE outgoing_streams SET delivered = greatest(delivered, :received), applied = greatest(applied, :applied),"
-        " quarantined = :quarantined, receipt_at = now() WHERE stream = :stream AND epoch = :epoch",
+        """
+        UPDATE outgoing_streams SET delivered = greatest(delivered, :received), applied = greatest(applied, :applied),
+            quarantined = CASE WHEN receipt_issued_at >= :issued_at THEN quarantined ELSE :quarantined END,
+            receipt_at = CASE WHEN receipt_issued_at >= :issued_at THEN receipt_at ELSE now() END,
+            receipt_issued_at = greatest(receipt_issued_at, :issued_at)
+        WHERE stream = :stream AND epoch = :epoch
+        """,
         stream=stream,
         epoch=epoch,
         received=received,
         applied=applied,
         quarantined=quarantined,
+        issued_at=issued_at,
     )
 
 
@@ -219,14 +261,47 @@ async def delivering_run(connection: AsyncConnection, stream: StreamName) -> str
     return found
 
 
-async def stop_outgoing(connection: AsyncConnection, stream: StreamName, reason: str) -> None:
-    """Stop sending: the histories of the two sides differ and an operator must decide."""
+async def stop_outgoing(connection: AsyncConnection, stream: StreamName, reason: str, epoch: int | None = None) -> None:
+    """Stop sending: the histories of the two sides differ and an operator must decide.
+
+    ``epoch`` is the one in which that was seen: what goes wrong with an epoch that has ended stops no later one.
+    """
     await run(
         connection,
-        "UPDATE outgoing_streams SET stopped = :reason WHERE stream = :stream AND stopped IS NULL",
+        "UPDATE outgoing_streams SET stopped = :reason WHERE stream = :stream AND stopped IS NULL"
+        " AND epoch = coalesce(CAST(:epoch AS integer), epoch)",
         stream=stream,
         reason=reason,
+        epoch=epoch,
     )
+
+
+async def seal_less(connection: AsyncConnection, stream: StreamName, batch_bytes: int) -> None:
+    """Seal batches of at most so many bytes of records from now on."""
+    await run(
+        connection,
+        "UPDATE outgoing_streams SET batch_bytes = least(batch_bytes, :batch_bytes) WHERE stream = :stream",
+        stream=stream,
+        batch_bytes=batch_bytes,
+    )
+
+
+async def seal_as_before(connection: AsyncConnection, stream: StreamName, delivered_bytes: int) -> None:
+    """Lift that bound once a batch with more bytes of records than it allows has come through."""
+    await run(
+        connection,
+        "UPDATE outgoing_streams SET batch_bytes = NULL WHERE stream = :stream AND batch_bytes < :delivered_bytes",
+        stream=stream,
+        delivered_bytes=delivered_bytes,
+    )
+
+
+async def batches_waiting(connection: AsyncConnection, stream: StreamName) -> int:
+    """Batches of the present epoch that no receipt covers yet."""
+    found: int = await value(
+        connection, "SELECT sequence - delivered FROM outgoing_streams WHERE stream = :stream", stream=stream
+    )
+    return found
 
 
 async def outbox_backlog(connection: AsyncConnection, stream: StreamName) -> tuple[int, datetime | None]:
@@ -245,7 +320,7 @@ async def undelivered_backlog(connection: AsyncConnection, stream: StreamName) -
     found = await row(
         connection,
         "SELECT count(*), coalesce(sum(records), 0), min(sealed_at) FROM sealed_batches"
-        " WHERE stream = :stream AND delivered_at IS NULL",
+        " WHERE stream = :stream AND delivered_at IS NULL AND voided_at IS NULL",
         stream=stream,
     )
     assert found is not None

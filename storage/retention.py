@@ -11,9 +11,12 @@ CHUNK = 10_000
 # `:age` is the retention in seconds. Manifests stay for ever: they are small, and they are the proof.
 _EMPTY_SEALED = """
     UPDATE sealed_batches SET payload = NULL WHERE (stream, epoch, sequence) IN (
-        SELECT stream, epoch, sealed_batches.sequence FROM sealed_batches JOIN outgoing_streams USING (stream, epoch)
-        WHERE payload IS NOT NULL AND delivered_at < now() - make_interval(secs => :age)
-          AND sealed_batches.sequence <= outgoing_streams.applied LIMIT :chunk)
+        SELECT stream, sealed_batches.epoch, sealed_batches.sequence
+        FROM sealed_batches JOIN outgoing_streams USING (stream)
+        WHERE payload IS NOT NULL AND (
+            (delivered_at < now() - make_interval(secs => :age) AND (
+                 sealed_batches.epoch < outgoing_streams.epoch OR sealed_batches.sequence <= outgoing_streams.applied))
+            OR voided_at < now() - make_interval(secs => :age)) LIMIT :chunk)
 """
 _EMPTY_RECEIVED = """
     UPDATE received_batches SET payload = NULL WHERE (stream, epoch, sequence) IN (

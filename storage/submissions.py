@@ -63,13 +63,29 @@ async def store_submitted(connection: AsyncConnection, group: BatchRef, requests
         submitted=[request.submitted_at for request in requests],
         deadlines=[request.deadline_at for request in requests],
     )
+    await store_group(connection, group, len(requests))
+
+
+async def store_group(connection: AsyncConnection, group: BatchRef, size: int) -> None:
+    """Note a group of requests, whose workflow is yet to be started."""
     await run(
         connection,
         "INSERT INTO request_groups (epoch, sequence, size) VALUES (:epoch, :sequence, :size)",
         epoch=group.epoch,
         sequence=group.sequence,
-        size=len(requests),
+        size=size,
     )
+
+
+async def missing_requests(connection: AsyncConnection, request_ids: Sequence[UUID]) -> set[UUID]:
+    """Which of these requests are not here."""
+    found = await rows(
+        connection,
+        "SELECT id FROM unnest(CAST(:request_ids AS uuid[])) AS given (id)"
+        " WHERE NOT EXISTS (SELECT FROM requests WHERE request_id = id)",
+        request_ids=list(request_ids),
+    )
+    return {request_id for (request_id,) in found}
 
 
 async def find_idempotency_keys(

@@ -4,6 +4,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from models.streams import StreamName
 from storage.database import AnyRow, row, rows
 
 
@@ -16,19 +17,20 @@ async def trace_in_request_network(
         """
         SELECT requests.type, requests.submitted_at, requests.deadline_at, requests.closed, requests.closed_at,
                requests.epoch AS request_epoch, requests.sequence AS request_sequence,
-               sealed.sealed_at, sealed.sent_at, sealed.delivered_at, outgoing_streams.applied AS applied_there,
+               sealed.sealed_at, sealed.sent_at, sealed.delivered_at,
+               CASE WHEN outgoing_streams.epoch = requests.epoch THEN outgoing_streams.applied END AS applied_there,
                outgoing_streams.stopped AS sending_stopped, request_groups.started_at, request_groups.fulfilled_at,
                results.status, results.epoch AS result_epoch, results.sequence AS result_sequence,
-               results.received_at AS result_at, results.body,
+               results.received_at AS result_at, results.first_read_at, results.body,
                come.received_at AS batch_received_at, come.applied_at AS batch_applied_at,
-               come.manifest AS result_manifest,
+               come.manifest AS result_manifest, sealed.voided_at,
                incoming_streams.stopped AS receiving_stopped,
                requests.callback_url IS NOT NULL AS wants_callback, requests.callback_at, requests.callback_lost
         FROM requests
         LEFT JOIN request_groups USING (epoch, sequence)
         LEFT JOIN sealed_batches AS sealed ON sealed.stream = 'requests' AND sealed.epoch = requests.epoch
              AND sealed.sequence = requests.sequence
-        LEFT JOIN outgoing_streams ON outgoing_streams.stream = 'requests' AND outgoing_streams.epoch = requests.epoch
+        LEFT JOIN outgoing_streams ON outgoing_streams.stream = 'requests'
         LEFT JOIN results ON results.request_id = requests.request_id
         LEFT JOIN received_batches AS come ON come.stream = 'results' AND come.epoch = results.epoch
              AND come.sequence = results.sequence
@@ -38,6 +40,20 @@ async def trace_in_request_network(
         """,
         request_id=request_id,
         user_id=user_id,
+    )
+
+
+async def quarantined_about(connection: AsyncConnection, stream: StreamName, request_id: UUID) -> AnyRow | None:
+    """The newest record in quarantine that names this request: its place, when and why, and what became of it."""
+    return await row(
+        connection,
+        """
+        SELECT epoch, sequence, record, reason, quarantined_at, dropped_at, drop_reason FROM quarantined_records
+        WHERE stream = :stream AND applied_at IS NULL AND position(CAST(:needle AS bytea) IN body) > 0
+        ORDER BY epoch DESC, record DESC LIMIT 1
+        """,
+        stream=stream,
+        needle=str(request_id).encode(),
     )
 
 
@@ -67,7 +83,8 @@ async def batches_sealed_from(connection: AsyncConnection, request_id: UUID, mos
     """Batches of results that may hold this request's: sealed after it was stored, oldest first."""
     found = await rows(
         connection,
-        "SELECT epoch, sequence FROM sealed_batches WHERE stream = 'results' AND payload IS NOT NULL AND sealed_at >="
+        "SELECT epoch, sequence FROM sealed_batches"
+        " WHERE stream = 'results' AND payload IS NOT NULL AND voided_at IS NULL AND sealed_at >="
         " (SELECT created_at - interval '60 s' FROM results WHERE request_id = :request_id)"
         " ORDER BY epoch, sequence LIMIT :most",
         request_id=request_id,
@@ -77,10 +94,10 @@ async def batches_sealed_from(connection: AsyncConnection, request_id: UUID, mos
 
 
 async def sealed_times(connection: AsyncConnection, epoch: int, sequence: int) -> AnyRow | None:
-    """When a batch of results was sealed, first sent and acknowledged."""
+    """When a batch of results was sealed, first sent, acknowledged and, by a new epoch, made void."""
     return await row(
         connection,
-        "SELECT sealed_at, sent_at, delivered_at FROM sealed_batches"
+        "SELECT sealed_at, sent_at, delivered_at, voided_at FROM sealed_batches"
         " WHERE stream = 'results' AND epoch = :epoch AND sequence = :sequence",
         epoch=epoch,
         sequence=sequence,

@@ -7,10 +7,11 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from models.streams import Network, StreamName
-from storage.database import AnyRow, row, rows, run
+from storage.database import AnyRow, row, rows, run, value
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class KeptBatch:
     sequence: int
     first_record: int
     records: int
+    hash: bytes
     manifest: bytes
     signature: bytes
     payload: bytes | None
@@ -94,7 +96,7 @@ async def kept_batches(
     found = await rows(
         connection,
         f"""
-        SELECT sequence, first_record, records, manifest, signature, payload, {done_at} FROM {table}
+        SELECT sequence, first_record, records, hash, manifest, signature, payload, {done_at} FROM {table}
         JOIN (SELECT sequence, sum(coalesce(octet_length(payload), 0)) OVER (ORDER BY sequence) AS bytes
               FROM (SELECT sequence, payload FROM {table} WHERE stream = :stream AND epoch = :epoch
                     AND sequence BETWEEN :first AND :last ORDER BY sequence LIMIT :most) AS page) AS sizes
@@ -114,32 +116,6 @@ async def kept_batches(
     return [KeptBatch(*item) for item in found]
 
 
-async def restore_batch(
-    connection: AsyncConnection, stream: StreamName, epoch: int, batch: KeptBatch, batch_hash: bytes
-) -> None:
-    """Put a received batch back as it was. One that was gone counts as applied: its rows are checked by themselves."""
-    await run(
-        connection,
-        """
-        INSERT INTO received_batches
-            (stream, epoch, sequence, first_record, records, hash, manifest, signature, payload, applied_at)
-        VALUES (:stream, :epoch, :sequence, :first_record, :records, :hash, :manifest, :signature, :payload, now())
-        ON CONFLICT (stream, epoch, sequence) DO UPDATE SET first_record = excluded.first_record,
-            records = excluded.records, hash = excluded.hash, manifest = excluded.manifest,
-            signature = excluded.signature, payload = excluded.payload
-        """,
-        stream=stream,
-        epoch=epoch,
-        sequence=batch.sequence,
-        first_record=batch.first_record,
-        records=batch.records,
-        hash=batch_hash,
-        manifest=batch.manifest,
-        signature=batch.signature,
-        payload=batch.payload,
-    )
-
-
 async def take_up_again(connection: AsyncConnection, stream: StreamName, epoch: int, sequence: int) -> None:
     """Have a received batch applied once more: what is there already stays as it is."""
     await run(
@@ -155,11 +131,11 @@ async def take_up_again(connection: AsyncConnection, stream: StreamName, epoch: 
 async def quarantined_numbers(
     connection: AsyncConnection, stream: StreamName, epoch: int, sequences: Sequence[int]
 ) -> set[int]:
-    """Numbers of the records of these batches that were set aside."""
+    """Numbers of the records of these batches that are set aside: dropped ones too, but not what a retry applied."""
     found = await rows(
         connection,
         "SELECT record FROM quarantined_records WHERE stream = :stream AND epoch = :epoch"
-        " AND sequence = ANY(CAST(:sequences AS bigint[]))",
+        " AND sequence = ANY(CAST(:sequences AS bigint[])) AND applied_at IS NULL",
         stream=stream,
         epoch=epoch,
         sequences=list(sequences),
@@ -256,34 +232,81 @@ async def rows_beside(
     return [(sequence, UUID(str(item))) for sequence, item in found]
 
 
-async def rows_of_no_batch(
+async def places_of_no_batch(
     connection: AsyncConnection, network: Network, stream: StreamName, table: str, most: int
-) -> list[tuple[int, UUID]]:
-    """Rows that name a batch which is not stored here: batch and id."""
+) -> list[tuple[int, int]]:
+    """Epochs and numbers that rows name and that no batch here has. Steps from one number to the next in the index
+    (PostgreSQL has no skip scan of its own for this), so that it costs as much as there are batches, not rows.
+    """
     batches, _ = _table(network, stream)
     found = await rows(
         connection,
-        f"SELECT sequence, request_id FROM {table} WHERE NOT EXISTS (SELECT FROM {batches} AS batch"
-        f" WHERE batch.stream = :stream AND batch.epoch = {table}.epoch AND batch.sequence = {table}.sequence)"
-        " ORDER BY sequence, request_id LIMIT :most",
+        f"""
+        WITH RECURSIVE places AS (
+            (SELECT epoch, sequence FROM {table} ORDER BY epoch, sequence LIMIT 1)
+            UNION ALL
+            SELECT following.epoch, following.sequence FROM places, LATERAL (
+                SELECT epoch, sequence FROM {table} WHERE (epoch, sequence) > (places.epoch, places.sequence)
+                ORDER BY epoch, sequence LIMIT 1) AS following
+        )
+        SELECT epoch, sequence FROM places WHERE NOT EXISTS (
+            SELECT FROM {batches} AS batch WHERE batch.stream = :stream AND batch.epoch = places.epoch
+            AND batch.sequence = places.sequence)
+        ORDER BY epoch, sequence LIMIT :most
+        """,
         stream=stream,
         most=most,
     )
-    return [(sequence, UUID(str(item))) for sequence, item in found]
+    return [(epoch, sequence) for epoch, sequence in found]
 
 
-async def delete_row(connection: AsyncConnection, table: str, request_id: UUID) -> int:
-    """Delete one row that no batch explains. ``table``: requests or results."""
-    return await run(connection, f"DELETE FROM {table} WHERE request_id = :request_id", request_id=request_id)
+async def rows_at(connection: AsyncConnection, table: str, epoch: int, sequence: int, most: int) -> list[UUID]:
+    """Ids of the rows that name this batch. ``table``: requests or results."""
+    found = await rows(
+        connection,
+        f"SELECT request_id FROM {table} WHERE epoch = :epoch AND sequence = :sequence ORDER BY request_id LIMIT :most",
+        epoch=epoch,
+        sequence=sequence,
+        most=most,
+    )
+    return [UUID(str(item)) for (item,) in found]
 
 
-async def newest_applied_snapshot(connection: AsyncConnection, stream: StreamName, epoch: int) -> int | None:
-    """Number of the last batch of the newest snapshot that replaced the one before it."""
+async def newest_stored(connection: AsyncConnection, network: Network, stream: StreamName) -> dict[int, int]:
+    """The newest batch that this side has of each epoch that it has any of."""
+    table, _ = _table(network, stream)
+    found = await rows(
+        connection, f"SELECT epoch, max(sequence) FROM {table} WHERE stream = :stream GROUP BY epoch", stream=stream
+    )
+    return {epoch: sequence for epoch, sequence in found}
+
+
+async def newest_applied_snapshot(connection: AsyncConnection, stream: StreamName) -> tuple[int, int] | None:
+    """Epoch and number of the last batch of the newest snapshot that replaced the one before it."""
     found: Any = await row(
         connection,
-        "SELECT max(sequence) FROM received_batches WHERE stream = :stream AND epoch = :epoch"
-        " AND applied_at IS NOT NULL AND NOT superseded",
+        "SELECT epoch, sequence FROM received_batches WHERE stream = :stream"
+        " AND applied_at IS NOT NULL AND NOT superseded ORDER BY epoch DESC, sequence DESC LIMIT 1",
+        stream=stream,
+    )
+    return None if found is None else (found.epoch, found.sequence)
+
+
+async def stored_batches(
+    connection: AsyncConnection, network: Network, stream: StreamName, epoch: int, last: int
+) -> int:
+    """How many batches of an epoch this side has up to ``last``."""
+    table, _ = _table(network, stream)
+    found: int = await value(
+        connection,
+        f"SELECT count(*) FROM {table} WHERE stream = :stream AND epoch = :epoch AND sequence <= :last",
         stream=stream,
         epoch=epoch,
+        last=last,
     )
-    return None if found is None else found[0]
+    return found
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Whether a transaction of one moment failed because what it would change was changed meanwhile: try it again."""
+    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == "40001"

@@ -1,11 +1,14 @@
 """What every worker of Airlock has in common."""
 
+import asyncio
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Any
 
+import structlog
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
 from temporalio.client import Client
@@ -17,6 +20,8 @@ from configuration.settings import NetworkSettings
 from configuration.temporal import task_queue
 from configuration.version import VERSION
 from workflows.search_attributes import BATCH, RECORDS, STREAM
+
+log = structlog.get_logger(__name__)
 
 ACTIVITIES_AT_ONCE = 100
 
@@ -68,3 +73,19 @@ async def ensure_search_attributes(client: Client) -> None:
         except RPCError as error:
             if error.status is not RPCStatusCode.ALREADY_EXISTS:
                 raise
+
+
+def run_beside(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
+    """Run what never ends beside the worker, until the stack is closed. Should it break, that is logged."""
+
+    async def stop(task: "asyncio.Task[None]") -> None:
+        task.cancel()
+        await asyncio.wait((task,))
+
+    def tell_if_broken(task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.critical("worker.task_broke", exc_info=error)
+
+    running = asyncio.create_task(work)
+    running.add_done_callback(tell_if_broken)
+    stack.push_async_callback(stop, running)

@@ -13,23 +13,23 @@ from activities.maintaining import MaintenanceActivities
 from cache.redis_cache import Cache
 from configuration.settings import RequestSettings
 from configuration.temporal import connect_temporal
-from exchange.keys import load_link_keys
+from exchange.live_keys import LiveKeys
 from models.streams import Network
 from storage.database import connect
-from wiring.options import ensure_search_attributes, identity, make_worker
+from wiring.options import ensure_search_attributes, identity, make_worker, run_beside
 from workflows.arrivals import FulfillRequests, ImportBatch
 
 
 @asynccontextmanager
 async def request_worker(settings: RequestSettings, runtime: Runtime) -> AsyncIterator[Worker]:
     """A worker that is ready to run."""
-    keys = load_link_keys(settings.keys)
     client = await connect_temporal(settings, runtime=runtime, identity=identity(Network.REQUEST))
     async with AsyncExitStack() as stack:
         engine = connect(
             settings.database_url.get_secret_value(), settings.database_connections, "airlock-request-worker"
         )
         stack.push_async_callback(engine.dispose)
+        keys = LiveKeys(engine, Network.REQUEST, settings.keys)
         cache = Cache(settings.redis_url.get_secret_value())
         stack.push_async_callback(cache.aclose)
         http = httpx.AsyncClient(follow_redirects=False, trust_env=False)
@@ -41,6 +41,7 @@ async def request_worker(settings: RequestSettings, runtime: Runtime) -> AsyncIt
         )
         maintenance = MaintenanceActivities(Network.REQUEST, engine, cache, settings.retention)
         await ensure_search_attributes(client)
+        run_beside(stack, keys.keep_current())
         yield make_worker(
             client,
             settings,

@@ -11,6 +11,7 @@ from temporalio.worker import Worker
 
 from activities.announcing import ExportAnnouncer
 from activities.executing import ExecutionActivities
+from activities.link_watch import LinkWatch
 from activities.maintaining import MaintenanceActivities
 from activities.monitoring import MonitoringActivities
 from activities.orchestration import Orchestration
@@ -21,8 +22,10 @@ from configuration.settings import ResponseSettings
 from configuration.temporal import connect_temporal, task_queue
 from exchange.delivery import Delivery
 from exchange.http_signature import HttpSigner
-from exchange.keys import load_link_keys
+from exchange.key_exchange import KeyExchange
 from exchange.link import LinkClient
+from exchange.link_tls import client_tls
+from exchange.live_keys import LiveKeys
 from exchange.pulling import Pull
 from exchange.receiving import Receiver
 from exchange.sealing import Sealer
@@ -34,7 +37,7 @@ from models.outcomes import PullProgress
 from models.streams import BatchRef, Network, StreamName
 from scheduling.sync import sync_schedules
 from storage.database import connect
-from wiring.options import ensure_search_attributes, identity, make_worker
+from wiring.options import ensure_search_attributes, identity, make_worker, run_beside
 from workflows.exports import CacheMaintenance, ExportResults, ExportSettings, SystemMonitoring
 from workflows.requests import ExecuteRequests, PullRequests
 from workflows.search_attributes import STREAM, search_attributes
@@ -58,17 +61,17 @@ async def start_execution(client: Client, batch: BatchRef) -> None:
 @asynccontextmanager
 async def response_worker(settings: ResponseSettings, runtime: Runtime) -> AsyncIterator[Worker]:
     """A worker that is ready to run; its schedules are in sync and its pull loop is started."""
-    keys = load_link_keys(settings.keys)
     client = await connect_temporal(settings, runtime=runtime, identity=identity(Network.RESPONSE))
     async with AsyncExitStack() as stack:
         engine = connect(
             settings.database_url.get_secret_value(), settings.database_connections, "airlock-response-worker"
         )
         stack.push_async_callback(engine.dispose)
+        keys = LiveKeys(engine, Network.RESPONSE, settings.keys)
         cache = Cache(settings.redis_url.get_secret_value())
         stack.push_async_callback(cache.aclose)
         signer = HttpSigner(keys, settings.link_id, settings.clock_skew)
-        link = LinkClient(settings.link_url, signer, settings.link_timeout)
+        link = LinkClient(settings.link_url, signer, settings.link_timeout, client_tls(settings))
         stack.push_async_callback(link.aclose)
         executors = Executors(
             SqlSources(settings.sources, settings.executions),
@@ -79,9 +82,10 @@ async def response_worker(settings: ResponseSettings, runtime: Runtime) -> Async
         stack.push_async_callback(executors.aclose)
 
         sealer = Sealer(keys, settings.link_id)
-        streams = StreamActivities(Delivery(engine, sealer, link))
+        watch = LinkWatch(engine, settings.cadences)
+        streams = StreamActivities(Delivery(engine, sealer, link), watch)
         pull = Pull(engine, Receiver(engine, keys, settings.link_id), link)
-        pulling = PullActivities(pull, partial(start_execution, client))
+        pulling = PullActivities(pull, partial(start_execution, client), watch)
         announcer = ExportAnnouncer(client, engine)
         executing = ExecutionActivities(engine, sealer, executors, settings.executions, announcer.results_are_ready)
         orchestration = Orchestration(client, task_queue(Network.RESPONSE), settings.cadences)
@@ -99,6 +103,8 @@ async def response_worker(settings: ResponseSettings, runtime: Runtime) -> Async
             search_attributes=TypedSearchAttributes([SearchAttributePair(STREAM, StreamName.REQUESTS.value)]),
             static_summary="long-poll the request network, for ever",
         )
+        run_beside(stack, keys.keep_current())
+        run_beside(stack, KeyExchange(keys, link, settings.link_id).run())
         yield make_worker(
             client,
             settings,

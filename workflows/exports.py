@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from temporalio import workflow
+from temporalio.exceptions import ActivityError, RetryState
 
 with workflow.unsafe.imports_passed_through():
     from activities.maintaining import MaintenanceActivities
@@ -11,7 +12,7 @@ with workflow.unsafe.imports_passed_through():
     from models.outcomes import DrainOutcome, MaintenanceOutcome, MonitoringOutcome
     from models.streams import StreamName
     from workflows.search_attributes import RECORDS, STREAM
-    from workflows.timing import OVER_THE_LINK, QUICK, SHORTEST_RUN
+    from workflows.timing import HEALTH_WAITS, OVER_THE_LINK, QUICK, SHORTEST_RUN
 
 
 @workflow.defn
@@ -67,7 +68,10 @@ class ExportResults:
 
 @workflow.defn
 class SystemMonitoring:
-    """Measure this side, raise and clear alerts, and send what the request network may know of it."""
+    """Measure this side, raise and clear alerts, and send what the request network may know of it.
+
+    Measuring goes on while the link is dead: a run waits no longer than `HEALTH_WAITS` for it.
+    """
 
     @workflow.run
     async def run(self) -> MonitoringOutcome:
@@ -75,7 +79,12 @@ class SystemMonitoring:
             MonitoringActivities.measure, summary="measure, store, judge", **QUICK
         )
         workflow.set_current_details(str(outcome))
-        await _drain(StreamName.HEALTH, before=str(outcome))
+        try:
+            await _drain(StreamName.HEALTH, before=str(outcome), within=HEALTH_WAITS)
+        except ActivityError as error:
+            if error.retry_state != RetryState.TIMEOUT:
+                raise
+            workflow.set_current_details(f"{outcome}; health goes with the next run: {error.cause}")
         return outcome
 
 
@@ -92,10 +101,19 @@ class CacheMaintenance:
         return outcome
 
 
-async def _drain(stream: StreamName, so_far: DrainOutcome | None = None, before: str = "") -> DrainOutcome:
-    """Deliver a stream, and tell the Web UI what was delivered, together with what the run had done before."""
+async def _drain(
+    stream: StreamName, so_far: DrainOutcome | None = None, before: str = "", within: timedelta | None = None
+) -> DrainOutcome:
+    """Deliver a stream, and tell the Web UI what was delivered, together with what the run had done before.
+
+    Tried again for ever or, where ``within`` is given, for so long.
+    """
     outcome = await workflow.execute_activity_method(
-        StreamActivities.drain, stream, summary=f"{stream}: seal and deliver until caught up", **OVER_THE_LINK
+        StreamActivities.drain,
+        stream,
+        summary=f"{stream}: seal and deliver until caught up",
+        schedule_to_close_timeout=within,
+        **OVER_THE_LINK,
     )
     total = (so_far or DrainOutcome()).plus(outcome)
     workflow.set_current_details("; ".join(filter(None, (before, f"{stream}: {total}"))))

@@ -48,6 +48,9 @@ WHOLE_BATCH: Timing = {
 SHORTEST_RUN = timedelta(seconds=1.1)
 """Of a run that others may trigger: more than the second after which it is named."""
 
+HEALTH_WAITS = timedelta(seconds=60)
+"""For the link, at most: under overlap *skip* a run that waited for it would keep this side from being measured."""
+
 LOOK_AGAIN = (5.0, 30.0, 120.0, 600.0)
 """Seconds after which a group looks for itself, should the signal that it is complete have been lost."""
 
@@ -65,5 +68,5 @@ def first_look(deadline_in: float | None) -> float:
 CALL_BACK_AGAIN = (1.0, 5.0, 30.0, 120.0, 600.0, 3600.0)
 """Seconds between rounds of callbacks that their receivers did not take."""
 
-WHILE_STOPPED = timedelta(seconds=60)
-"""How often a stopped stream is looked at for an operator's decision."""
+WHILE_STOPPED = timedelta(seconds=15)
+"""How often a stopped stream is looked at for an operator's decision; what waits on it waits no longer than this."""

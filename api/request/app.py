@@ -13,12 +13,15 @@ from api.probes import probes
 from api.problems import install_problems
 from api.request import (
     catalog_routes,
+    epoch_routes,
+    key_routes,
     link_routes,
     request_routes,
     status_routes,
     trace_routes,
     verification_routes,
 )
+from api.request.link_health import LinkMetrics
 from api.request.services import open_services
 from api.security_headers import SecurityHeaders
 from configuration.settings import RequestSettings
@@ -62,9 +65,19 @@ def create_app(settings: RequestSettings | None = None) -> FastAPI:
     )
     metrics = Metrics("request", VERSION)
     app.state.metrics = metrics
+    app.state.link_metrics = LinkMetrics(metrics.registry)
     install_problems(app)
     install_documentation(app, RequestSubmission)
-    for module in (request_routes, trace_routes, catalog_routes, link_routes, verification_routes, status_routes):
+    for module in (
+        request_routes,
+        trace_routes,
+        catalog_routes,
+        link_routes,
+        epoch_routes,
+        verification_routes,
+        key_routes,
+        status_routes,
+    ):
         app.include_router(module.router)
     app.include_router(probes(lambda: {"database": app.state.services.database_answers}))
     app.add_middleware(BodyLimit, larger={"/link/": MAX_WIRE_BYTES})

@@ -1,7 +1,7 @@
 """Starting workflows for what was committed, now or, when Temporal is away, as soon as it is back."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +11,7 @@ from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError
 
+from activities.quarantining import Quarantine
 from api.request.submitting import CommittedGroup
 from configuration.temporal import task_queue
 from models.streams import BatchRef, Network, StreamName
@@ -58,6 +59,10 @@ class Dispatcher:
         if not self._away:
             self._soon(self._tell(group))
 
+    def requests_recovered(self) -> None:
+        """Have results applied that were set aside since their requests, lost with a restored backup, were not here."""
+        self._soon(self._retry_results())
+
     async def run(self) -> None:
         """Look after what was left without a workflow, for ever."""
         while True:
@@ -97,6 +102,21 @@ class Dispatcher:
             await handle.signal(FulfillRequests.results_arrived, rpc_timeout=RPC_SECONDS)
         except (RPCError, RuntimeError) as error:
             log.info("dispatch.not_told", group=str(group), error=str(error))
+
+    async def _retry_results(self) -> None:
+        async def tell(groups: Sequence[BatchRef]) -> None:
+            for group in groups:
+                await self._tell(group)
+
+        try:
+            retried = await Quarantine(self._engine, Network.REQUEST, tell).retry_all(StreamName.RESULTS)
+        except Exception as error:
+            if not is_unreachable(error):
+                raise
+            log.warning("dispatch.database_away", todo="airlock quarantine retry results --all", error=repr(error))
+            return
+        refused = sum(each.refused is not None for each in retried)
+        log.info("epoch.results_retried", applied=len(retried) - refused, refused=refused)
 
     async def _import(self, batch: BatchRef) -> None:
         await self._start(ImportBatch.run, batch, "apply")

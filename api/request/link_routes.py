@@ -17,7 +17,7 @@ from exchange.errors import Fork, Malformed
 from exchange.notes import Heartbeat, Receipt, SignedNote
 from models.errors import NotFound
 from models.streams import Network, StreamName
-from storage.outgoing import StoredBatch, batch_after, mark_sent, outgoing_stream, stop_outgoing
+from storage.outgoing import StoredBatch, batch_after, hash_at, mark_sent, outgoing_stream, stop_outgoing
 
 log = structlog.get_logger(__name__)
 
@@ -46,9 +46,9 @@ def _outgoing(stream: StreamName) -> None:
 )
 async def push_batch(request: Request, services: App, stream: StreamName) -> Response:
     """Answers with a receipt when the batch is stored: 409 for a gap, 422 for a fork."""
-    _incoming(stream)
 
     async def answer(body: bytes) -> Response:
+        _incoming(stream)
         acceptance = await services.receiver.accept(stream, body)
         if not acceptance.repeated:
             log.info("link.accepted", batch=str(acceptance.batch), records=acceptance.batch.records)
@@ -67,9 +67,9 @@ async def push_batch(request: Request, services: App, stream: StreamName) -> Res
 )
 async def push_heartbeat(request: Request, services: App, stream: StreamName) -> Response:
     """Answers with a receipt: 409 when the sender has sealed more than has arrived."""
-    _incoming(stream)
 
     async def answer(body: bytes) -> Response:
+        _incoming(stream)
         heartbeat = Heartbeat.from_wire(services.signer.keys, body)
         _check_place(services, stream, heartbeat)
         return _note(services, await services.receiver.heard(stream, heartbeat), Receipt.media_type)
@@ -80,9 +80,9 @@ async def push_heartbeat(request: Request, services: App, stream: StreamName) ->
 @router.get("", summary="Where a pushed stream stands", responses=_PROBLEMS, response_class=Response)
 async def get_stream(request: Request, services: App, stream: StreamName) -> Response:
     """A receipt for what is stored here."""
-    _incoming(stream)
 
     async def answer(_body: bytes) -> Response:
+        _incoming(stream)
         async with services.engine.begin() as connection:
             receipt = await services.receiver.receipt(connection, stream)
         return _note(services, receipt, Receipt.media_type)
@@ -102,15 +102,17 @@ async def pull_batch(
     stream: StreamName,
     after: Annotated[int, Query(ge=0, le=2**63 - 2, description="Number of the last batch that is stored there")],
     wait: Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS, description="Seconds to wait for one")] = 0,
+    epoch: Annotated[int | None, Query(ge=1, le=2**31 - 1, description="The epoch that it counts in there")] = None,
+    head: Annotated[str | None, Query(pattern="^[0-9a-f]{64}$", description="The hash of that last batch")] = None,
 ) -> Response:
     """Handing a batch out does not deliver it: only a receipt does."""
-    _outgoing(stream)
 
     async def answer(_body: bytes) -> Response:
+        _outgoing(stream)
         until = time.monotonic() + wait
         while True:
             ticket = services.sealed.ticket()
-            batch = await _next(services, stream, after)
+            batch = await _next(services, stream, epoch, after, head)
             left = until - time.monotonic()
             if batch is not None or left <= 0 or services.stopping.is_set():
                 break
@@ -138,9 +140,9 @@ async def pull_batch(
 )
 async def push_receipt(request: Request, services: App, stream: StreamName) -> Response:
     """Marks batches delivered. A receipt that speaks of another history stops the stream: 422."""
-    _outgoing(stream)
 
     async def answer(body: bytes) -> Response:
+        _outgoing(stream)
         receipt = Receipt.from_wire(services.signer.keys, body)
         _check_place(services, stream, receipt)
         try:
@@ -148,19 +150,28 @@ async def push_receipt(request: Request, services: App, stream: StreamName) -> R
                 await accept_receipt(connection, stream, receipt)
         except Fork as error:
             async with services.engine.begin() as connection:
-                await outgoing_stream(connection, stream)  # its row was lost with the transaction that raised
-                await stop_outgoing(connection, stream, str(error))
+                head = await outgoing_stream(connection, stream)
+                if receipt.epoch >= head.epoch:  # a late one of an epoch that has ended stops nothing
+                    await stop_outgoing(connection, stream, str(error))
             raise
         return Response(status_code=204)
 
     return await signed_answer(request, services, answer)
 
 
-async def _next(services: Services, stream: StreamName, after: int) -> StoredBatch | None:
+async def _next(
+    services: Services, stream: StreamName, epoch: int | None, after: int, hash_there: str | None
+) -> StoredBatch | None:
     async with services.engine.begin() as connection:
         head = await outgoing_stream(connection, stream)
+        if epoch not in (None, head.epoch):
+            raise Fork(f"{stream}: epoch {epoch} is counted in there, {head.epoch} here")
         if after > head.sequence:
             raise Fork(f"{stream}: batch {after} is stored there, sealed here are {head.sequence}")
+        if after and hash_there is not None:
+            here = await hash_at(connection, stream, head.epoch, after)
+            if here is not None and here.hex() != hash_there:
+                raise Fork(f"{stream}: batch {after} is another one there than the one sealed here")
         batch = await batch_after(connection, stream, head.epoch, after)
         if batch is not None:
             await mark_sent(connection, stream, batch.epoch, batch.sequence)

@@ -31,6 +31,7 @@ async def look_for_result(services: Services, caller: Caller, request_id: UUID) 
     """
     key = result_key(caller.user_id, request_id)
     if (cached := await services.cache.get(key)) is not None and _is_result_of(cached, request_id):
+        services.first_reads.note(request_id)
         return _final(cached, "cache")
     async with services.engine.connect() as connection:
         outcome = await find_outcome(connection, caller.user_id, request_id)
@@ -41,6 +42,7 @@ async def look_for_result(services: Services, caller: Caller, request_id: UUID) 
         if outcome.body is None:
             request = await find_request(connection, caller.user_id, request_id)
             return Found(_pending(request_id, request.status if request else "queued"), is_final=False)
+    services.first_reads.note(request_id)
     await services.cache.put(key, outcome.body, services.settings.result_cache_seconds)
     return _final(outcome.body, "database")
 

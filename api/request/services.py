@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -11,15 +11,18 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.request.catalog import CurrentCatalog
 from api.request.dispatching import Dispatcher
+from api.request.first_reads import FirstReads
+from api.request.link_health import Refusals
 from api.request.submitting import GroupCommit
 from api.request.waking import Bell, FinishedRequests
 from cache.redis_cache import Cache
 from configuration.settings import RequestSettings
 from configuration.temporal import connect_temporal
 from exchange.http_signature import HttpSigner
-from exchange.keys import load_link_keys
+from exchange.live_keys import LiveKeys
 from exchange.receiving import Receiver
 from exchange.sealing import Sealer
+from models.streams import Network
 from storage.database import connect, listen, value
 
 log = structlog.get_logger(__name__)
@@ -35,14 +38,17 @@ class Services:
     catalog: CurrentCatalog
     sealer: Sealer
     receiver: Receiver
+    keys: LiveKeys
     signer: HttpSigner
     dispatcher: Dispatcher
     group_commit: GroupCommit
     finished: FinishedRequests
+    first_reads: FirstReads
     sealed: Bell
     """Rings when a batch of requests was sealed."""
     stopping: asyncio.Event
     """Set when the server stops: nobody waits any longer."""
+    refusals: Refusals = field(default_factory=Refusals)
 
     async def database_answers(self) -> None:
         """Raises when it does not."""
@@ -76,11 +82,11 @@ class Services:
 @asynccontextmanager
 async def open_services(settings: RequestSettings) -> AsyncIterator[Services]:
     """Open everything, run the tasks beside, and close in reverse. Starts without Temporal and without Redis."""
-    keys = load_link_keys(settings.keys)
     url = settings.database_url.get_secret_value()
     async with AsyncExitStack() as stack:
         engine = connect(url, settings.database_connections, "airlock-request-api")
         stack.push_async_callback(engine.dispose)
+        keys = LiveKeys(engine, Network.REQUEST, settings.keys)
         cache = Cache(settings.redis_url.get_secret_value())
         stack.push_async_callback(cache.aclose)
         sealer = Sealer(keys, settings.link_id)
@@ -93,18 +99,22 @@ async def open_services(settings: RequestSettings) -> AsyncIterator[Services]:
             CurrentCatalog(engine),
             sealer,
             Receiver(engine, keys, settings.link_id),
+            keys,
             HttpSigner(keys, settings.link_id, settings.clock_skew),
             dispatcher,
             GroupCommit(engine, sealer, dispatcher.group_committed),
             FinishedRequests(engine),
+            FirstReads(engine),
             Bell(),
             asyncio.Event(),
         )
         for beside in (
             listen(url, services.hear, services.listening, "airlock-request-api"),
             services.finished.run(),
+            services.first_reads.run(),
             services.group_commit.run(),
             dispatcher.run(),
+            keys.keep_current(),
         ):
             stack.push_async_callback(_stop, _start(beside))
         yield services

@@ -7,8 +7,9 @@ from fastapi import Request, Response
 
 from api.problems import problem_response
 from api.request.services import Services
-from exchange.errors import LinkError
+from exchange.errors import LinkError, UnknownKey
 from exchange.http_signature import HEADER
+from models.errors import NotFound
 
 log = structlog.get_logger(__name__)
 
@@ -20,15 +21,35 @@ async def signed_answer(
     request: Request, services: Services, answer: Callable[[bytes], Awaitable[Response]]
 ) -> Response:
     """Verify the caller's signature, answer, and sign the answer: refusals of the protocol are signed too."""
-    body = await request.body()
     query = request.scope["query_string"].decode("ascii", "replace")
     target = request.scope["path"] + (f"?{query}" if query else "")
-    signature = request.headers.get(HEADER, "")
-    services.signer.verify_request(signature, request.method, target, body)
+    signature = ", ".join(request.headers.getlist(HEADER))  # two of them are none
+    await services.signer.know(signature)
     try:
-        response = await answer(body)
+        body = await _body(request, services, signature)
+        services.signer.verify_request(signature, request.method, target, body)
     except LinkError as error:
+        services.refusals.note(error)
+        raise
+    try:
+        try:
+            response = await answer(body)
+        except UnknownKey:  # of what the body holds: another process may have learned it since ours last looked
+            await services.keys.refresh()
+            response = await answer(body)
+    except (LinkError, NotFound) as error:
         log.warning("link.refused", path=request.scope["path"], kind=error.kind, reason=str(error))
         response = problem_response(error.kind, error.title, error.status, str(error), error.extra)
     response.headers[HEADER] = services.signer.sign_response(signature, response.status_code, bytes(response.body))
     return response
+
+
+async def _body(request: Request, services: Services, signature: str) -> bytes:
+    """Kept only of a caller whose header holds what a stranger cannot know: batches are large, strangers are many."""
+    try:
+        services.signer.check_header(signature)
+    except LinkError:
+        async for _ in request.stream():
+            pass  # cut off in the middle, the caller would not read the answer
+        raise
+    return await request.body()

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from api.bearer import needs_key
 from api.problems import problem_responses
 from api.request.callers import App, CallerOf, OperatorOf
+from api.request.link_health import silences
 from models.streams import Network, StreamName
 from storage.arrivals import find_snapshot
 from storage.monitoring import stream_states
@@ -26,6 +27,7 @@ class Health(BaseModel):
     measured_at: datetime | None = Field(description="When it said so")
     settings: str | None = Field(description="Number of the settings snapshot in force, epoch.sequence")
     streams: list[dict[str, Any]] = Field(description="Each stream as this network sees it")
+    link: list[str] = Field(description="What is wrong with the link, as seen here: silence; for operators, refusals")
 
 
 @router.get(
@@ -34,7 +36,7 @@ class Health(BaseModel):
     dependencies=[needs_key],
     responses=problem_responses(401, 503),
 )
-async def get_health(services: App, _caller: CallerOf) -> Health:
+async def get_health(services: App, caller: CallerOf) -> Health:
     """The newest health batch of the response network, and the streams as seen here."""
     catalog = await services.catalog.get()
     async with services.engine.begin() as connection:
@@ -46,6 +48,7 @@ async def get_health(services: App, _caller: CallerOf) -> Health:
         measured_at=snapshot.sealed_at if snapshot is not None else None,
         settings=f"{catalog.epoch}.{catalog.sequence}" if catalog.sequence else None,
         streams=states,
+        link=silences(states) + (services.refusals.told() if caller.role == "operator" else []),
     )
 
 
@@ -58,5 +61,8 @@ async def get_health(services: App, _caller: CallerOf) -> Health:
 )
 async def get_metrics(request: Request, _operator: OperatorOf) -> Response:
     """For an operator's key."""
+    async with request.app.state.services.engine.begin() as connection:
+        states = await stream_states(connection, Network.REQUEST)
+    request.app.state.link_metrics.refresh(states, request.app.state.services.refusals)
     response: Response = request.app.state.metrics.response()
     return response

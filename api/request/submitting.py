@@ -16,7 +16,7 @@ from exchange.sealing import Sealer
 from models.errors import AirlockError, IdempotencyKeyReused, Unavailable
 from models.streams import BatchRef, StreamName
 from storage.database import is_unreachable, notify
-from storage.outgoing import hold_sealing
+from storage.outgoing import batches_waiting, hold_sealing
 from storage.submissions import (
     IdempotencyKey,
     NewRequest,
@@ -31,6 +31,8 @@ log = structlog.get_logger(__name__)
 SPACING_SECONDS = 0.1
 """Least time from one group to the next, so that groups grow under load and orchestration stays bounded: ten groups
 a second, each a workflow in both networks. A request that comes alone does not wait."""
+WIDEST_SPACING_SECONDS = 0.5
+"""The same while groups are not fetched as fast as they are committed: for each one that waits, a spacing more."""
 MAX_WAITING_RECORDS = 4 * MAX_RECORDS
 """More than this waiting to be committed means that the database cannot keep up: refuse, do not queue for ever."""
 
@@ -69,6 +71,7 @@ class GroupCommit:
         self._waiting: list[Submission] = []
         self._waiting_records = 0
         self._arrived = asyncio.Event()
+        self._spacing = SPACING_SECONDS
 
     async def submit(self, submission: Submission) -> tuple[UUID, ...]:
         """Commit the requests and give their ids; those of the first time, when an idempotency key comes again.
@@ -89,7 +92,7 @@ class GroupCommit:
         try:
             while True:
                 await self._arrived.wait()
-                await asyncio.sleep(max(0.0, last + SPACING_SECONDS - time.monotonic()))
+                await asyncio.sleep(max(0.0, last + self._spacing - time.monotonic()))
                 last = time.monotonic()
                 committing = asyncio.create_task(self._commit_group(self._take()))
                 await asyncio.shield(committing)
@@ -141,6 +144,8 @@ class GroupCommit:
                 await store_submitted(connection, batch, requests)
                 await store_idempotency_keys(connection, [item.idempotency for item in fresh if item.idempotency])
                 await notify(connection, "sealed requests")
+                waiting = await batches_waiting(connection, StreamName.REQUESTS)
+                self._spacing = min(WIDEST_SPACING_SECONDS, SPACING_SECONDS * max(1, waiting - 1))
         if batch is not None:
             self._committed(CommittedGroup(batch, look_in(requests)))
         answers += [(item, tuple(request.request_id for request in item.requests)) for item in fresh]

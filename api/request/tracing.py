@@ -11,7 +11,7 @@ from api.request.services import Services
 from models.errors import NotFound
 from models.streams import BatchRef, Network, StreamName
 from models.traces import Trace, TraceStep
-from storage.tracing import trace_in_request_network
+from storage.tracing import quarantined_about, trace_in_request_network
 
 _MOMENT = TypeAdapter(datetime)
 HERE, THERE = Network.REQUEST, Network.RESPONSE
@@ -21,10 +21,30 @@ async def trace_of(services: Services, request_id: UUID, user_id: UUID | None) -
     """Of a request of this user's, or of anybody's where ``user_id`` is None; raises `NotFound`."""
     async with services.engine.connect() as connection:
         found = await trace_in_request_network(connection, request_id, user_id)
+        aside = None
+        if found is not None and found.status is None:
+            aside = await quarantined_about(connection, StreamName.RESULTS, request_id)
     if found is None:
         raise NotFound(f"There is no request {request_id} of yours" if user_id else f"There is no request {request_id}")
     status, waits_for = _now(found)
-    return Trace(request_id=request_id, status=status, steps=list(_steps(found)), waits_for=waits_for)
+    steps = _steps(found)
+    if aside is not None:
+        batch = BatchRef(stream=StreamName.RESULTS, epoch=aside.epoch, sequence=aside.sequence)
+        why = aside.reason if user_id is None else "it cannot be applied here"
+        steps.append(_step("result-quarantined", aside.quarantined_at, batch=str(batch), note=why[:300]))
+        if aside.dropped_at is not None:
+            steps.append(_step("result-dropped", aside.dropped_at, note="by an operator"))
+        if not found.closed:
+            waits_for = (
+                "nothing more: an operator dropped its result, which could not be applied"
+                if aside.dropped_at
+                else f"an operator: its result is quarantined as {aside.epoch}.{aside.record}"
+            )
+    return Trace(request_id=request_id, status=status, steps=steps, waits_for=waits_for)
+
+
+def _step(step: str, at: datetime, network: Network = HERE, **more: Any) -> TraceStep:
+    return TraceStep.model_validate({"step": step, "at": at, "network": network, **more})
 
 
 def _steps(found: Any) -> list[TraceStep]:
@@ -33,9 +53,10 @@ def _steps(found: Any) -> list[TraceStep]:
 
     def add(step: str, at: datetime | None, network: Network = HERE, **more: Any) -> None:
         if at is not None:
-            steps.append(TraceStep.model_validate({"step": step, "at": at, "network": network, **more}))
+            steps.append(_step(step, at, network, **more))
 
     add("sealed", found.sealed_at, batch=str(group))
+    add("voided", found.voided_at, batch=str(group), note="a new epoch began: sealed again in it")
     add("handed-out", found.sent_at, batch=str(group), note="to the response network, for the first time")
     add("pulled", found.delivered_at, batch=str(group), note="when its receipt came")
     if found.status is not None:
@@ -44,6 +65,7 @@ def _steps(found: Any) -> list[TraceStep]:
         add("result-sealed", _moment(found.result_manifest, "sealed_at"), THERE, batch=str(batch))
         add("result-delivered", found.batch_received_at, batch=str(batch))
         add("result-applied", found.result_at, batch=str(batch), workflow_id=batch.workflow_id("apply"))
+        add("read", found.first_read_at, note="by its owner, for the first time")
     add(found.closed or "", found.closed_at)
     lost = f"given up: {found.callback_lost}"[:300] if found.callback_lost else None
     add("called-back", found.callback_at, note=lost)

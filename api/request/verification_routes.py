@@ -4,10 +4,10 @@ Signed both ways like the rest of the link. Answers are bounded: an audit or dig
 says how far it came. They hold numbers, hashes and ids, never contents.
 """
 
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from redis.exceptions import RedisError
 
@@ -18,6 +18,7 @@ from api.request.signed_answers import BYTES, signed_answer
 from api.request.tracing import trace_of
 from cache.redis_cache import result_key
 from exchange.auditing import Auditor
+from exchange.batch import MEDIA_TYPE
 from exchange.errors import Malformed
 from exchange.healing import Healer
 from exchange.summaries import RepairOrder, Strays, SummaryQuestion
@@ -61,35 +62,57 @@ async def summarise(request: Request, services: App, stream: StreamName) -> Resp
 
 @router.post(
     "/streams/{stream}/repairs",
-    summary="Have the rows of a batch rebuilt",
+    summary="Have the rows of a batch mended",
     responses=_PROBLEMS,
     openapi_extra=_JSON,
     response_class=Response,
 )
 async def repair(request: Request, services: App, stream: StreamName) -> Response:
-    """From the batch as it is stored here, whose signature is verified once more."""
+    """Rebuilt from the batch as it is stored here, whose signature is verified once more; extra rows are set aside."""
 
     async def answer(body: bytes) -> Response:
         order = _read(_ORDER, body)
-        return _answer(await _healer(services).repair(stream, order.epoch, order.sequence, order.delete_extra))
+        return _answer(await _healer(services).repair(stream, order.epoch, order.sequence))
 
     return await signed_answer(request, services, answer)
 
 
 @router.post(
     "/streams/{stream}/restorations",
-    summary="Send a delivered batch once more",
+    summary="Bring back a batch",
     responses=_PROBLEMS,
     openapi_extra={"requestBody": BYTES},
     response_class=Response,
 )
 async def restore(request: Request, services: App, stream: StreamName) -> Response:
-    """Takes the place of what is stored of it, if the chain goes on from exactly these bytes; 422 otherwise."""
+    """Takes the place of what is stored of it, sealed or received here, if the chain goes on from exactly these bytes;
+    422 otherwise.
+    """
 
     async def answer(body: bytes) -> Response:
-        if stream.receiver is not Network.REQUEST:
-            raise Malformed(f"the {stream} stream is not received here")
         return _answer(await _healer(services).restore(stream, body))
+
+    return await signed_answer(request, services, answer)
+
+
+@router.get(
+    "/streams/{stream}/batches/{epoch}/{sequence}",
+    summary="Read a batch as it is stored here",
+    responses={200: {"content": BYTES["content"]}, 204: {"description": "Gone"}, **_PROBLEMS},
+    response_class=Response,
+)
+async def stored_batch(
+    request: Request,
+    services: App,
+    stream: StreamName,
+    epoch: Annotated[int, Path(ge=1, le=2**31 - 1)],
+    sequence: Annotated[int, Path(ge=1, le=2**63 - 1)],
+) -> Response:
+    """The bytes that crossed, whether sealed or received here: either side can then bring back the other's."""
+
+    async def answer(_body: bytes) -> Response:
+        wire = await _healer(services).stored(stream, epoch, sequence)
+        return Response(status_code=204) if wire is None else Response(wire, media_type=MEDIA_TYPE)
 
     return await signed_answer(request, services, answer)
 
@@ -134,4 +157,4 @@ def _healer(services: Services) -> Healer:
         except (RedisError, OSError, TimeoutError):
             pass  # it is away, and what it may still hold runs out by itself
 
-    return Healer(services.engine, _auditor(services), services.sealer.keys, evict)
+    return Healer(services.engine, _auditor(services), services.keys, evict)

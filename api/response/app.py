@@ -13,6 +13,7 @@ from api.probes import probes
 from api.problems import install_problems
 from api.response import (
     health_routes,
+    quarantine_routes,
     request_type_routes,
     result_routes,
     schedule_routes,
@@ -50,12 +51,14 @@ def create_app(settings: ResponseSettings | None = None) -> FastAPI:
         lifespan=lifespan,
         generate_unique_id_function=operation_id,
         redoc_url=None,
+        redirect_slashes=False,  # a redirect names the scheme that we see, which behind a proxy is not the caller's
         openapi_tags=[
             {"name": "settings", "description": "Public ones cross the link, secret ones never"},
             {"name": "request types", "description": "What can be asked, and the executor that answers"},
             {"name": "users", "description": "Who may ask"},
             {"name": "results", "description": "What was answered"},
             {"name": "streams", "description": "How far each stream is, and what would cross"},
+            {"name": "quarantine", "description": "Records that could not be taken: retry or drop"},
             {"name": "schedules", "description": "What runs when"},
             {"name": "health", "description": "How this network is"},
         ],
@@ -71,6 +74,7 @@ def create_app(settings: ResponseSettings | None = None) -> FastAPI:
         user_routes,
         result_routes,
         stream_routes,
+        quarantine_routes,
         schedule_routes,
         health_routes,
     ):

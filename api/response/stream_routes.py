@@ -1,7 +1,7 @@
 """Streams: how far each is, and the very bytes that would cross."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
@@ -42,6 +42,7 @@ class StreamView(BaseModel):
     oldest_age_seconds: float | None = Field(description="Age of the oldest record that has not arrived")
     last_contact_seconds: float | None = Field(description="Since the other side was last heard of")
     quarantined: int = Field(description="Records set aside with a reason")
+    link: dict[str, Any] | None = Field(None, description="How the last tries of the link ended; null before")
     stopped: str | None = Field(description="Why the stream waits for an operator; null when it does not")
 
 

@@ -59,11 +59,11 @@ def test_where_nothing_is_wrong_there_is_no_alert() -> None:
         ({"database": {"connections": 91, "max_connections": 100}}, "database-connections"),
         ({"streams": [stream(stopped="forked at 3")]}, "stream-stopped:results"),
         ({"streams": [stream(quarantined=1)]}, "quarantined:results"),
-        ({"streams": [stream("requests", "in", last_contact_seconds=150.1)]}, "link-silent:requests"),
+        ({"streams": [stream("requests", "in", last_contact_seconds=150.1)]}, "not-tried:requests"),
         ({"streams": [stream(oldest_age_seconds=301.0, pending_records=2)]}, "stream-late:results"),
         ({"streams": [stream("settings", oldest_age_seconds=151.0)]}, "stream-late:settings"),
         ({"streams": [stream("health", oldest_age_seconds=751.0)]}, "stream-late:health"),
-        ({"streams": [stream(last_contact_seconds=301.0)]}, "link-silent:results"),
+        ({"streams": [stream(last_contact_seconds=301.0)]}, "not-tried:results"),
         ({"schedules": {"export-results": None}}, "schedule-missing:export-results"),
         ({"schedules": {"export-results": schedule(paused=True, note="moving")}}, "schedule-paused:export-results"),
     ],
@@ -90,9 +90,11 @@ def test_at_its_bound_nothing_is_raised(changes: dict[str, Any]) -> None:
 
 
 def test_lateness_is_told_with_the_number_of_records_and_not_twice_as_silence() -> None:
-    late = stream(oldest_age_seconds=400.0, last_contact_seconds=400.0, pending_records=2, in_flight_records=3)
-    assert list(alerts(body(streams=[late]))) == ["stream-late:results"]
+    late = stream(oldest_age_seconds=400.0, pending_records=2, in_flight_records=3)
     assert "5 records" in alerts(body(streams=[late]))["stream-late:results"]
+    silent = late | {"last_contact_seconds": 400.0}
+    assert list(alerts(body(streams=[silent]))) == ["not-tried:results"]
+    assert "5 records wait" in alerts(body(streams=[silent]))["not-tried:results"]
 
 
 def test_what_counts_as_late_follows_the_cadence() -> None:

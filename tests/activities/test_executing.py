@@ -230,7 +230,7 @@ async def test_an_id_that_comes_twice_is_executed_once_and_the_other_record_set_
     assert (outcome.by_status, outcome.quarantined) == ({"completed": 1}, 1)
     assert await quarantined(networks.response) == [
         (2, "the batch holds this request id twice"),
-        (4, "this request id came in an earlier batch"),
+        (4, "this request id came in an earlier batch, with another request"),
     ]
     assert len(await results(networks)) == 3
     assert await one(networks.response, "SELECT type FROM results WHERE request_id = :id", id=twice) == "rows"

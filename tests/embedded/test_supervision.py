@@ -1,6 +1,7 @@
 """The supervisor, with small Python programs for servers."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -42,6 +43,28 @@ async def test_what_dies_is_started_again_with_backoff_and_it_is_said(supervisor
         await eventually(lambda wanted=start: screen.getvalue().count("ready in") == wanted)  # type: ignore[misc]
         pids.append(supervisor.pids()["server"])
     assert len(set(pids)) == 3
+
+
+async def test_a_check_that_loses_its_cancellation_does_not_keep_the_process_from_starting_again(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    starts = 0
+
+    async def ready(_process: Process) -> None:
+        nonlocal starts
+        starts += 1
+        if starts == 1:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            await asyncio.Event().wait()  # as `asyncio.wait_for` of Python 3.11 may do
+
+    fails_once = "import os, time\ntry:\n    os.mkdir('once')\nexcept FileExistsError:\n    time.sleep(600)\n"
+    starting = asyncio.create_task(
+        supervisor.start(ProcessSpec("server", (sys.executable, "-c", fails_once), ready, cwd=tmp_path))
+    )
+    await eventually(lambda: starting.done())
+    starting.result()
+    assert starts == 2
 
 
 async def test_every_new_pid_is_announced(tmp_path: Path, screen: Screen) -> None:

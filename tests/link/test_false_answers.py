@@ -45,11 +45,16 @@ def signed(crossing: Crossing, question: Asked, status: int, body: bytes, keys: 
     return http_answer(status, body, **{HEADER: signer.sign_response(question.signature, status, body)})
 
 
-@pytest.mark.parametrize("status", [200, 204, 404, 409, 413, 422, 423])
+@pytest.mark.parametrize("status", [200, 204, 404, 409, 422, 423])
 async def test_an_unsigned_answer_is_not_believed(crossing: Crossing, status: int) -> None:
     body = receipt(crossing) if status == 200 else b'{"expected": 1, "detail": "go back"}'
     error = await answered_by(crossing, lambda _: http_answer(status, b"" if status == 204 else body))
     assert isinstance(error, BadSignature)
+
+
+async def test_a_proxy_on_the_way_may_refuse_a_size_without_a_signature(crossing: Crossing) -> None:
+    error = await answered_by(crossing, lambda _: http_answer(413, b"<h1>too large</h1>"))
+    assert isinstance(error, Oversize)
 
 
 @pytest.mark.parametrize("status", [200, 409, 422])

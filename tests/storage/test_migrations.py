@@ -11,12 +11,15 @@ from storage.migrate import upgrade
 from tests.conftest import Servers
 
 EXCHANGE = {
+    "epochs",
     "incoming_streams",
+    "link_keys",
     "outbox",
     "outgoing_streams",
     "quarantined_records",
     "received_batches",
     "sealed_batches",
+    "set_aside",
 }
 OWN = {
     "request": {"idempotency_keys", "request_groups", "requests", "results", "snapshots"},
@@ -24,6 +27,7 @@ OWN = {
         "alerts",
         "api_keys",
         "cancellations",
+        "link_attempts",
         "measurements",
         "request_types",
         "requests",

@@ -1,6 +1,7 @@
 """Where a request is on its way, what a group waits for, and what closes a request."""
 
 import asyncio
+from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
@@ -56,7 +57,7 @@ async def test_a_request_is_queued_then_sent_then_executing_then_what_its_result
         await mark_sent(connection, REQUESTS, group.epoch, group.sequence)
     seen.append(await status(networks, done))
     async with networks.request.engine.begin() as connection:
-        await mark_delivered(connection, REQUESTS, group.epoch, group.sequence, 0, 0)
+        await mark_delivered(connection, REQUESTS, group.epoch, group.sequence, 0, 0, datetime.now(UTC))
     seen.append(await status(networks, done))
     await store_result(networks, done, "completed")
     await store_result(networks, failed, "failed")

@@ -10,6 +10,7 @@ from typer.testing import CliRunner, Result
 
 from commands.program import app
 from exchange.errors import Malformed
+from exchange.keys import ensure_link_keys
 from exchange.summary_file import SummaryFile
 from tests.activities.crossing import LINK, USER, change, new_id
 from tests.verification.test_verifying import THREE_ROWS
@@ -66,13 +67,8 @@ async def test_three_rows_are_named_and_healed_and_the_exit_code_says_so(
         zip(("missing", "different", "extra"), three, strict=True)
     )
     code, found = await verified("--repair")
-    assert (code, found["repair"]["rebuilt"], found["repair"]["left"]) == (
-        1,
-        2,
-        [f"results {three[2]}: no batch explains it; --delete-extra deletes it"],
-    )
-    code, found = await verified("--repair", "--delete-extra")
-    assert (code, found["agrees"], found["repair"]["deleted"]) == (0, True, 1)
+    assert (code, found["agrees"]) == (0, True)
+    assert found["repair"] == {"rebuilt": 2, "set_aside": 1, "taken_up_again": False, "left": []}
     good = await verify("--stream", "results")
     assert (good.exit_code, "agrees" in good.stdout, "settings" in good.stdout) == (0, True, False)
 
@@ -84,7 +80,8 @@ async def test_what_cannot_be_checked_is_a_sentence_and_exit_code_2(
     away = await verify()
     assert (away.exit_code, away.stdout, "cannot be checked" in away.stderr) == (2, "", True)
     assert (await verify("--stream", "nonsense")).exit_code == 2
-    assert (await verify("--delete-extra")).exit_code == 2
+    assert (await verify("--repair", "--set-aside")).exit_code == 2
+    assert (await verify("--keys", str(tmp_path))).exit_code == 2
     assert (await verify("--offline", str(tmp_path / "a"), str(tmp_path / "b"))).exit_code == 2
     environment.setenv("AIRLOCK_RESPONSE_LINK_URL", world.url)
     environment.setenv("AIRLOCK_RESPONSE_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/x")
@@ -110,6 +107,53 @@ async def test_two_exported_summaries_are_compared_without_the_link(
     assert (code, names) == (1, set(three))
     same = await verify("--offline", "request.ndjson", "later.ndjson")
     assert (same.exit_code, "both summaries are the request network's" in same.stderr) == (2, True)
+
+
+async def exported(world: World, environment: pytest.MonkeyPatch) -> None:
+    """Both sides' summaries, as request.ndjson and response.ndjson."""
+    await world.answered()
+    assert (await verify("--export", "response.ndjson")).exit_code == 0
+    for name in ("DATABASE_URL", "KEYS", "LINK_ID"):
+        environment.delenv(f"AIRLOCK_RESPONSE_{name}")
+    _set(environment, world, "request")
+    assert (await verify("--export", "request.ndjson")).exit_code == 0
+
+
+async def test_summaries_are_signed_and_a_changed_one_is_refused(
+    world: World, environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    await exported(world, environment)
+    both = ("--offline", "request.ndjson", "response.ndjson")
+    root = world.networks.request.keys_directory.parent
+    for keys in (root / "request", root / "response"):
+        good = await verify(*both, "--keys", str(keys))
+        assert (good.exit_code, "not checked" in good.stderr) == (0, False), good.stderr
+    whole = (tmp_path / "request.ndjson").read_bytes()
+    lines = whole.splitlines(keepends=True)
+    other = whole.replace(b'"agree":3', b'"agree":4')
+    assert other != whole
+    miscounted = whole.replace(b'"lines":', b'"lines":1')
+    for changed in (other, b"".join([*lines[:3], *lines[4:]]), whole + lines[1], miscounted):
+        (tmp_path / "request.ndjson").write_bytes(changed)
+        refused = await verify(*both, "--keys", str(root / "response"))
+        assert (refused.exit_code, refused.stdout) == (2, "")
+        assert "request.ndjson" in refused.stderr
+
+
+async def test_without_keys_summaries_are_compared_and_that_is_said(
+    world: World, environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    await exported(world, environment)
+    both = ("--offline", "request.ndjson", "response.ndjson")
+    for name in ("DATABASE_URL", "KEYS", "LINK_ID"):
+        environment.delenv(f"AIRLOCK_REQUEST_{name}")
+    shown = await verify(*both)
+    assert (shown.exit_code, "signatures not checked" in shown.stderr) == (0, True)
+    ensure_link_keys(tmp_path / "strangers")
+    refused = await verify(*both, "--keys", str(tmp_path / "strangers"))
+    assert (refused.exit_code, "not among the keys given" in refused.stderr) == (2, True)
+    (tmp_path / "none").mkdir()
+    assert (await verify(*both, "--keys", str(tmp_path / "none"))).exit_code == 2
 
 
 async def test_a_torn_summary_is_recognised(world: World, environment: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -106,8 +106,10 @@ async def test_what_crosses_in_an_answer_is_numbers_and_ids_only(world: World) -
 
 async def test_batches_of_a_stream_that_is_not_received_there_are_not_taken(world: World) -> None:
     await world.answered()
-    wire = await FarSide(world.link).sealed(StreamName.REQUESTS, 1, 1)
+    wire = await FarSide(world.link).stored(StreamName.REQUESTS, 1, 1)
     assert wire is not None
     with pytest.raises(LinkError):
-        await world.link.restore(StreamName.REQUESTS, wire)
+        await world.link.restore(RESULTS, wire)
+    with pytest.raises(LinkError):
+        await world.link.restore(StreamName.SETTINGS, wire)
     assert await one(world.networks.request, "SELECT count(*) FROM received_batches WHERE stream = 'requests'") == 0

@@ -24,7 +24,7 @@ async def contents(side: Side) -> list[tuple[object, ...]]:
     )
 
 
-async def test_missing_and_changed_results_come_back_byte_for_byte_and_a_third_row_is_left(world: World) -> None:
+async def test_missing_and_changed_results_come_back_byte_for_byte_and_a_third_row_is_set_aside(world: World) -> None:
     gone, changed, _ = await world.answered()
     side = world.networks.request
     before = await contents(side)
@@ -35,16 +35,14 @@ async def test_missing_and_changed_results_come_back_byte_for_byte_and_a_third_r
     cache = Cache(f"{world.networks.servers.redis_url}/3")
     await cache.put(result_key(USER, changed), b"x", 60)
 
-    reports, mended = await world.mend()
-    assert found(reports) == {("request", "results", "extra", str(added))}
-    assert mended.healed.rebuilt == 2
-    assert list(mended.left) == [f"results {added}"]
-    assert await cache.get(result_key(USER, changed)) is None
-    await cache.aclose()
+    await cache.put(result_key(USER, added), b"x", 60)
 
-    reports, mended = await world.mend(delete_extra=True)
-    assert (found(reports), mended.healed.deleted, mended.left) == (set(), 1, {})
+    reports, mended = await world.mend()
+    assert (found(reports), mended.left) == (set(), {})
+    assert (mended.healed.rebuilt, mended.healed.set_aside) == (2, 1)
     assert await contents(side) == before
+    assert [await cache.get(result_key(USER, item)) for item in (changed, added)] == [None, None]
+    await cache.aclose()
 
 
 async def test_a_batch_gone_or_altered_is_sent_again_and_then_its_rows_are_rebuilt_from_it(world: World) -> None:
@@ -126,6 +124,21 @@ async def test_results_and_snapshots_come_back(world: World) -> None:
     reports, _ = await world.mend()
     assert found(reports) == set()
     assert await table(side, every) == before
+    assert await one(world.networks.request, "SELECT records FROM snapshots") == setting("colour", "blue")
+
+
+async def test_a_wrong_snapshot_of_which_no_payload_is_left_is_sealed_anew(world: World) -> None:
+    await world.publish(setting("colour", "blue"))
+    await change(world.networks.request, "UPDATE snapshots SET records = 'x'")
+    for side, name in ((world.networks.request, "received"), (world.networks.response, "sealed")):
+        done = "applied_at" if name == "received" else "delivered_at"
+        await change(side, f"UPDATE {name}_batches SET payload = NULL, {done} = '2020-01-01'")
+    wrong = {("request", "snapshots", "different", "1")}
+    reports, mended = await world.mend()
+    assert (found(reports), list(mended.left)) == (wrong, ["the snapshot of settings"])
+    assert found(await world.verify()) == wrong, "nothing is claimed before it has crossed"
+    await world.publish(setting("colour", "blue"))
+    assert found(await world.verify()) == set()
     assert await one(world.networks.request, "SELECT records FROM snapshots") == setting("colour", "blue")
 
 

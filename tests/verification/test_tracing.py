@@ -9,11 +9,14 @@ import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
+from api.request.first_reads import FirstReads
 from commands.program import app
 from models.streams import BatchRef
+from storage.database import connect, run
 from storage.submissions import cancel_request
-from tests.activities.crossing import USER, change, new_id
+from tests.activities.crossing import USER, change, new_id, one, table
 from tests.api_request.serving import User, publish
+from tests.system.running import eventually
 from tests.verification.test_command import environment
 from tests.verification.world import REQUESTS, RESULTS, World
 
@@ -54,6 +57,66 @@ async def test_the_owner_sees_each_step_and_what_is_waited_for_from_this_network
     await world.apply(RESULTS)
     seen += ["executed", "result-sealed", "result-delivered", "result-applied"]
     assert await steps(world, request_id) == ("completed", seen, None)
+
+
+async def test_the_first_reading_of_a_result_is_noted_once_and_beside_the_reading(world: World) -> None:
+    (request_id,) = await world.answered(1)
+    assert "read" not in (await steps(world, request_id))[1]
+    owner = User(USER, "alk_owner")
+
+    async def noted() -> object:
+        statement = "SELECT first_read_at FROM results WHERE request_id = :id"
+        return await one(world.networks.request, statement, id=request_id)
+
+    async def is_noted() -> bool:
+        return await noted() is not None
+
+    async with owner.calls(world.url) as http:
+        assert (await http.get(f"/v1/requests/{request_id}/result")).status_code == 200
+        await eventually(is_noted, "the reading is noted")
+        first = await noted()
+        assert (await http.get(f"/v1/requests/{request_id}/result")).status_code == 200
+    assert (await steps(world, request_id))[1][-2:] == ["result-applied", "read"]
+    assert await noted() == first
+
+
+async def test_noting_a_reading_waits_for_nobody_and_survives_a_database_that_is_away(world: World) -> None:
+    first, second, _ = await world.answered()
+    side = world.networks.request
+    reads = FirstReads(side.engine)
+    async with side.engine.begin() as connection:
+        await run(connection, "SELECT FROM results WHERE request_id = :id FOR UPDATE", id=first)
+        for request_id in (first, second):
+            reads.note(request_id)
+        async with asyncio.timeout(30):
+            await reads.flush()
+    read = await table(side, "SELECT request_id FROM results WHERE first_read_at IS NOT NULL")
+    assert read == [(second,)], "the other was held by somebody"
+    away = connect("postgresql://nobody@127.0.0.1:1/x", 1)
+    lost = FirstReads(away)
+    lost.note(first)
+    await lost.flush()
+    lost._engine = side.engine
+    await lost.flush()
+    assert await one(side, "SELECT count(*) FROM results WHERE first_read_at IS NOT NULL") == 2
+    await away.dispose()
+
+
+async def test_a_result_in_quarantine_is_what_its_request_waits_for(
+    world: World, environment: pytest.MonkeyPatch
+) -> None:
+    (request_id,) = await world.answered(1)
+    side = world.networks.request
+    await change(
+        side,
+        "INSERT INTO quarantined_records (stream, epoch, record, sequence, reason, body)"
+        " SELECT 'results', 1, 1, 1, 'a secret reason', body FROM results",
+    )
+    await change(side, "DELETE FROM results")
+    _, names, waits = await steps(world, request_id)
+    assert (names[-1], waits) == ("result-quarantined", "an operator: its result is quarantined as 1.1")
+    told = (await trace(str(request_id))).stdout
+    assert "a secret reason" in told, "operators are told"
 
 
 async def test_a_cancelled_request_and_a_damaged_result_can_be_traced(world: World) -> None:

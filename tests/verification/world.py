@@ -15,10 +15,11 @@ from exchange.delivery import Delivery
 from exchange.far_side import FarSide
 from exchange.healing import Healer
 from exchange.link import LinkClient
+from exchange.mending import Mended, Mender
 from exchange.pulling import Pull
 from exchange.sealing import Sealer
 from exchange.summaries import Mendable
-from exchange.verification import Mended, Mender, StreamReport, Verifier
+from exchange.verification import StreamReport, Verifier
 from models.streams import BatchRef, Network, StreamName
 from storage.incoming import incoming_stream
 from tests.activities.crossing import LINK, new_id, submit
@@ -98,11 +99,11 @@ class World:
     async def verify(self) -> list[StreamReport]:
         return await self.verifier.verify(list(StreamName))
 
-    async def mend(self, delete_extra: bool = False) -> tuple[list[StreamReport], Mended]:
+    async def mend(self) -> tuple[list[StreamReport], Mended]:
         side = self.networks.response
         healer = Healer(side.engine, Auditor(side.engine, Network.RESPONSE, RETENTION), side.keys)
         ends: dict[Network, Mendable] = {Network.RESPONSE: healer, Network.REQUEST: FarSide(self.link)}
-        return await Mender(self.verifier, ends, delete_extra).mend(await self.verify())
+        return await Mender(self.verifier, ends).mend(await self.verify())
 
 
 def found(reports: list[StreamReport]) -> set[tuple[str, str, str, str]]:

@@ -30,7 +30,7 @@ class BreakingLink:
         self._networks = networks
         self._after = after
 
-    async def pull(self, stream: StreamName, after: int, _wait: float) -> bytes | None:
+    async def pull(self, stream: StreamName, after: int, *_more: Any) -> bytes | None:
         async with self._networks.request.engine.connect() as connection:
             found = await batch_after(connection, stream, 1, after)
         if found is None or found.payload is None:

@@ -12,6 +12,7 @@ from models.streams import BatchRef, StreamName
 from tests.workflows.conftest import Stage
 from tests.workflows.standins import details, error, for_ever, summaries, timers
 from workflows.requests import ExecuteRequests, PullRequests
+from workflows.timing import WHILE_STOPPED
 
 BATCH = BatchRef(stream=StreamName.REQUESTS, epoch=1, sequence=7, records=40)
 
@@ -57,12 +58,12 @@ async def test_a_link_that_is_away_is_tried_again_within_the_round(stage: Stage)
 
 
 @pytest.mark.parametrize("kind", ["Fork", "StreamStopped", "ConfigurationError"])
-async def test_a_stopped_stream_is_looked_at_again_every_minute_and_keeps_its_progress(stage: Stage, kind: str) -> None:
+async def test_a_stopped_stream_is_looked_at_again_soon_and_keeps_its_progress(stage: Stage, kind: str) -> None:
     stage.activities.line_up("pull_requests", pulled(3), *[error(kind)] * 3, pulled(5), for_ever)
     handle = await stage.start(PullRequests.run, PullProgress())
     await stage.activities.called("pull_requests", 6)
     assert stage.activities.arguments("pull_requests") == [PullProgress(), *[pulled(3)] * 4, pulled(5)]
-    assert await timers(handle) == [60, 60, 60]
+    assert await timers(handle) == [WHILE_STOPPED.total_seconds()] * 3
     await handle.terminate()
 
 
@@ -70,7 +71,7 @@ async def test_while_it_is_stopped_the_web_ui_says_why(stage: Stage, skipping: W
     stage.activities.line_up("pull_requests", pulled(3), error("StreamStopped", "another history"), for_ever)
     with skipping.with_time_skipping_disabled():
         handle = await stage.start(PullRequests.run, PullProgress())
-        await stage.until(handle, timers, [60.0])
+        await stage.until(handle, timers, [WHILE_STOPPED.total_seconds()])
         assert await details(handle) == "3 batches, 30 records pulled. Stopped: StreamStopped: another history"
     await handle.terminate()
 

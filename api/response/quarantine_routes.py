@@ -1,0 +1,112 @@
+"""Quarantine: records of requests that crossed and could not be taken, for an operator to retry or drop."""
+
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Path, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from activities.quarantining import Quarantine
+from api.bearer import needs_key
+from api.pagination import DEFAULT_LIMIT, PageLimit
+from api.problems import problem_responses
+from api.response.callers import App, OperatorOf
+from models.streams import Network, StreamName
+from storage.quarantine import list_set_aside
+
+router = APIRouter(
+    prefix="/v1/quarantine", tags=["quarantine"], dependencies=[needs_key], responses=problem_responses(401, 403, 503)
+)
+
+Epoch = Annotated[int, Path(ge=1, le=2**31 - 1)]
+Record = Annotated[int, Path(ge=1, le=2**63 - 1)]
+
+
+class QuarantinedRecord(BaseModel):
+    """A record without its body, which only the command line shows."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    stream: StreamName
+    epoch: int
+    record: int
+    sequence: int = Field(description="Batch that it came in")
+    reason: str = Field(description="Why it was not applied, at the last try")
+    size: int = Field(description="Bytes")
+    quarantined_at: datetime
+    retries: int
+    retried_at: datetime | None
+    dropped_at: datetime | None
+    dropped_by: str | None
+    drop_reason: str | None
+
+
+class QuarantineList(BaseModel):
+    """By epoch and number."""
+
+    records: list[QuarantinedRecord]
+
+
+class Outcome(BaseModel):
+    """What a retry did."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    stream: StreamName
+    epoch: int
+    record: int
+    refused: str | None = Field(description="Why it stays in quarantine; null when it was applied")
+
+
+class Decision(BaseModel):
+    """Why a record is given up; kept with it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str = Field(min_length=1, max_length=1000, pattern=r"\S", examples=["a test of ours"])
+
+
+@router.get(
+    "", summary="List records that were set aside", operation_id="list_quarantine", responses=problem_responses(422)
+)
+async def list_some(
+    services: App,
+    _operator: OperatorOf,
+    dropped: Annotated[bool, Query(description="Those that were dropped, not those that wait")] = False,
+    after_epoch: Annotated[int, Query(ge=0, le=2**31 - 1, description="Go on after this record")] = 0,
+    after_record: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,
+    limit: PageLimit = DEFAULT_LIMIT,
+) -> QuarantineList:
+    """What this network received and could not take, with the reason."""
+    after = (StreamName.REQUESTS, after_epoch, after_record) if after_epoch else ("", 0, 0)
+    async with services.engine.connect() as connection:
+        found = await list_set_aside(connection, [StreamName.REQUESTS], dropped, after, limit)
+    return QuarantineList(records=[QuarantinedRecord.model_validate(item) for item in found])
+
+
+@router.post(
+    "/{epoch}/{record}/retry",
+    summary="Try again",
+    operation_id="retry_quarantined",
+    responses=problem_responses(404, 409, 422),
+)
+async def retry(services: App, _operator: OperatorOf, epoch: Epoch, record: Record) -> Outcome:
+    """Takes the record as its batch would be taken now; a request that is taken is executed soon."""
+    (outcome,) = await Quarantine(services.engine, Network.RESPONSE).retry(StreamName.REQUESTS, epoch, record)
+    return Outcome.model_validate(outcome)
+
+
+@router.post(
+    "/{epoch}/{record}/drop",
+    summary="Give up",
+    operation_id="drop_quarantined",
+    responses=problem_responses(404, 409, 422),
+)
+async def drop(
+    services: App, operator: OperatorOf, epoch: Epoch, record: Record, decision: Annotated[Decision, Body()]
+) -> QuarantinedRecord:
+    """The record is kept with who dropped it and why. The request that it names, if any, is answered as failed."""
+    kept = Quarantine(services.engine, Network.RESPONSE)
+    return QuarantinedRecord.model_validate(
+        await kept.drop(StreamName.REQUESTS, epoch, record, operator.name, decision.reason)
+    )

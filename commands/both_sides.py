@@ -1,0 +1,48 @@
+"""Both networks as a command of the response network reaches them: its own database, and the other over the link."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+
+from commands.answering import database_of
+
+if TYPE_CHECKING:
+    from configuration.settings import NetworkSettings, ResponseSettings
+    from exchange.auditing import Auditor
+    from exchange.far_side import FarSide
+    from exchange.healing import Healer
+
+LINK_PATIENCE = 60.0
+"""Seconds for one answer over the link, at least: auditing a range of batches takes its time."""
+
+
+@asynccontextmanager
+async def own_side(settings: "NetworkSettings") -> "AsyncIterator[tuple[Auditor, Healer]]":
+    """This network's own end. Raises `Unavailable` or `ConfigurationError` that names what is away."""
+    from exchange.auditing import Auditor
+    from exchange.healing import Healer
+    from exchange.live_keys import keys_seen_by
+
+    async with database_of(settings) as engine:
+        async with engine.connect() as connection:
+            keys = await keys_seen_by(connection, settings.network, settings.keys)
+        auditor = Auditor(engine, settings.network, settings.retention)
+        yield auditor, Healer(engine, auditor, keys)
+
+
+@asynccontextmanager
+async def both_sides() -> "AsyncIterator[tuple[ResponseSettings, Auditor, Healer, FarSide]]":
+    """The response network's own end and the request network's, over the signed link."""
+    from configuration.settings import ResponseSettings
+    from exchange.far_side import FarSide
+    from exchange.http_signature import HttpSigner
+    from exchange.link import LinkClient
+    from exchange.link_tls import client_tls
+
+    settings = ResponseSettings.load()
+    async with AsyncExitStack() as stack:
+        auditor, healer = await stack.enter_async_context(own_side(settings))
+        signer = HttpSigner(healer.keys, settings.link_id, settings.clock_skew)
+        link = LinkClient(settings.link_url, signer, max(settings.link_timeout, LINK_PATIENCE), client_tls(settings))
+        stack.push_async_callback(link.aclose)
+        yield settings, auditor, healer, FarSide(link)

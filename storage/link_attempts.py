@@ -1,0 +1,79 @@
+"""How the last attempts to use the link ended, stream by stream."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from models.streams import StreamName
+from storage.database import row, run
+
+
+@dataclass(frozen=True)
+class LinkAttempts:
+    """``kind`` is None where the last attempt succeeded; ``clock_ahead`` in seconds, of the other side's clock."""
+
+    tried_at: datetime
+    ok_at: datetime | None
+    failing_since: datetime | None
+    failures: int
+    kind: str | None
+    detail: str | None
+    wait_until: datetime | None
+    clock_ahead: float | None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an attempt failed; ``wait`` in seconds, if the other side asked for it."""
+
+    kind: str
+    detail: str
+    wait: float | None = None
+    clock_ahead: float | None = None
+
+
+async def note_success(connection: AsyncConnection, stream: StreamName) -> None:
+    """An attempt succeeded."""
+    await run(
+        connection,
+        """
+        INSERT INTO link_attempts (stream, tried_at, ok_at) VALUES (:stream, now(), now())
+        ON CONFLICT (stream) DO UPDATE SET tried_at = now(), ok_at = now(), failing_since = NULL, failures = 0,
+            kind = NULL, detail = NULL, wait_until = NULL, clock_ahead = NULL
+        """,
+        stream=stream,
+    )
+
+
+async def note_failure(connection: AsyncConnection, stream: StreamName, failure: Failure) -> None:
+    """An attempt failed."""
+    await run(
+        connection,
+        """
+        INSERT INTO link_attempts
+            (stream, tried_at, failing_since, failures, kind, detail, wait_until, clock_ahead)
+        VALUES (:stream, now(), now(), 1, :kind, :detail,
+                now() + make_interval(secs => CAST(:wait AS double precision)), CAST(:ahead AS double precision))
+        ON CONFLICT (stream) DO UPDATE SET tried_at = now(),
+            failing_since = coalesce(link_attempts.failing_since, now()), failures = link_attempts.failures + 1,
+            kind = excluded.kind, detail = excluded.detail, wait_until = excluded.wait_until,
+            clock_ahead = excluded.clock_ahead
+        """,
+        stream=stream,
+        kind=failure.kind,
+        detail=failure.detail[:1000].encode(errors="replace").decode().replace("\0", "\ufffd"),
+        wait=failure.wait,
+        ahead=failure.clock_ahead,
+    )
+
+
+async def link_attempts(connection: AsyncConnection, stream: StreamName) -> LinkAttempts | None:
+    """None before the first attempt."""
+    found = await row(
+        connection,
+        "SELECT tried_at, ok_at, failing_since, failures, kind, detail, wait_until, clock_ahead FROM link_attempts"
+        " WHERE stream = :stream",
+        stream=stream,
+    )
+    return LinkAttempts(*found) if found else None

@@ -1,0 +1,104 @@
+"""Rows that no batch explains, moved out of the way and kept whole: evidence, and perhaps the only copy."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from storage.database import row, rows, run
+
+TABLES = ("requests", "results")
+"""The tables whose rows may be set aside; both have the key `request_id`."""
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """A row that was set aside."""
+
+    number: int
+    table: str
+    request_id: UUID
+    reason: str
+    set_aside_at: datetime
+    row: dict[str, Any]
+
+
+async def set_rows_aside(
+    connection: AsyncConnection, table: str, reasons: dict[UUID, str]
+) -> list[tuple[UUID, UUID | None]]:
+    """Move rows into `set_aside` as they are, by request id with the reason; gives ids and owners of those moved."""
+    moved = await rows(
+        connection,
+        f"""
+        WITH taken AS (
+            DELETE FROM {_known(table)} WHERE request_id = ANY(CAST(:ids AS uuid[]))
+            RETURNING request_id, to_jsonb({table}.*) AS whole
+        )
+        INSERT INTO set_aside (table_name, request_id, whole, reason)
+        SELECT :table, request_id, whole, reason FROM taken
+        JOIN unnest(CAST(:ids AS uuid[]), CAST(:reasons AS text[])) AS named (request_id, reason) USING (request_id)
+        RETURNING request_id, whole ->> 'user_id'
+        """,
+        table=table,
+        ids=list(reasons),
+        reasons=list(reasons.values()),
+    )
+    return [(UUID(str(request_id)), UUID(owner) if owner else None) for request_id, owner in moved]
+
+
+async def rows_set_aside(connection: AsyncConnection, after: int, most: int) -> list[SetAside]:
+    """What is set aside, oldest first, from the one after number ``after`` on."""
+    found = await rows(
+        connection,
+        "SELECT number, table_name, request_id, reason, set_aside_at, whole FROM set_aside WHERE number > :after"
+        " ORDER BY number LIMIT :most",
+        after=after,
+        most=most,
+    )
+    return [SetAside(*item) for item in found]
+
+
+async def put_row_back(connection: AsyncConnection, number: int) -> tuple[str, UUID] | None:
+    """Move a row back to where it was; gives its table and id, None where nothing of this number is set aside.
+
+    Nothing happens, and the caller gets an IntegrityError, where another row has taken its place.
+    """
+    found = await row(
+        connection,
+        "DELETE FROM set_aside WHERE number = :number RETURNING table_name, request_id, whole::text",
+        number=number,
+    )
+    if found is None:
+        return None
+    table = _known(found.table_name)
+    await run(
+        connection,
+        f"INSERT INTO {table} SELECT * FROM jsonb_populate_record(NULL::{table}, CAST(:whole AS jsonb))",
+        whole=found.whole,
+    )
+    return table, UUID(str(found.request_id))
+
+
+async def owed_batches(connection: AsyncConnection, ids: Sequence[UUID]) -> list[tuple[int, int]]:
+    """Batches of requests that can be executed once more and hold a request of these that is left without a result."""
+    found = await rows(
+        connection,
+        """
+        SELECT DISTINCT requests.epoch, requests.sequence FROM requests
+        JOIN received_batches AS batch ON batch.stream = 'requests' AND batch.epoch = requests.epoch
+             AND batch.sequence = requests.sequence AND batch.payload IS NOT NULL
+        WHERE request_id = ANY(CAST(:ids AS uuid[]))
+          AND NOT EXISTS (SELECT FROM results WHERE results.request_id = requests.request_id)
+        """,
+        ids=list(ids),
+    )
+    return [(epoch, sequence) for epoch, sequence in found]
+
+
+def _known(table: str) -> str:
+    if table not in TABLES:
+        raise ValueError(f"rows of {table!r} are not set aside")
+    return table
