@@ -20,6 +20,7 @@ def checks(programs: Path) -> dict[str, list[str]]:
         "ruff format": [str(programs / "ruff"), "format", "--check", "."],
         "mypy": [sys.executable, "-m", "mypy", "."],
         "import-linter": [str(programs / "lint-imports")],
+        "dependencies": [sys.executable, "-m", "commands.dependencies"],
     }
 
 
@@ -28,7 +29,9 @@ def run_checks(
         list[str] | None, typer.Argument(metavar="[PYTEST ARGUMENTS]", help="With any, only pytest runs.")
     ] = None,
 ) -> None:
-    """Run ruff, mypy, import-linter and pytest, all of them, and fail if one fails. Arguments go to pytest."""
+    """Run ruff, mypy, import-linter, an audit of dependencies and pytest, all, and fail if one fails. Arguments go to
+    pytest.
+    """
     programs = Path(sys.executable).parent
     if not (programs / "ruff").exists():
         raise fail("what the tests need is not installed; run ./airlock test, which installs it")

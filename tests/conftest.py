@@ -1,6 +1,6 @@
 """Real servers for the tests: started once per run on free ports; each test gets databases of its own."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -21,6 +21,7 @@ from exchange.keys import LinkKeys, ensure_link_keys, load_link_keys
 from models.streams import Network
 from storage.database import connect
 from storage.migrate import upgrade
+from tests.security.crossing_bytes import watching_the_link
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,15 @@ async def servers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ser
             yield Servers(supervisor, postgres, databases, f"redis://127.0.0.1:{ports.redis}")
         finally:
             await supervisor.stop()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_secret_crosses() -> Iterator[None]:
+    """Every byte that crosses the link in this run is looked through for what is secret in every test."""
+    with watching_the_link() as crossing:
+        crossing.forbidden |= {"a database's address": b"postgresql://", "a private key": b"PRIVATE KEY-----"}
+        yield
+    assert not crossing.found
 
 
 @dataclass(frozen=True)

@@ -150,7 +150,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 def test_all_checks_run_even_when_one_fails(airlock: Airlock, ran: list[list[str]]) -> None:
     result = airlock("test")
     assert result.exit_code == 1
-    assert len(ran) == 5
+    assert len(ran) == 6
     assert ran[-1][1:] == ["-m", "pytest"]
     assert "failed so far: mypy" in result.stdout
 
