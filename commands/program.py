@@ -9,6 +9,7 @@ import typer
 
 from commands import (
     access,
+    chaos,
     checks,
     epochs,
     keys,
@@ -45,6 +46,7 @@ app.add_typer(quarantine.app, name="quarantine")
 app.command()(streams.preview)
 app.command()(verification.verify)
 app.command()(tracing.trace)
+app.command()(chaos.chaos)
 app.add_typer(keys.keys, name="keys")
 app.add_typer(access.users, name="users")
 
