@@ -1,0 +1,52 @@
+"""The Celery application of the response network: its configuration, each choice with its reason.
+
+Runs in `.venv-celery`. Surroundings come from the environment, set by `servers.py`.
+"""
+
+import json
+import os
+from typing import Any
+
+from bench.celery.profiles import PROFILES
+from celery import Celery
+
+PROFILE = PROFILES[os.environ["BENCH_PROFILE"]]
+CADENCES: dict[str, float] = json.loads(os.environ["BENCH_CADENCES"])
+"""Seconds; in the pipeline as it was, 120 for results and 60 for settings."""
+LINK_TASKS = ("pull_requests", "export_results", "export_settings")
+
+app = Celery("bench.celery", broker=os.environ["BENCH_BROKER"], include=["bench.celery.tasks"])
+app.conf.update(
+    task_acks_late=True,  # a task whose worker died is not gone
+    task_reject_on_worker_lost=True,  # nor one whose child process was killed
+    worker_prefetch_multiplier=1,  # so that a dying worker holds back no more than it works on
+    task_publish_retry=True,
+    task_ignore_result=True,  # what a task returns nobody reads: results are rows
+    # A queue of its own, from which the worker takes in turn: what calls over the link does not wait behind executions.
+    task_routes={f"bench.celery.tasks.{name}": "link" for name in LINK_TASKS},
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,  # the broker may be away for as long as it likes
+    worker_cancel_long_running_tasks_on_connection_loss=True,  # late-acknowledged ones would be executed twice
+    broker_transport_options=PROFILE.broker_options,
+    visibility_timeout=PROFILE.visibility_timeout,  # the documentation asks for both to be the same
+    timezone="UTC",
+)
+
+
+def every(seconds: float, task: str, *arguments: Any) -> dict[str, Any]:
+    """An entry of Beat's. A run that could not start in time is dropped: after an outage one follows, not many."""
+    return {
+        "task": f"bench.celery.tasks.{task}",
+        "schedule": seconds,
+        "args": arguments,
+        "options": {"expires": max(seconds, 5.0)},
+    }
+
+
+app.conf.beat_schedule = {
+    "pull-requests": every(1.0, "pull_requests"),
+    "export-results": every(CADENCES["export-results"], "export_results"),
+    "export-settings": every(CADENCES["export-settings"], "export_settings"),
+}
+if PROFILE.sweep_after is not None:
+    app.conf.beat_schedule["sweep"] = every(15.0, "sweep", PROFILE.sweep_after)

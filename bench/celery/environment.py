@@ -1,0 +1,27 @@
+"""The virtual environment that has Celery, made on first use: Airlock itself does not depend on it."""
+
+import hashlib
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+from configuration.home import CLONE
+
+REQUIREMENTS = Path(__file__).with_name("requirements.txt")
+DIRECTORY = CLONE / ".venv-celery"
+PYTHON = DIRECTORY / "bin" / "python"
+
+
+def make_environment() -> Path:
+    """The interpreter that has what `requirements.txt` pins; raises `SystemExit` with a sentence where it has not."""
+    marker = DIRECTORY / "installed"
+    wanted = f"{hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()} {sys.version_info[:2]}"
+    if not marker.exists() or marker.read_text() != wanted:
+        print("installing Celery into .venv-celery (once)", file=sys.stderr, flush=True)
+        venv.create(DIRECTORY, clear=True, with_pip=True)
+        install = ["-m", "pip", "install", "-q", "--require-hashes", "-r", str(REQUIREMENTS)]
+        if subprocess.run([str(PYTHON), *install], check=False, stdout=sys.stderr).returncode != 0:  # noqa: S603
+            raise SystemExit("Celery could not be installed: see what pip says above, then run the same again")
+        marker.write_text(wanted)
+    return PYTHON

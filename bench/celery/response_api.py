@@ -1,0 +1,65 @@
+"""The response network's API, as far as the load uses it: an operator changes settings. Airlock's environment."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Literal
+
+import asyncpg
+import orjson
+from fastapi import FastAPI, HTTPException, Request, Response
+from pydantic import BaseModel, JsonValue
+
+from api.serving import serve
+
+
+class Change(BaseModel):
+    """A setting's new value."""
+
+    value: JsonValue
+    visibility: Literal["public", "secret"] = "public"
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async with asyncpg.create_pool(os.environ["BENCH_DATABASE"], min_size=1, max_size=4, command_timeout=10) as pool:
+        app.state.pool = pool
+        yield
+
+
+app = FastAPI(title="response", lifespan=_lifespan, openapi_url=None)
+
+
+@app.exception_handler(OSError)
+@app.exception_handler(asyncpg.PostgresError)
+@app.exception_handler(asyncpg.InterfaceError)
+async def _database_away(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=503, headers={"Retry-After": "1"})
+
+
+@app.get("/readyz")
+async def ready() -> dict[str, str]:
+    """Whether the database answers."""
+    await app.state.pool.fetchval("SELECT 1")
+    return {"status": "ready"}
+
+
+@app.put("/v1/settings/{name}")
+async def change(request: Request, name: str, setting: Change) -> dict[str, Any]:
+    """Store a setting; Beat's next `export_settings` sends it, unless it is secret."""
+    if request.headers.get("authorization") != f"Bearer {os.environ['BENCH_API_KEY']}":
+        raise HTTPException(401, "no API key, or one that is not known")
+    await app.state.pool.execute(
+        "INSERT INTO settings (name, value, visibility) VALUES ($1, $2, $3) ON CONFLICT (name) DO UPDATE SET"
+        " value = excluded.value, visibility = excluded.visibility, version = nextval('setting_versions'),"
+        " exported = false",
+        name,
+        orjson.dumps(setting.value).decode(),
+        setting.visibility,
+    )
+    return {"name": name, **setting.model_dump()}
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(app, "127.0.0.1", int(os.environ["BENCH_PORT"])))
