@@ -26,6 +26,8 @@ from chaos.summary import Summary, summarise
 
 SETTLE_SECONDS = 120.0
 """Seconds after the last result until the settings have crossed, everything runs and can be checked."""
+SURE_AFTER = 4
+"""Times in a row that `verify` says the same, and it will not change."""
 TELL_EVERY = 10.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 LEDGER = "ledger.ndjson"
@@ -191,7 +193,7 @@ class Harness:
         until = time.monotonic() + SETTLE_SECONDS
         self._found += await _settled(until, self._settings_trouble)
         self._found += await _settled(until, self._processes_trouble)
-        self._found += await _settled(until, self._verify)
+        self._found += await _settled(until, self._verify, SURE_AFTER)
         census = await take_census(self._airlock.up["databases"])
         self._found += judge_census(self._ledger(), census)
 
@@ -259,11 +261,18 @@ async def _end(*tasks: asyncio.Task[Any]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _settled(until: float, look: Callable[[], Awaitable[list[Discrepancy]]]) -> list[Discrepancy]:
-    """Look until there is nothing to be found, or until it is too late: then what was found last."""
-    while (found := await look()) and time.monotonic() < until:  # noqa: ASYNC110, nothing tells us
+async def _settled(
+    until: float, look: Callable[[], Awaitable[list[Discrepancy]]], sure_after: int = 1_000_000
+) -> list[Discrepancy]:
+    """Look until there is nothing to be found, until the same was found ``sure_after`` times in a row, or until it is
+    too late: then what was found last.
+    """
+    last, times = await look(), 1
+    while last and times < sure_after and time.monotonic() < until:
         await asyncio.sleep(1)
-    return found
+        found = await look()
+        last, times = found, times + 1 if found == last else 1
+    return last
 
 
 def _in_words(fault: Fault) -> str:
