@@ -14,12 +14,14 @@ import argparse
 import asyncio
 import contextlib
 import json
+import math
 import os
 import random
 import signal
 import sys
 import time
 import traceback
+import zlib
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from pathlib import Path
@@ -34,6 +36,8 @@ WAIT = 10.0
 """Seconds that one poll for a result may last."""
 POLLS = 500
 """Polls at the same time."""
+SHARE = 20
+"""Polls of one client: every call costs httpx a look at all connections of its pool."""
 CROWDED_WAIT = 3.0
 """Seconds that a poll may last while more requests are outstanding than `POLLS`: others wait for their turn."""
 UNANSWERED = 2000
@@ -55,8 +59,8 @@ class Load:
         self._ledger = ledger
         self._chance = random.Random(options.seed)  # noqa: S311, only spreads tries over time
         self._submitting = _client(options.url, options.key, 100)
-        self._reading = _client(options.url, options.key, options.polls)
-        self._polls = asyncio.Semaphore(options.polls)
+        self._readers = [_client(options.url, options.key, SHARE) for _ in range(math.ceil(options.polls / SHARE))]
+        self._polls = [asyncio.Semaphore(SHARE) for _ in self._readers]
         self._unanswered = asyncio.Semaphore(UNANSWERED)
         self._known: set[str] = set()
         self._open: dict[str, float] = {}
@@ -89,7 +93,7 @@ class Load:
             await asyncio.gather(*ending, return_exceptions=True)
             self._say()
             await self._submitting.aclose()
-            await self._reading.aclose()
+            await asyncio.gather(*(reader.aclose() for reader in self._readers))
 
     def _do(self, work: Coroutine[Any, Any, object]) -> None:
         task = asyncio.create_task(work)
@@ -148,10 +152,11 @@ class Load:
     async def _result(self, request_id: str) -> dict[str, Any] | None:
         """The final result, however long it takes; None where there is no such request."""
         path = f"/v1/requests/{request_id}/result"
+        which = zlib.crc32(request_id.encode()) % len(self._readers)
         while True:
-            async with self._polls:
+            async with self._polls[which]:
                 query = {"wait": WAIT if len(self._open) <= POLLS else CROWDED_WAIT}
-                answer = await self._answer(partial(self._reading.get, path, params=query))
+                answer = await self._answer(partial(self._readers[which].get, path, params=query))
             if answer.status_code == 200:
                 body: dict[str, Any] = answer.json()
                 return body
