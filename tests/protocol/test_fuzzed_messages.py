@@ -9,6 +9,7 @@ import hashlib
 import json
 import tracemalloc
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -22,8 +23,9 @@ from exchange.errors import LinkError, Malformed
 from exchange.far_side import _parsed
 from exchange.http_signature import HttpSigner
 from exchange.manifest import verify_manifest
-from exchange.notes import Heartbeat, Receipt
+from exchange.notes import EpochOrder, Heartbeat, Receipt
 from exchange.summaries import Audit, Healed, RangeDigest, RepairOrder, Strays, StreamHead, SummaryQuestion
+from models.streams import StreamName
 from tests.protocol.vectors import PAYLOAD, RECORDS, REQUEST, RESPONSE, compact, content_of, manifest, signed
 
 FUZZ = settings(
@@ -40,15 +42,29 @@ def _first(name: str) -> bytes:
 
 
 RECEIPT, HEARTBEAT = _first("receipts"), _first("heartbeats")
+ORDER = EpochOrder(
+    link="vectors",
+    stream=StreamName.RESULTS,
+    epoch=2,
+    head="0" * 64,
+    key_id=RESPONSE.key_id,
+    issued_at=datetime(2026, 11, 22, tzinfo=UTC),
+    previous_epoch=1,
+    previous_sequence=0,
+    reason="a restored backup",
+    ordered_by="operator",
+).to_wire(RESPONSE)
 PARSERS: dict[str, tuple[bytes, Callable[[bytes], object]]] = {
     "batch": (WIRE, lambda wire: open_wire(REQUEST, wire)[1]),
     "receipt": (RECEIPT, lambda wire: Receipt.from_wire(RESPONSE, wire)),
     "heartbeat": (HEARTBEAT, lambda wire: Heartbeat.from_wire(REQUEST, wire)),
+    "epoch-order": (ORDER, lambda wire: EpochOrder.from_wire(REQUEST, wire)),
 }
 SIGNED_PARSERS: dict[str, Callable[[bytes], object]] = {
     "manifest": lambda content: verify_manifest(REQUEST, content, signed(RESPONSE, "manifest", content)),
     "receipt": lambda content: Receipt.from_wire(RESPONSE, _note(content, "receipt")),
     "heartbeat": lambda content: Heartbeat.from_wire(REQUEST, _note(content, "heartbeat")),
+    "epoch-order": lambda content: EpochOrder.from_wire(REQUEST, _note(content, "epoch-order")),
 }
 SUMMARIES: list[type[BaseModel]] = [Audit, Healed, RangeDigest, RepairOrder, StreamHead, Strays, SummaryQuestion]
 
