@@ -14,7 +14,7 @@ from tests.protocol.snapshots import SnapshotMachine
 from tests.protocol.world import World
 
 
-@pytest.mark.parametrize(("machine", "examples"), [(PushedLog, 40), (PulledLog, 40), (SnapshotMachine, 25)])
+@pytest.mark.parametrize(("machine", "examples"), [(PushedLog, 25), (PulledLog, 25), (SnapshotMachine, 15)])
 async def test_whatever_happens_between_them_both_sides_keep_their_word(
     world: World, machine: type[CrossingMachine], examples: int
 ) -> None:

@@ -22,7 +22,7 @@ from tests.security.conftest import Airlock
 
 NOWHERE = {"database_url": "postgresql://nobody@127.0.0.1:1/none"}
 bounded = settings(
-    max_examples=20, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+    max_examples=12, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
 )
 
 BEYOND_A_SCHEMA = {
