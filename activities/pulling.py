@@ -84,14 +84,14 @@ class PullActivities:
                 batch, poll = poll.result(), None
                 await self._watch.succeeded(StreamName.REQUESTS)
                 if batch:
-                    if await self._crowded():
-                        await asyncio.wait((stopping,), timeout=CROWDED_SECONDS)
-                    else:
+                    if not (crowded := await self._crowded()):
                         poll = self._poll()  # the next one comes in while this one is started
                     await self._execute(batch)
                     progress.batches += 1
                     progress.records += batch.records
                     beat(progress)
+                    if crowded:
+                        await asyncio.wait((stopping,), timeout=CROWDED_SECONDS)
                 else:  # time to look after what an operator's retry or repair took up again
                     await self._start_left()
         finally:

@@ -242,7 +242,7 @@ def main() -> int:
     parser.add_argument("--url", required=True, help="where requests are submitted and results read")
     parser.add_argument("--key", default=os.environ.get("CHAOS_KEY", ""), help="whose requests they are")
     parser.add_argument("--ledger", type=Path, required=True, help="file to write; there must be none yet")
-    parser.add_argument("--rate", type=float, default=40.0, help="requests per second")
+    parser.add_argument("--rate", type=float, default=20.0, help="requests per second")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long requests are submitted")
     parser.add_argument("--patience", type=float, default=300.0, help="seconds after that until all must be answered")
     parser.add_argument("--polls", type=int, default=POLLS, help="polls for a result at the same time")

@@ -145,7 +145,7 @@ class GroupCommit:
                 await store_idempotency_keys(connection, [item.idempotency for item in fresh if item.idempotency])
                 await notify(connection, "sealed requests")
                 waiting = await batches_waiting(connection, StreamName.REQUESTS)
-                self._spacing = min(WIDEST_SPACING_SECONDS, SPACING_SECONDS * max(1, waiting - 1))
+                self._spacing = spacing(waiting)
         if batch is not None:
             self._committed(CommittedGroup(batch, look_in(requests)))
         answers += [(item, tuple(request.request_id for request in item.requests)) for item in fresh]
@@ -181,6 +181,11 @@ class GroupCommit:
                     (submission, IdempotencyKeyReused("This Idempotency-Key was used for another body: take a new one"))
                 )
         return fresh
+
+
+def spacing(waiting: int) -> float:
+    """Seconds from one group to the next while so many batches, the newest among them, are covered by no receipt."""
+    return min(WIDEST_SPACING_SECONDS, SPACING_SECONDS * max(1, waiting - 1))
 
 
 def _answer(group: Sequence[Submission], error: Exception) -> None:

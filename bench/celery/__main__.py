@@ -31,7 +31,7 @@ def main() -> int:
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=10.0, help="how long requests are submitted")
-    parser.add_argument("--rate", type=float, default=40.0, help="requests per second")
+    parser.add_argument("--rate", type=float, default=20.0, help="requests per second")
     parser.add_argument("--patience", type=float, default=300.0, help="seconds after that until all must be answered")
     parser.add_argument("--profile", choices=PROFILES, default="documented", help="see bench/celery/profiles.py")
     parser.add_argument(

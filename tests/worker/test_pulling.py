@@ -9,7 +9,7 @@ import pytest
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from activities.pulling import PullActivities
+from activities.pulling import CROWD, PullActivities
 from exchange.batch import to_wire
 from exchange.errors import LinkUnavailable
 from exchange.pulling import Pull
@@ -17,6 +17,7 @@ from exchange.receiving import Receiver
 from exchange.sealing import Sealer
 from models.outcomes import PullProgress
 from models.streams import BatchRef, StreamName
+from storage.incoming import mark_applied
 from storage.outgoing import batch_after
 from tests.conftest import Networks
 
@@ -128,3 +129,16 @@ async def test_a_poll_ends_with_the_activity_that_made_it(networks: Networks) ->
     with pytest.raises(asyncio.CancelledError):
         await running
     assert ended.is_set()
+
+
+async def test_it_is_crowded_while_many_batches_are_not_executed(networks: Networks) -> None:
+    executed: list[BatchRef] = []
+    work = pulling(networks, away, executed)
+    for _ in range(CROWD):
+        assert not await work._crowded()
+        await seal(networks, b"{}")
+        assert await work._pull.once(REQUESTS, 0)
+    assert await work._crowded()
+    async with networks.response.engine.begin() as connection:
+        await mark_applied(connection, REQUESTS, 1, 1)
+    assert not await work._crowded()
