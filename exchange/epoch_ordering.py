@@ -1,6 +1,6 @@
 """An operator's new epoch, ordered from the response network: what each side has lost comes back, then both begin."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -75,12 +75,12 @@ class EpochOrdering:
             await end.losses(connection, order)
         await self.far.link.order_epoch(stream, order)
         if stream is StreamName.RESULTS:
-            for epoch, sequence in await self._places_there(order, far):
-                wire = await self.far.stored(stream, epoch, sequence)
+            async for place in self._places_there(order, far):
+                wire = await self.far.stored(stream, *place)
                 if wire is None:
-                    self.say(f"batch {epoch}.{sequence} is past retention there: its results stay as they are")
+                    self.say(f"batch {place[0]}.{place[1]} is past retention there: its results stay as they are")
                     continue
-                outcome.taken_back += await end.adopt(stream, wire)
+                outcome.taken_back += await end.adopt(stream, place, wire)
             if outcome.taken_back:
                 self.say(f"{outcome.taken_back} results that only the request network still had are back")
         _count(await end.begin(order), outcome)
@@ -138,15 +138,13 @@ class EpochOrdering:
         async with self.engine.connect() as connection:
             return await find(connection, stream, *place) or GENESIS
 
-    async def _places_there(self, order: EpochOrder, far: StreamHead) -> list[tuple[int, int]]:
-        """Batches that the request network received after the last common one."""
-        places = []
+    async def _places_there(self, order: EpochOrder, far: StreamHead) -> AsyncIterator[tuple[int, int]]:
+        """Batches that the request network says it received after the last common one."""
         for epoch in range(order.previous_epoch, far.epoch + 1):
             first = order.previous_sequence + 1 if epoch == order.previous_epoch else 1
             while (await self.far.digest(order.stream, epoch, first, first)).count:
-                places.append((epoch, first))
+                yield epoch, first
                 first += 1
-        return places
 
 
 def _place(head: StreamHead) -> str:

@@ -18,6 +18,7 @@ from exchange.errors import Fork, Malformed
 from exchange.manifest import MAX_RAW_BYTES, MAX_RECORDS, Manifest
 from exchange.notes import EpochOrder, Receipt
 from exchange.receiving import Receiver
+from exchange.restoring import keys_of_sender
 from exchange.sealing import Sealer, split
 from models.errors import Conflict
 from models.requests import RequestRecord
@@ -108,13 +109,15 @@ class SendingEnd:
             )
         return lost
 
-    async def adopt(self, stream: StreamName, wire: bytes) -> int:
-        """Take the results of a batch back that this side sealed and has lost; gives how many there were.
+    async def adopt(self, stream: StreamName, place: tuple[int, int], wire: bytes) -> int:
+        """Take the results of the batch at a place back that this side sealed and has lost; gives how many there were.
 
         They are what their requests' owners were shown: they take the place of any other result that was made since,
         in the table and in the outbox. Raises `LinkError` when the bytes are not what this side once sealed.
         """
-        _, lines = self._opened(stream, wire)
+        sealed, lines = self._opened(stream, wire)
+        if (sealed.manifest.epoch, sealed.manifest.sequence) != place:
+            raise Malformed(f"another batch was given back than {place[0]}.{place[1]} of {stream}")
         results = {UUID(str((loaded := orjson.loads(line))["request_id"])): (loaded, line) for line in lines}
         async with self.engine.begin() as connection:
             await hold_sealing(connection, stream)
@@ -138,7 +141,7 @@ class SendingEnd:
         return len(lines)
 
     def _opened(self, stream: StreamName, wire: bytes) -> tuple[SealedBatch, list[bytes]]:
-        sealed, lines = open_wire(self.sealer.keys.for_stored_batches(), wire)
+        sealed, lines = open_wire(keys_of_sender(self.sealer.keys, stream, stream.sender), wire)  # our own alone
         if (sealed.manifest.link, sealed.manifest.stream) != (self.sealer.link_id, stream):
             raise Malformed(f"a batch of {sealed.manifest.link}/{sealed.manifest.stream} was given back as {stream}")
         return sealed, lines

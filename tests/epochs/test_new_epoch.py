@@ -1,5 +1,6 @@
 """A stream that was stopped goes on by an operator's new epoch: nothing lost, nothing applied twice."""
 
+import hashlib
 from uuid import UUID
 
 import orjson
@@ -7,10 +8,13 @@ import pytest
 from temporalio.testing import ActivityEnvironment
 
 from exchange.auditing import Auditor
+from exchange.batch import pack, to_wire
 from exchange.epoch_ordering import EpochOrdering
-from exchange.errors import Fork, LinkError, StreamStopped
+from exchange.epochs import SendingEnd
+from exchange.errors import Fork, LinkError, Malformed, StreamStopped, UnknownKey
 from exchange.far_side import FarSide
 from exchange.healing import Healer
+from exchange.manifest import Manifest, sign_manifest
 from exchange.notes import EpochOrder
 from exchange.sealing import Sealer
 from models.errors import Conflict
@@ -19,7 +23,7 @@ from models.streams import BatchRef, Network, StreamName
 from storage.database import rows, run, value
 from storage.epochs import boundaries
 from storage.incoming import incoming_stream
-from storage.outgoing import outgoing_stream, stop_outgoing
+from storage.outgoing import StoredBatch, batch_after, outgoing_stream, stop_outgoing
 from tests.activities.crossing import LINK
 from tests.conftest import Side
 from tests.epochs.backups import back_up, restore
@@ -291,6 +295,39 @@ async def test_only_bytes_that_the_request_network_signed_are_given_back_to_it(w
         await world.link.give_back(RESULTS, theirs)
     async with world.networks.request.engine.connect() as connection:
         assert await value(connection, "SELECT count(*) FROM outbox") == 0
+
+
+async def test_results_that_the_request_network_signed_itself_are_not_adopted(world: World) -> None:
+    """A captured request network could otherwise plant results while an operator begins a new epoch."""
+    (request_id,) = await world.answered(1)
+    before = await bodies(world.networks.response)
+    there = world.networks.request
+    false = orjson.dumps({"request_id": str(request_id), "status": "completed", "data": ["planted"], "returned": 1})
+    manifest = Manifest.model_validate_json((await near_batch(world)).manifest)
+    size, payload = pack([false])
+    sealed = manifest.model_copy(
+        update={
+            "raw_bytes": size,
+            "payload_bytes": len(payload),
+            "payload_sha256": hashlib.sha256(payload).hexdigest(),
+            "key_id": there.keys.key_id,
+        }
+    )
+    content, signature = sign_manifest(there.keys, sealed)
+    end = SendingEnd(world.networks.response.engine, Sealer(world.networks.response.keys, LINK))
+    with pytest.raises(UnknownKey):
+        await end.adopt(RESULTS, (1, 1), to_wire(content, signature, payload))
+    ours = await near_wire(world, 1, 1)
+    with pytest.raises(Malformed, match="another batch"):
+        await end.adopt(RESULTS, (1, 2), ours)
+    assert await bodies(world.networks.response) == before
+
+
+async def near_batch(world: World) -> StoredBatch:
+    async with world.networks.response.engine.connect() as connection:
+        batch = await batch_after(connection, RESULTS, 1, 0)
+    assert batch is not None
+    return batch
 
 
 async def test_a_late_copy_of_an_ended_epochs_batch_is_acknowledged_and_another_refused(world: World) -> None:
