@@ -52,28 +52,30 @@ async def heartbeating() -> AsyncIterator[Callable[[Any], None]]:
         beating.cancel()
 
 
-def again_in(error: LinkError, attempt: int) -> float:
-    """Seconds until the next attempt: what was asked for, or twice as long as before up to `LONGEST_BACKOFF`.
+def again_in(error: LinkError, failures: int) -> float:
+    """Seconds until the next attempt: what was asked for, or twice as long as before up to `LONGEST_BACKOFF`; up to
+    `PAUSED_SECONDS` after a refusal, which one changed byte may cause as well as a wrong key.
 
     Always with some jitter, so that what failed at the same time does not come back at the same time.
     """
     part = random.random()  # noqa: S311 - nobody gains by guessing it
-    if isinstance(error, LinkPaused | Oversize):
+    if isinstance(error, Oversize):
         return PAUSED_SECONDS * (0.8 + 0.2 * part)
+    if isinstance(error, LinkPaused):
+        return min(PAUSED_SECONDS, 2.0 ** min(failures - 1, 10)) * (0.8 + 0.2 * part)
     if isinstance(error, LinkUnavailable) and error.retry_after is not None:
         return min(error.retry_after, MAX_RETRY_AFTER) + 0.1 + part
-    return min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(attempt - 1, 10)) * (0.5 + 0.5 * part)
+    return min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(failures - 1, 10)) * (0.5 + 0.5 * part)
 
 
-def for_temporal(error: LinkError) -> ApplicationError:
+def for_temporal(error: LinkError, failures: int) -> ApplicationError:
     """The same error with the pause that the other side asked for, or that a refusal deserves. `workflows.timing` names
     those that no retry mends.
 
     It is benign: expected, told in one line here, and not worth the trace that Temporal's own log adds to others.
     """
-    attempt = activity.info().attempt
-    pause = again_in(error, attempt)
-    log.warning("link.away", reason=str(error), attempt=attempt, again_in=round(pause, 1))
+    pause = again_in(error, failures)
+    log.warning("link.away", reason=str(error), in_a_row=failures, again_in=round(pause, 1))
     return ApplicationError(
         str(error),
         type=type(error).__name__,

@@ -40,19 +40,20 @@ class LinkWatch:
         await self._settle(stream, None)
         self._good[stream] = now
 
-    async def failed(self, stream: StreamName, error: LinkError) -> None:
-        """The attempt ended in this."""
+    async def failed(self, stream: StreamName, error: LinkError) -> int:
+        """The attempt ended in this; gives how many in a row have failed, 1 where that is not known."""
         self._good.pop(stream, None)
-        await self._settle(stream, classify(error))
+        return await self._settle(stream, classify(error))
 
-    async def _settle(self, stream: StreamName, failure: Failure | None) -> None:
+    async def _settle(self, stream: StreamName, failure: Failure | None) -> int:
+        failures = 0
         try:
             async with self._engine.begin() as connection:
                 wanted: dict[str, str] = {}
                 if failure is None:
                     await note_success(connection, stream)
                 else:
-                    await note_failure(connection, stream, failure)
+                    failures = await note_failure(connection, stream, failure)
                     state = await stream_state(connection, Network.RESPONSE, stream)
                     wanted = judge_link(state, cadence_of(stream, self._cadences))
                 raised, cleared, _ = await settle_alerts(connection, wanted, alarm_names(stream))
@@ -60,11 +61,12 @@ class LinkWatch:
             if not is_unreachable(error):
                 raise
             log.warning("link.not_noted", stream=stream, error=type(error).__name__)
-            return
+            return 1
         for name in raised:
             log.warning("alert.raised", alert=name, message=wanted[name])
         for name in cleared:
             log.info("alert.cleared", alert=name)
+        return failures
 
 
 def classify(error: LinkError) -> Failure:

@@ -50,8 +50,7 @@ class PullActivities:
                 await self._recover()
                 await self._pull_until(time.monotonic() + ROUND_SECONDS, progress, beat)
             except LinkError as error:
-                await self._watch.failed(StreamName.REQUESTS, error)
-                raise for_temporal(error) from error
+                raise for_temporal(error, await self._watch.failed(StreamName.REQUESTS, error)) from error
         return progress
 
     async def _recover(self) -> None:

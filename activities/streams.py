@@ -37,7 +37,6 @@ class StreamActivities:
             try:
                 outcome = await self._delivery.drain(stream, beat)
             except LinkError as error:
-                await self._watch.failed(stream, error)
-                raise for_temporal(error) from error
+                raise for_temporal(error, await self._watch.failed(stream, error)) from error
             await self._watch.succeeded(stream)
             return outcome

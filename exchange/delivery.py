@@ -7,7 +7,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from exchange.batch import to_wire
-from exchange.errors import Fork, Gap, LinkUnavailable, Oversize, StreamStopped
+from exchange.errors import Fork, Gap, LinkUnavailable, Malformed, Oversize, StreamStopped
 from exchange.link import LinkClient
 from exchange.notes import Heartbeat, Receipt
 from exchange.sealing import Sealer
@@ -89,6 +89,10 @@ class Delivery:
                 await accept_receipt(connection, stream, receipt)
                 if batch is not None:
                     await seal_as_before(connection, stream, batch.raw_bytes)
+            if batch is not None and receipt.received < batch.sequence:
+                raise Malformed(
+                    f"{stream}: batch {batch.sequence} was taken, but the receipt covers batch {receipt.received}"
+                )
             position = receipt.received
             if batch is None:
                 outcome.heartbeat = True

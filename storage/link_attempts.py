@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from models.streams import StreamName
-from storage.database import row, run
+from storage.database import row, run, value
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ async def note_success(connection: AsyncConnection, stream: StreamName) -> None:
     )
 
 
-async def note_failure(connection: AsyncConnection, stream: StreamName, failure: Failure) -> None:
-    """An attempt failed."""
-    await run(
+async def note_failure(connection: AsyncConnection, stream: StreamName, failure: Failure) -> int:
+    """An attempt failed; gives how many in a row that makes."""
+    failures: int = await value(
         connection,
         """
         INSERT INTO link_attempts
@@ -59,6 +59,7 @@ async def note_failure(connection: AsyncConnection, stream: StreamName, failure:
             failing_since = coalesce(link_attempts.failing_since, now()), failures = link_attempts.failures + 1,
             kind = excluded.kind, detail = excluded.detail, wait_until = excluded.wait_until,
             clock_ahead = excluded.clock_ahead
+        RETURNING failures
         """,
         stream=stream,
         kind=failure.kind,
@@ -66,6 +67,7 @@ async def note_failure(connection: AsyncConnection, stream: StreamName, failure:
         wait=failure.wait,
         ahead=failure.clock_ahead,
     )
+    return failures
 
 
 async def link_attempts(connection: AsyncConnection, stream: StreamName) -> LinkAttempts | None:

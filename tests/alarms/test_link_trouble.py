@@ -188,13 +188,34 @@ async def test_an_alarm_clears_when_it_flows_again_and_another_takes_its_place_w
 
 async def test_a_refusal_pauses_and_never_discards_and_recovers_by_itself(sender: Sender) -> None:
     await sender.enqueue()
-    [error] = await sender.fails(lambda _: http_answer(403, problem("unknown-key")), times=1)
-    assert isinstance(error, ApplicationError)
-    assert not error.non_retryable
-    assert error.next_retry_delay is not None
-    assert 0.8 * PAUSED_SECONDS <= error.next_retry_delay.total_seconds() <= PAUSED_SECONDS
+    for pause in (1, 2, 4, 8, 16, 32, PAUSED_SECONDS, PAUSED_SECONDS):
+        [error] = await sender.fails(lambda _: http_answer(403, problem("unknown-key")), times=1)
+        assert isinstance(error, ApplicationError)
+        assert not error.non_retryable
+        assert error.next_retry_delay is not None
+        assert 0.8 * pause <= error.next_retry_delay.total_seconds() <= pause
     waiting = "SELECT count(*) FROM sealed_batches WHERE delivered_at IS NULL AND payload IS NOT NULL"
     assert await table(sender.networks.response, waiting) == [(1,)]
+    await sender.watch.succeeded(RESULTS)
+    [error] = await sender.fails(lambda _: http_answer(403, problem("unknown-key")), times=1)
+    assert isinstance(error, ApplicationError)
+    assert error.next_retry_delay is not None
+    assert error.next_retry_delay.total_seconds() <= 1, "what was long ago still counts"
+
+
+async def test_a_receipt_that_does_not_cover_what_was_just_taken_is_no_reason_to_send_it_again_and_again(
+    sender: Sender,
+) -> None:
+    await sender.enqueue()
+    asked: list[Asked] = []
+
+    def always_nothing(question: Asked) -> bytes:
+        asked.append(question)
+        return sender.receiving(question)
+
+    [error] = await sender.fails(always_nothing, times=1)
+    assert "covers batch 0" in str(error)
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize(
