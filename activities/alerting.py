@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Set
 from typing import Any
 
-from activities.link_alarms import LATE_CADENCES, SCHEDULE_OF, cadence_of, judge_link
-from configuration.cadences import Cadence
+from activities.link_alarms import LATE_CADENCES, cadence_of, judge_link
+from configuration.cadences import SCHEDULE_OF, Cadence
 from models.streams import StreamName
 
 DISK_FREE_BYTES = 1024**3

@@ -7,7 +7,7 @@ delivery that fails, and `airlock status` while no worker lives. *Nothing to sen
 from collections.abc import Mapping
 from typing import Any
 
-from configuration.cadences import EXPORT_RESULTS, EXPORT_SETTINGS, SYSTEM_MONITORING, Cadence
+from configuration.cadences import SCHEDULE_OF, Cadence
 from models.streams import StreamName
 
 LATE_CADENCES = 2.5
@@ -19,12 +19,6 @@ SURE_AFTER = 2
 """Refusals in a row that make an alarm at once: they do not pass by themselves."""
 POLL_CADENCE = 60.0
 """Of the pulled stream, in seconds: a long poll and its way back."""
-
-SCHEDULE_OF = {
-    StreamName.SETTINGS: EXPORT_SETTINGS,
-    StreamName.RESULTS: EXPORT_RESULTS,
-    StreamName.HEALTH: SYSTEM_MONITORING,
-}
 
 PATIENT = {
     "dead": "the request network does not answer: {detail}",

@@ -87,6 +87,28 @@ async def database_of(settings: "NetworkSettings") -> AsyncIterator["AsyncEngine
         await engine.dispose()
 
 
+def networks_here(network: str | None = None) -> "list[NetworkSettings]":
+    """The networks that are configured here, or the one that is named: one in production, both where everything runs on
+    one machine, then the response network first. Raises `ConfigurationError` where there is none.
+    """
+    from configuration.settings import SETTINGS
+    from models.errors import ConfigurationError
+    from models.streams import Network
+
+    if network is not None:
+        return [SETTINGS[Network(network)].load()]
+    found: list[NetworkSettings] = []
+    trouble = None
+    for kind in (Network.RESPONSE, Network.REQUEST):
+        try:
+            found.append(SETTINGS[kind].load())
+        except ConfigurationError as error:
+            trouble = trouble or error
+    if not found and trouble is not None:
+        raise trouble
+    return found
+
+
 def database_trouble(settings: "NetworkSettings", error: Exception) -> Exception:
     """What a database error means for whoever typed the command."""
     from models.errors import ConfigurationError, Unavailable

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from commands.answering import FAILED, MISCONFIGURED, answer, database_of, fail, temporal_of
+from commands.answering import FAILED, MISCONFIGURED, answer, database_of, fail, networks_here, temporal_of
 from commands.showing import AsJson, print_json, print_table
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ def list_records(
         from storage.quarantine import list_set_aside
 
         found: list[SetAside] = []
-        for settings in _networks(network or (StreamName(stream).receiver.value if stream else None)):
+        named = network or (StreamName(stream).receiver.value if stream else None)
+        for settings in reversed(networks_here(named)):
             here = [each for each in wanted if each.receiver is settings.network]
             async with _quarantine(settings) as kept, kept.engine.connect() as connection:
                 found += await list_set_aside(connection, here, dropped, limit=MOST)
@@ -202,30 +203,11 @@ def _in_its_network(stream: str, work: "Callable[[Quarantine, StreamName], Await
     name = StreamName(stream)
 
     async def run() -> Any:
-        (settings,) = _networks(name.receiver.value)
+        (settings,) = networks_here(name.receiver.value)
         async with _quarantine(settings) as kept:
             return await work(kept, name)
 
     return answer(run)
-
-
-def _networks(network: str | None) -> "list[NetworkSettings]":
-    """This network's settings, or those of all that this machine knows; raises `ConfigurationError` for none."""
-    from configuration.settings import RequestSettings, ResponseSettings
-    from models.errors import ConfigurationError
-
-    if network is not None:
-        return [(RequestSettings if network == "request" else ResponseSettings).load()]
-    known: list[NetworkSettings] = []
-    reason: ConfigurationError | None = None
-    for load in (RequestSettings.load, ResponseSettings.load):
-        try:
-            known.append(load())
-        except ConfigurationError as error:
-            reason = error
-    if not known and reason is not None:
-        raise reason
-    return known
 
 
 @asynccontextmanager

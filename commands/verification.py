@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from commands.answering import MISCONFIGURED, answer, fail
+from commands.answering import MISCONFIGURED, answer, fail, networks_here
 from commands.both_sides import both_sides, own_side
 from commands.showing import AsJson, print_json
 from commands.verification_showing import show_progress, show_reports, show_set_aside, to_json
@@ -179,7 +179,7 @@ async def _list_set_aside() -> "dict[str, list[SetAside]]":
     from storage.set_aside import rows_set_aside
 
     found = {}
-    for settings in _networks_here():
+    for settings in networks_here():
         async with own_side(settings) as (auditor, _), auditor.engine.connect() as connection:
             found[settings.network.value] = await rows_set_aside(connection, 0, LISTED)
     return found
@@ -192,7 +192,7 @@ async def _put_back(row: str) -> str:
     from storage.set_aside import put_row_back
 
     network, _, number = row.partition(":")
-    here = {settings.network.value: settings for settings in _networks_here()}
+    here = {settings.network.value: settings for settings in networks_here()}
     if network not in here or not number.isdecimal():
         raise InvalidInput(f"{row!r} is no row that was set aside; `airlock verify --set-aside` names them")
     async with own_side(here[network]) as (auditor, _):
@@ -206,23 +206,6 @@ async def _put_back(row: str) -> str:
     return f"{found[0]} {found[1]} is back in the {network} network: `airlock verify` names it again"
 
 
-def _networks_here() -> "list[NetworkSettings]":
-    """The networks that are configured here: one in production, both where everything runs on one machine."""
-    from configuration.settings import RequestSettings, ResponseSettings
-    from models.errors import ConfigurationError
-
-    found: list[NetworkSettings] = []
-    trouble = None
-    for kind in (ResponseSettings, RequestSettings):
-        try:
-            found.append(kind.load())
-        except ConfigurationError as error:
-            trouble = trouble or error
-    if not found and trouble is not None:
-        raise trouble
-    return found
-
-
 def _either_network() -> "NetworkSettings":
     """The response network's settings where they are set, otherwise the request network's."""
-    return _networks_here()[0]
+    return networks_here()[0]

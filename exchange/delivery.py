@@ -9,10 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from exchange.batch import to_wire
 from exchange.errors import Fork, Gap, LinkUnavailable, Malformed, Oversize, StreamStopped
 from exchange.link import LinkClient
-from exchange.notes import Heartbeat, Receipt
+from exchange.notes import Receipt
 from exchange.sealing import Sealer
 from models.outcomes import DrainOutcome
-from models.streams import StreamName
+from models.streams import GENESIS, StreamName
 from storage.outgoing import (
     OutgoingStream,
     StoredBatch,
@@ -86,8 +86,8 @@ class Delivery:
                     raise LinkUnavailable(f"{stream}: the receiver asked {rewinds} times for earlier batches") from gap
                 continue
             async with self.engine.begin() as connection:
-                await accept_receipt(connection, stream, receipt)
-                if batch is not None:
+                head = await accept_receipt(connection, stream, receipt)
+                if batch is not None and head.batch_bytes is not None:
                     await seal_as_before(connection, stream, batch.raw_bytes)
             if batch is not None and receipt.received < batch.sequence:
                 raise Malformed(
@@ -142,20 +142,11 @@ class Delivery:
             ) from error
 
     async def _beat(self, stream: StreamName) -> Receipt:
-        head = await self._head(stream)
-        heartbeat = Heartbeat(
-            link=self.sealer.link_id,
-            stream=stream,
-            epoch=head.epoch,
-            sequence=head.sequence,
-            head=head.hash.hex(),
-            key_id=self.sealer.keys.key_id,
-        )
-        return await self.link.heartbeat(stream, heartbeat)
+        return await self.link.heartbeat(stream, self.sealer.heartbeat(await self._head(stream)))
 
 
-async def accept_receipt(connection: AsyncConnection, stream: StreamName, receipt: Receipt) -> None:
-    """Mark delivered what a verified receipt covers, in the caller's transaction.
+async def accept_receipt(connection: AsyncConnection, stream: StreamName, receipt: Receipt) -> OutgoingStream:
+    """Mark delivered what a verified receipt covers, in the caller's transaction; gives the stream as it was before.
 
     Raises `Fork` when its head is not the hash of our batch of that number, or it is of another epoch: the receiver has
     another history.
@@ -166,9 +157,10 @@ async def accept_receipt(connection: AsyncConnection, stream: StreamName, receip
             f"{stream}: the receiver stands at {receipt.epoch}.{receipt.received},"
             f" sealed are {head.epoch}.{head.sequence}"
         )
-    ours = await hash_at(connection, stream, head.epoch, receipt.received) if receipt.received else bytes(32)
+    ours = await hash_at(connection, stream, head.epoch, receipt.received) if receipt.received else GENESIS
     if ours is None or ours.hex() != receipt.head:
         raise Fork(f"{stream}: the receiver's batch {receipt.received} has another hash than the one sealed here")
     await mark_delivered(
         connection, stream, head.epoch, receipt.received, receipt.applied, receipt.quarantined, receipt.issued_at
     )
+    return head

@@ -14,8 +14,8 @@ from exchange.receiving import Receiver
 from exchange.sealing import Sealer
 from exchange.summaries import Side, StreamHead
 from models.outcomes import EpochOutcome
-from models.streams import Network, StreamName
-from storage.epochs import GENESIS, received_places
+from models.streams import GENESIS, Network, StreamName
+from storage.epochs import received_places
 from storage.incoming import received_hash, stop_incoming
 from storage.outgoing import hash_at, stop_outgoing
 from storage.verification import kept_batches
@@ -89,7 +89,7 @@ class EpochOrdering:
         """The pulled stream: its sender begins first, with what it lost given back to it."""
         stream = order.stream
         async with self.engine.connect() as connection:
-            places = await received_places(connection, stream, (order.previous_epoch, order.previous_sequence))
+            places = await received_places(connection, stream, order.previous)
         for epoch, sequence in places:
             async with self.engine.connect() as connection:
                 (batch,) = await kept_batches(connection, Network.RESPONSE, stream, epoch, sequence, sequence)

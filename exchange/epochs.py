@@ -22,10 +22,9 @@ from exchange.restoring import keys_of_sender
 from exchange.sealing import Sealer, split
 from models.errors import Conflict
 from models.requests import RequestRecord
-from models.streams import BatchRef, StreamName
+from models.streams import GENESIS, BatchRef, StreamName
 from storage.database import notify
 from storage.epochs import (
-    GENESIS,
     begin_receiving,
     begin_sending,
     boundaries,
@@ -73,14 +72,14 @@ class SendingEnd:
         Raises `Fork` when that batch is another one here, `Conflict` when records would be lost that the order does not
         give up. Doing it twice changes nothing more.
         """
-        stream, previous = order.stream, (order.previous_epoch, order.previous_sequence)
+        stream, previous = order.stream, order.previous
         outcome = Resealed()
         async with self.engine.begin() as connection:
             await hold_sealing(connection, stream)
             head = await outgoing_stream(connection, stream)
             if await _begun(connection, order, head.epoch):
                 return outcome
-            await _check_place(order, await hash_at(connection, stream, *previous))
+            _check_place(order, await hash_at(connection, stream, *previous))
             outcome.lost = await self.losses(connection, order)
             await note_epoch(connection, stream, order.epoch, previous, order.reason, order.ordered_by)
             await begin_sending(connection, stream, order.epoch)
@@ -100,7 +99,7 @@ class SendingEnd:
         """Records that cannot be sealed again; raises `Conflict` unless the order gives them up."""
         if order.stream.is_snapshot:
             return 0
-        batches, lost = await emptied_after(connection, order.stream, (order.previous_epoch, order.previous_sequence))
+        batches, lost = await emptied_after(connection, order.stream, order.previous)
         if lost and not order.accept_loss:
             raise Conflict(
                 f"{lost} records of {batches} batches of {order.stream} cannot be sent again: their payloads are past"
@@ -194,9 +193,8 @@ class ReceivingEnd:
             await hold_applying(connection, stream)
             cursor = await incoming_stream(connection, stream)
             if not await _begun(connection, order, cursor.epoch):
-                place = (order.previous_epoch, order.previous_sequence)
-                await _check_place(order, await received_hash(connection, stream, *place))
-                await note_epoch(connection, stream, order.epoch, place, order.reason, order.ordered_by)
+                _check_place(order, await received_hash(connection, stream, *order.previous))
+                await note_epoch(connection, stream, order.epoch, order.previous, order.reason, order.ordered_by)
                 await begin_receiving(connection, stream, order.epoch)
             receipt = await self.receiver.receipt(connection, stream)
         log.warning("epoch.begun", stream=stream, epoch=order.epoch, reason=order.reason, ordered_by=order.ordered_by)
@@ -214,7 +212,7 @@ async def _begun(connection: AsyncConnection, order: EpochOrder, present: int) -
     raise Fork(f"{order.stream}: epoch {order.epoch} cannot begin, this side is in epoch {present}")
 
 
-async def _check_place(order: EpochOrder, here: bytes | None) -> None:
+def _check_place(order: EpochOrder, here: bytes | None) -> None:
     if (here or GENESIS).hex() != order.head or (order.previous_sequence and here is None):
         raise Fork(
             f"{order.stream}: batch {order.previous_epoch}.{order.previous_sequence} is another one here;"

@@ -69,11 +69,6 @@ class LinkKeys:
     async def know(self, key_id: str) -> None:
         """Called before a signature by this key is verified: keys that change may have a look whether it is new."""
 
-    def for_stored_batches(self) -> "LinkKeys":
-        """These keys and this network's own: for batches that are stored here, whichever side sealed them."""
-        own = {self.key_id: self.signing.public_key()} | dict(self.own)
-        return LinkKeys(self.signing, self.key_id, own | dict(self.trusted), self.retired, self.ended)
-
     def _why_not(self, key_id: str) -> str:
         trusted = f"trusted: {', '.join(sorted(self.trusted)) or 'none'}"
         if key_id not in self.ended:

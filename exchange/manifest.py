@@ -15,8 +15,6 @@ from exchange.keys import MANIFEST, LinkKeys
 from models.streams import StreamName
 
 SPEC = 1
-GENESIS = bytes(32)
-"""The hash before the first batch of an epoch."""
 
 MAX_RECORDS = 5000
 MAX_RAW_BYTES = 8 * 1024 * 1024

@@ -21,6 +21,7 @@ class Signed(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     purpose: ClassVar[str]
+    media_type: ClassVar[str]
 
     spec: int = SPEC
     link: str = Field(max_length=63)
@@ -89,3 +90,8 @@ class EpochOrder(SignedNote):
     reason: str = Field(min_length=1, max_length=400)
     ordered_by: str = Field(min_length=1, max_length=100)
     accept_loss: bool = Field(False, description="Go on without records whose payload is past retention")
+
+    @property
+    def previous(self) -> tuple[int, int]:
+        """Epoch and number of the batch that the new epoch follows."""
+        return self.previous_epoch, self.previous_sequence

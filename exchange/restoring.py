@@ -8,9 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from exchange.batch import SealedBatch, open_wire, to_wire
 from exchange.errors import Fork, Malformed
 from exchange.keys import LinkKeys
-from exchange.manifest import GENESIS, Manifest, hash_of, verify_manifest
+from exchange.manifest import Manifest, hash_of, verify_manifest
 from exchange.summaries import Healed
-from models.streams import Network, StreamName
+from models.streams import GENESIS, Network, StreamName
 from storage.incoming import hold_receiving, incoming_stream
 from storage.outgoing import hold_sealing, outgoing_stream
 from storage.restoring import restore_received, restore_sealed

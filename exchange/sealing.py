@@ -12,8 +12,10 @@ from exchange.batch import SealedBatch, pack
 from exchange.errors import Oversize, StreamStopped
 from exchange.keys import LinkKeys
 from exchange.manifest import MAX_RAW_BYTES, MAX_RECORDS, Manifest, sign_manifest
+from exchange.notes import Heartbeat
 from models.streams import BatchRef, StreamName
 from storage.outgoing import (
+    OutgoingStream,
     StoredBatch,
     append_to_outbox,
     hold_sealing,
@@ -41,8 +43,7 @@ class Sealer:
     async def seal_pending(self, connection: AsyncConnection, stream: StreamName) -> BatchRef | None:
         """Seal the oldest records of the outbox that fit one batch; None where there are none."""
         await hold_sealing(connection, stream)
-        most = (await outgoing_stream(connection, stream)).batch_bytes or MAX_RAW_BYTES
-        records = await take_from_outbox(connection, stream, MAX_RECORDS, most)
+        records = await take_from_outbox(connection, stream, MAX_RECORDS, MAX_RAW_BYTES)
         return await self._seal(connection, stream, records) if records else None
 
     async def seal_snapshot(
@@ -66,6 +67,17 @@ class Sealer:
             if len(record) + 1 > MAX_RAW_BYTES:
                 raise Oversize(f"a record of {len(record)} bytes does not fit a batch of {MAX_RAW_BYTES}")
         await append_to_outbox(connection, stream, records)
+
+    def heartbeat(self, head: OutgoingStream) -> Heartbeat:
+        """Where a stream ends here, to be signed."""
+        return Heartbeat(
+            link=self.link_id,
+            stream=head.stream,
+            epoch=head.epoch,
+            sequence=head.sequence,
+            head=head.hash.hex(),
+            key_id=self.keys.key_id,
+        )
 
     async def _seal(
         self,

@@ -4,6 +4,9 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
+GENESIS = bytes(32)
+"""The hash before the first batch of an epoch."""
+
 
 class Network(StrEnum):
     """One of the two sides of the link."""

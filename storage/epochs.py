@@ -6,11 +6,9 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from models.streams import StreamName
+from models.streams import GENESIS, StreamName
 from storage.database import row, rows, run, value
 from storage.outgoing import StoredBatch
-
-GENESIS = bytes(32)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from models.streams import BatchRef, StreamName
+from models.streams import GENESIS, BatchRef, StreamName
 from storage.database import lock_until_commit, row, rows, run, value
 
 
@@ -49,7 +49,7 @@ async def incoming_stream(connection: AsyncConnection, stream: StreamName) -> In
             connection,
             "INSERT INTO incoming_streams (stream, hash) VALUES (:stream, :genesis) ON CONFLICT DO NOTHING",
             stream=stream,
-            genesis=bytes(32),
+            genesis=GENESIS,
         )
         return await incoming_stream(connection, stream)
     return IncomingStream(StreamName(found.stream), *found[1:])

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from models.streams import StreamName
+from models.streams import GENESIS, StreamName
 from storage.database import lock_until_commit, row, rows, run, value
 
 
@@ -57,7 +57,7 @@ async def outgoing_stream(connection: AsyncConnection, stream: StreamName) -> Ou
             connection,
             "INSERT INTO outgoing_streams (stream, hash) VALUES (:stream, :genesis) ON CONFLICT DO NOTHING",
             stream=stream,
-            genesis=bytes(32),
+            genesis=GENESIS,
         )
         return await outgoing_stream(connection, stream)
     return OutgoingStream(StreamName(found.stream), *found[1:])
@@ -83,8 +83,8 @@ async def append_to_outbox(connection: AsyncConnection, stream: StreamName, bodi
 async def take_from_outbox(
     connection: AsyncConnection, stream: StreamName, max_records: int, max_bytes: int
 ) -> list[bytes]:
-    """Take away the oldest committed records that fit one batch, one at least whatever its size. The caller seals them
-    in the same transaction.
+    """Take away the oldest committed records that fit one batch, one at least whatever its size, and no more than the
+    stream's own bound allows. The caller seals them in the same transaction.
     """
     taken = await rows(
         connection,
@@ -94,7 +94,8 @@ async def take_from_outbox(
             FROM (SELECT id, body FROM outbox WHERE stream = :stream ORDER BY id LIMIT :max_records) AS first_ones
         )
         DELETE FROM outbox USING oldest
-        WHERE outbox.id = oldest.id AND (oldest.bytes <= :max_bytes OR oldest.place = 1)
+        WHERE outbox.id = oldest.id AND (oldest.place = 1 OR oldest.bytes <=
+            least(:max_bytes, (SELECT batch_bytes FROM outgoing_streams WHERE stream = :stream)))
         RETURNING outbox.id, outbox.body
         """,
         stream=stream,

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from models.streams import Network, StreamName
-from storage.database import AnyRow, row, rows, run, value
+from storage.database import AnyRow, row, rows, run
 
 
 @dataclass(frozen=True)
@@ -290,21 +290,6 @@ async def newest_applied_snapshot(connection: AsyncConnection, stream: StreamNam
         stream=stream,
     )
     return None if found is None else (found.epoch, found.sequence)
-
-
-async def stored_batches(
-    connection: AsyncConnection, network: Network, stream: StreamName, epoch: int, last: int
-) -> int:
-    """How many batches of an epoch this side has up to ``last``."""
-    table, _ = _table(network, stream)
-    found: int = await value(
-        connection,
-        f"SELECT count(*) FROM {table} WHERE stream = :stream AND epoch = :epoch AND sequence <= :last",
-        stream=stream,
-        epoch=epoch,
-        last=last,
-    )
-    return found
 
 
 def is_conflict(error: BaseException) -> bool:

@@ -2,13 +2,12 @@
 
 from fastapi import APIRouter, Request, Response
 
-from api.problems import problem_response, problem_responses
+from api.problems import problem_responses
 from api.request.callers import App
-from api.request.signed_answers import BYTES, signed_answer
+from api.request.signed_answers import BYTES, check_place, note_answer, signed_answer
 from exchange.epochs import ReceivingEnd, SendingEnd
 from exchange.errors import Malformed
-from exchange.notes import EpochOrder, Heartbeat, Receipt
-from models.errors import Conflict
+from exchange.notes import EpochOrder
 from models.streams import Network, StreamName
 from storage.outgoing import outgoing_stream
 
@@ -29,29 +28,14 @@ async def begin_epoch(request: Request, services: App, stream: StreamName) -> Re
 
     async def answer(body: bytes) -> Response:
         order = EpochOrder.from_wire(services.signer.keys, body)
-        if (order.link, order.stream) != (services.settings.link_id, stream):
-            raise Malformed(
-                f"an order for {order.link}/{order.stream} was sent to {services.settings.link_id}/{stream}"
-            )
+        check_place(services, stream, order)
         if stream.receiver is Network.REQUEST:
-            receipt = await ReceivingEnd(services.engine, services.receiver).begin(order)
-            return Response(receipt.to_wire(services.signer.keys), media_type=Receipt.media_type)
-        try:
-            await SendingEnd(services.engine, services.sealer).begin(order)
-        except Conflict as error:  # signed, so that it is believed
-            return problem_response(error.kind, error.title, error.status, str(error))
+            return note_answer(services, await ReceivingEnd(services.engine, services.receiver).begin(order))
+        await SendingEnd(services.engine, services.sealer).begin(order)
         services.dispatcher.requests_recovered()
         async with services.engine.begin() as connection:
             head = await outgoing_stream(connection, stream)
-        heartbeat = Heartbeat(
-            link=services.settings.link_id,
-            stream=stream,
-            epoch=head.epoch,
-            sequence=head.sequence,
-            head=head.hash.hex(),
-            key_id=services.signer.keys.key_id,
-        )
-        return Response(heartbeat.to_wire(services.signer.keys), media_type=Heartbeat.media_type)
+        return note_answer(services, services.sealer.heartbeat(head))
 
     return await signed_answer(request, services, answer)
 

@@ -10,11 +10,11 @@ from fastapi import APIRouter, Query, Request, Response
 from api.problems import problem_responses
 from api.request.callers import App
 from api.request.services import Services
-from api.request.signed_answers import BYTES, signed_answer
+from api.request.signed_answers import BYTES, check_place, note_answer, signed_answer
 from exchange.batch import MEDIA_TYPE, to_wire
 from exchange.delivery import accept_receipt
-from exchange.errors import Fork, Malformed
-from exchange.notes import Heartbeat, Receipt, SignedNote
+from exchange.errors import Fork
+from exchange.notes import Heartbeat, Receipt
 from models.errors import NotFound
 from models.streams import Network, StreamName
 from storage.outgoing import StoredBatch, batch_after, hash_at, mark_sent, outgoing_stream, stop_outgoing
@@ -53,7 +53,7 @@ async def push_batch(request: Request, services: App, stream: StreamName) -> Res
         if not acceptance.repeated:
             log.info("link.accepted", batch=str(acceptance.batch), records=acceptance.batch.records)
             services.dispatcher.batch_accepted(acceptance.batch)
-        return _note(services, acceptance.receipt, Receipt.media_type)
+        return note_answer(services, acceptance.receipt)
 
     return await signed_answer(request, services, answer)
 
@@ -71,8 +71,8 @@ async def push_heartbeat(request: Request, services: App, stream: StreamName) ->
     async def answer(body: bytes) -> Response:
         _incoming(stream)
         heartbeat = Heartbeat.from_wire(services.signer.keys, body)
-        _check_place(services, stream, heartbeat)
-        return _note(services, await services.receiver.heard(stream, heartbeat), Receipt.media_type)
+        check_place(services, stream, heartbeat)
+        return note_answer(services, await services.receiver.heard(stream, heartbeat))
 
     return await signed_answer(request, services, answer)
 
@@ -85,7 +85,7 @@ async def get_stream(request: Request, services: App, stream: StreamName) -> Res
         _incoming(stream)
         async with services.engine.begin() as connection:
             receipt = await services.receiver.receipt(connection, stream)
-        return _note(services, receipt, Receipt.media_type)
+        return note_answer(services, receipt)
 
     return await signed_answer(request, services, answer)
 
@@ -144,7 +144,7 @@ async def push_receipt(request: Request, services: App, stream: StreamName) -> R
     async def answer(body: bytes) -> Response:
         _outgoing(stream)
         receipt = Receipt.from_wire(services.signer.keys, body)
-        _check_place(services, stream, receipt)
+        check_place(services, stream, receipt)
         try:
             async with services.engine.begin() as connection:
                 await accept_receipt(connection, stream, receipt)
@@ -176,14 +176,3 @@ async def _next(
         if batch is not None:
             await mark_sent(connection, stream, batch.epoch, batch.sequence)
     return batch
-
-
-def _check_place(services: Services, stream: StreamName, note: SignedNote) -> None:
-    if note.stream is not stream or note.link != services.settings.link_id:
-        raise Malformed(
-            f"a {note.purpose} of {note.link}/{note.stream} was sent to {services.settings.link_id}/{stream}"
-        )
-
-
-def _note(services: Services, note: SignedNote, media_type: str) -> Response:
-    return Response(note.to_wire(services.signer.keys), media_type=media_type)

@@ -7,9 +7,11 @@ from fastapi import Request, Response
 
 from api.problems import problem_response
 from api.request.services import Services
-from exchange.errors import LinkError, UnknownKey
+from exchange.errors import LinkError, Malformed, UnknownKey
 from exchange.http_signature import HEADER
-from models.errors import NotFound
+from exchange.notes import SignedNote
+from models.errors import Conflict, NotFound
+from models.streams import StreamName
 
 log = structlog.get_logger(__name__)
 
@@ -37,11 +39,24 @@ async def signed_answer(
         except UnknownKey:  # of what the body holds: another process may have learned it since ours last looked
             await services.keys.refresh()
             response = await answer(body)
-    except (LinkError, NotFound) as error:
+    except (LinkError, NotFound, Conflict) as error:
         log.warning("link.refused", path=request.scope["path"], kind=error.kind, reason=str(error))
         response = problem_response(error.kind, error.title, error.status, str(error), error.extra)
     response.headers[HEADER] = services.signer.sign_response(signature, response.status_code, bytes(response.body))
     return response
+
+
+def note_answer(services: Services, note: SignedNote) -> Response:
+    """A note as the answer's body, signed for itself as well."""
+    return Response(note.to_wire(services.signer.keys), media_type=note.media_type)
+
+
+def check_place(services: Services, stream: StreamName, note: SignedNote) -> None:
+    """Raises `Malformed` for a note about another link or stream than the one it was sent to."""
+    if note.stream is not stream or note.link != services.settings.link_id:
+        raise Malformed(
+            f"a {note.purpose} of {note.link}/{note.stream} was sent to {services.settings.link_id}/{stream}"
+        )
 
 
 async def _body(request: Request, services: Services, signature: str) -> bytes:

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from redis.exceptions import RedisError
 
-from api.problems import problem_response, problem_responses
+from api.problems import problem_responses
 from api.request.callers import App
 from api.request.services import Services
 from api.request.signed_answers import BYTES, signed_answer
@@ -22,7 +22,6 @@ from exchange.batch import MEDIA_TYPE
 from exchange.errors import Malformed
 from exchange.healing import Healer
 from exchange.summaries import RepairOrder, Strays, SummaryQuestion
-from models.errors import NotFound
 from models.streams import Network, StreamName
 
 router = APIRouter(prefix="/link/v1", tags=["link"])
@@ -122,10 +121,7 @@ async def trace(request: Request, services: App, request_id: UUID) -> Response:
     """Places and times, as far as this network knows them; no parameters, no data."""
 
     async def answer(_body: bytes) -> Response:
-        try:
-            return _answer(await trace_of(services, request_id, None))
-        except NotFound as error:  # signed, so that it is believed
-            return problem_response(error.kind, error.title, error.status, str(error))
+        return _answer(await trace_of(services, request_id, None))
 
     return await signed_answer(request, services, answer)
 

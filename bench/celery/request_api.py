@@ -20,6 +20,7 @@ from fastapi import FastAPI, Header, HTTPException, Query, Request, Response
 from uuid_utils.compat import uuid7
 
 from api.serving import serve
+from bench.celery.database_app import database_app
 from bench.celery.link_signature import HEADER, fits, sign
 from sample.request_types import REQUEST_TYPES
 
@@ -93,21 +94,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             waking.cancel()
 
 
-app = FastAPI(title="request", lifespan=_lifespan, openapi_url=None)
-
-
-@app.exception_handler(OSError)
-@app.exception_handler(asyncpg.PostgresError)
-@app.exception_handler(asyncpg.InterfaceError)
-async def _database_away(_request: Request, _error: Exception) -> Response:
-    return Response(status_code=503, headers={"Retry-After": "1"})
-
-
-@app.get("/readyz")
-async def ready() -> dict[str, str]:
-    """Whether the database answers."""
-    await app.state.pool.fetchval("SELECT 1")
-    return {"status": "ready"}
+app = database_app("request", _lifespan)
 
 
 @app.post("/v1/requests", status_code=202)

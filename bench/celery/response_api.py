@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 import asyncpg
 import orjson
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import FastAPI, HTTPException, Request
 from pydantic import BaseModel, JsonValue
 
 from api.serving import serve
+from bench.celery.database_app import database_app
 
 
 class Change(BaseModel):
@@ -28,21 +29,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
 
 
-app = FastAPI(title="response", lifespan=_lifespan, openapi_url=None)
-
-
-@app.exception_handler(OSError)
-@app.exception_handler(asyncpg.PostgresError)
-@app.exception_handler(asyncpg.InterfaceError)
-async def _database_away(_request: Request, _error: Exception) -> Response:
-    return Response(status_code=503, headers={"Retry-After": "1"})
-
-
-@app.get("/readyz")
-async def ready() -> dict[str, str]:
-    """Whether the database answers."""
-    await app.state.pool.fetchval("SELECT 1")
-    return {"status": "ready"}
+app = database_app("response", _lifespan)
 
 
 @app.put("/v1/settings/{name}")

@@ -5,7 +5,6 @@ from uuid import UUID
 
 import orjson
 import pytest
-from temporalio.testing import ActivityEnvironment
 
 from exchange.auditing import Auditor
 from exchange.batch import pack, to_wire
@@ -19,7 +18,7 @@ from exchange.notes import EpochOrder
 from exchange.sealing import Sealer
 from models.errors import Conflict
 from models.outcomes import EpochOutcome
-from models.streams import BatchRef, Network, StreamName
+from models.streams import Network, StreamName
 from storage.database import rows, run, value
 from storage.epochs import boundaries
 from storage.incoming import incoming_stream
@@ -41,23 +40,6 @@ def ordering(world: World) -> EpochOrdering:
 
 async def new_epoch(world: World, stream: StreamName, accept_loss: bool = False) -> EpochOutcome:
     return await ordering(world).order(stream, "restored from a backup", "tests", accept_loss)
-
-
-async def carry_on(world: World) -> None:
-    """Pull, execute, deliver and apply what there is, in whatever epoch."""
-    while batch := await world.pull.once(REQUESTS, 0):
-        await world.execute(batch)
-    for stream in (SETTINGS, RESULTS):
-        await world.delivery.drain(stream, lambda _: None)
-        await apply(world, stream)
-
-
-async def apply(world: World, stream: StreamName) -> None:
-    async with world.networks.request.engine.begin() as connection:
-        cursor = await incoming_stream(connection, stream)
-    if cursor.sequence:
-        newest = BatchRef(stream=stream, epoch=cursor.epoch, sequence=cursor.sequence)
-        await ActivityEnvironment().run(world.importing.apply_batches, newest)
 
 
 async def bodies(side: Side) -> dict[UUID, bytes]:
@@ -116,7 +98,7 @@ async def test_the_response_network_restored_from_a_backup_gets_its_results_back
 
     assert (outcome.epoch, outcome.previous_epoch, outcome.previous_sequence) == (2, 1, 1)
     assert outcome.taken_back == 4
-    await carry_on(world)
+    await world.carry_on()
     await all_is_well(world, before + since + later)
     here = await bodies(world.networks.response)
     assert {item: here[item] for item in shown} == shown, "what its owner was shown has changed"
@@ -133,7 +115,7 @@ async def test_the_request_network_restored_from_a_backup_gets_everything_back(
     later = await world.submitted(2)  # sealed as the number that the response network has another batch of
     if results_first:  # they come again, for requests that are not known here any more
         await world.delivery.drain(RESULTS, lambda _: None)
-        await apply(world, RESULTS)
+        await world.apply(RESULTS)
         assert len(await quarantined(world.networks.request)) == 4
     with pytest.raises(Fork):
         await world.pull.once(REQUESTS, 0)
@@ -141,7 +123,7 @@ async def test_the_request_network_restored_from_a_backup_gets_everything_back(
     outcome = await new_epoch(world, REQUESTS)
 
     assert outcome.given_back == 4
-    await carry_on(world)  # the results stream heals by itself: its sender goes back to what is missing
+    await world.carry_on()  # the results stream heals by itself: its sender goes back to what is missing
 
     async def none_set_aside() -> bool:
         return not await quarantined(world.networks.request)
@@ -169,7 +151,7 @@ async def test_a_restored_receiver_of_results_heals_without_an_operator(world: W
             record=saved.record,
             hash=saved.hash,
         )
-    await carry_on(world)
+    await world.carry_on()
     await all_is_well(world, before + since)
 
 
@@ -186,7 +168,7 @@ async def test_what_was_sealed_and_not_received_is_sealed_again(world: World) ->
     outcome = await new_epoch(world, RESULTS)
 
     assert (outcome.resealed_batches, outcome.resealed, outcome.taken_back, outcome.lost) == (1, 3, 0, 0)
-    await carry_on(world)
+    await world.carry_on()
     await all_is_well(world, done + waiting)
 
 
@@ -210,7 +192,7 @@ async def test_a_snapshot_stream_goes_on_with_the_present_snapshot(world: World)
             connection, SETTINGS, [b'{"kind":"setting","name":"a","value":1}']
         )
     assert [(ref.epoch, ref.sequence) for ref in refs] == [(2, 1)], "the same content is sealed once more"
-    await carry_on(world)
+    await world.carry_on()
     async with world.networks.request.engine.connect() as connection:
         assert await value(connection, "SELECT epoch FROM snapshots WHERE stream = 'settings'") == 2
 
@@ -258,7 +240,7 @@ async def test_a_new_epoch_that_was_interrupted_is_ordered_again(world: World) -
         await world.delivery.drain(RESULTS, lambda _: None)
     outcome = await new_epoch(world, RESULTS)
     assert outcome.epoch == 3
-    await carry_on(world)
+    await world.carry_on()
     await all_is_well(world, done + waiting)
 
 
@@ -388,7 +370,7 @@ async def test_a_poll_that_counts_in_another_epoch_stops_the_receiver(world: Wor
         assert (await incoming_stream(connection, REQUESTS)).stopped is not None
     await new_epoch(world, REQUESTS)
     more = await world.submitted(1)
-    await carry_on(world)
+    await world.carry_on()
     assert set(more) <= set(await bodies(world.networks.request))
 
 

@@ -16,6 +16,7 @@ from exchange.keys import LinkKeys, key_id_of, load_link_keys
 from exchange.live_keys import LiveKeys
 from exchange.manifest import verify_manifest
 from exchange.notes import Receipt
+from exchange.restoring import keys_of_sender
 from exchange.sealing import Sealer
 from models.errors import Conflict, NotFound
 from models.streams import Network, StreamName
@@ -182,7 +183,7 @@ async def test_a_list_of_many_keys_fits_its_message_and_names_the_newest(world: 
         ours = await key_list(connection, keys, LINK)
     assert [own.key_id for own in ours.own] == [keys.key_id, *map(key_id_of, made[-11:])]
     assert len(ours.known) == 12
-    assert KeyList.from_wire(keys.for_stored_batches(), ours.to_wire(keys)) == ours
+    assert KeyList.from_wire(keys_of_sender(keys, StreamName.RESULTS, RESPONSE), ours.to_wire(keys)) == ours
 
 
 async def test_what_was_begun_with_a_key_is_signed_with_it(world: World) -> None:
@@ -208,7 +209,7 @@ async def test_stored_batches_stay_verifiable_on_both_sides_after_the_retirement
     for network in Network:
         keys = world.live(network)
         await keys.refresh()
-        stored = keys.for_stored_batches()
+        stored = keys_of_sender(keys, StreamName.RESULTS, network)
         assert verify_manifest(stored, batch.manifest, batch.signature).key_id == done.before
 
 

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from exchange.batch import unpack
-from exchange.manifest import GENESIS, Manifest, hash_of
+from exchange.manifest import Manifest, hash_of
 from exchange.notes import Receipt
+from models.streams import GENESIS
 from tests.protocol.seen import Received, Sealed, Seen
 
 

@@ -20,7 +20,7 @@ from models.streams import Network, StreamName
 from storage import retention
 from storage.database import run
 from storage.incoming import IncomingStream, ReceivedBatch, incoming_stream, store_received
-from storage.outgoing import hash_at
+from storage.outgoing import OutgoingStream, hash_at
 from tests.protocol.logs import PulledLog, PushedLog
 from tests.protocol.machine import CrossingMachine, search
 from tests.protocol.snapshots import SnapshotMachine
@@ -99,10 +99,10 @@ def receipt_before_deletion(_: World, patch: pytest.MonkeyPatch) -> None:
 def check_of_receipts(_: World, patch: pytest.MonkeyPatch) -> None:
     accept = delivery.accept_receipt
 
-    async def believe(connection: AsyncConnection, stream: StreamName, receipt: Receipt) -> None:
+    async def believe(connection: AsyncConnection, stream: StreamName, receipt: Receipt) -> OutgoingStream:
         """As if every receipt spoke of our history."""
         ours = await hash_at(connection, stream, receipt.epoch, receipt.received) or bytes(32)
-        await accept(connection, stream, receipt.model_copy(update={"head": ours.hex()}))
+        return await accept(connection, stream, receipt.model_copy(update={"head": ours.hex()}))
 
     for module in (delivery, link_routes):
         patch.setattr(module, "accept_receipt", believe)

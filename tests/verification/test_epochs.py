@@ -7,7 +7,7 @@ from storage.outgoing import stop_outgoing
 from tests.activities.crossing import change, one
 from tests.api_request.serving import setting
 from tests.epochs.backups import back_up, restore
-from tests.epochs.test_new_epoch import carry_on, new_epoch
+from tests.epochs.test_new_epoch import new_epoch
 from tests.verification.world import REQUESTS, RESULTS, SETTINGS, World, found
 
 
@@ -20,9 +20,9 @@ async def test_both_sides_agree_after_a_new_epoch_in_which_records_came_again(wo
     await restore(world.networks.request.engine)
     for each in (REQUESTS, stream, RESULTS) if stream is SETTINGS else (REQUESTS, RESULTS):
         await new_epoch(world, each)
-    await carry_on(world)
+    await world.carry_on()
     await world.submitted(2)
-    await carry_on(world)
+    await world.carry_on()
     reports = {report.stream: report for report in await world.verify()}
     assert found(list(reports.values())) == set()
     assert reports[RESULTS].sender.epoch == reports[RESULTS].receiver.epoch == 2
@@ -34,7 +34,7 @@ async def test_a_batch_of_an_earlier_epoch_is_compared_and_comes_back(world: Wor
         await world.answered(2)
     await new_epoch(world, RESULTS)
     await world.submitted(2)
-    await carry_on(world)
+    await world.carry_on()
     side = world.networks.request
     batch = "WHERE stream = 'results' AND epoch = 1 AND sequence = :n"
     await change(side, f"DELETE FROM received_batches {batch}", n=3)  # the last of its epoch: nothing goes on from it
@@ -78,7 +78,7 @@ async def test_sides_that_do_not_agree_on_where_an_epoch_begins_differ(world: Wo
         await world.answered(1)
     await new_epoch(world, RESULTS)
     await world.submitted(1)
-    await carry_on(world)
+    await world.carry_on()
     assert found(await world.verify()) == set()
     await change(world.networks.request, statement)
     assert ("request", "epochs", "different", "0") in found(await world.verify())

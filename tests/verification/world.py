@@ -80,9 +80,9 @@ class World:
 
     async def apply(self, stream: StreamName) -> None:
         async with self.networks.request.engine.begin() as connection:
-            newest = (await incoming_stream(connection, stream)).sequence
-        if newest:
-            newest_batch = BatchRef(stream=stream, epoch=1, sequence=newest)
+            cursor = await incoming_stream(connection, stream)
+        if cursor.sequence:
+            newest_batch = BatchRef(stream=stream, epoch=cursor.epoch, sequence=cursor.sequence)
             await ActivityEnvironment().run(self.importing.apply_batches, newest_batch)
 
     async def publish(self, *records: bytes) -> None:
