@@ -15,7 +15,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Options:
-    """How thoroughly to measure. ``scale`` multiplies records and seconds: 1 for figures that count, less for a look."""
+    """How thoroughly to measure. ``scale`` multiplies records and seconds: 1 for figures that count, less to look."""
 
     rounds: int
     scale: float
