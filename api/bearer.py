@@ -18,7 +18,7 @@ bearer_scheme = HTTPBearer(
 )
 
 
-def presented_key_hash(request: Request) -> bytes:
+async def presented_key_hash(request: Request) -> bytes:
     """SHA-256 of the presented key; raises `Unauthenticated` where there is none.
 
     The database looks the hash up. No key is ever compared in Python, so how long an answer takes tells nothing of one.

@@ -7,9 +7,9 @@ from typing import Any, TypeAlias
 
 import asyncpg
 import structlog
-from sqlalchemy import TextClause, text
+from sqlalchemy import TextClause, event, text
 from sqlalchemy.engine import Row
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -30,17 +30,16 @@ _statement = lru_cache(maxsize=None)(text)
 def connect(
     url: str, connections: int = 10, application: str = "airlock", command_seconds: float = 60.0
 ) -> AsyncEngine:
-    """An engine on ``postgresql://…`` with its own pool. Connections are tested before use, so a restart heals.
+    """An engine on ``postgresql://…`` with its own pool. Connections that were closed are left out, so a restart heals.
 
     Statements longer than 60 s, unless they set their own limit, and transactions idle for 60 s are ended by the
     server; a statement that has no answer after ``command_seconds`` is given up here.
     """
-    return create_async_engine(
+    engine = create_async_engine(
         driver_url(url),
         pool_size=connections,
         max_overflow=0,
         pool_timeout=10,
-        pool_pre_ping=True,
         pool_recycle=1800,
         connect_args={
             "timeout": 5,
@@ -52,6 +51,21 @@ def connect(
             },
         },
     )
+    event.listen(engine.sync_engine, "checkout", _refuse_closed)
+    return engine
+
+
+def _refuse_closed(connection: Any, _record: Any, _proxy: Any) -> None:
+    """Have the pool open another connection in the place of one whose server went away. The driver knows by itself:
+    asking the server, as ``pool_pre_ping`` does, takes three round trips before each piece of work.
+    """
+    if connection.driver_connection.is_closed():
+        raise InvalidatePoolError
+
+
+def reading(engine: AsyncEngine) -> AsyncConnection:
+    """A connection for queries alone: each by itself, without the round trips of BEGIN and ROLLBACK."""
+    return engine.execution_options(isolation_level="AUTOCOMMIT").connect()
 
 
 def driver_url(url: str) -> str:

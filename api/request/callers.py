@@ -10,8 +10,8 @@ from api.request.services import Services
 from models.errors import Forbidden
 
 
-def services_of(request: Request) -> Services:
-    """What the lifespan opened."""
+async def services_of(request: Request) -> Services:
+    """What the lifespan opened. Not a plain function: FastAPI would call it in a thread."""
     return cast(Services, request.app.state.services)
 
 

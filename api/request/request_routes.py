@@ -18,7 +18,7 @@ from api.problems import problem_responses
 from api.request.callers import App, CallerOf
 from api.request.catalog import Caller
 from api.request.reading import check_media_type, read_submissions, to_submission
-from api.request.result_reading import Found, look_for_result
+from api.request.result_reading import Found, how_far, look_for_result
 from api.request.services import Services
 from api.request.submitting import refused_while_stopped
 from exchange.errors import StreamStopped
@@ -171,7 +171,7 @@ async def get_result(
     try:
         until = time.monotonic() + wait
         found = await look_for_result(services, caller, request_id)
-        while event is not None and not found.is_final and not services.stopping.is_set():
+        while event is not None and found is None and not services.stopping.is_set():
             left = until - time.monotonic()
             if left <= 0:
                 break
@@ -179,13 +179,13 @@ async def get_result(
                 async with asyncio.timeout(left):
                     await event.wait()
             except TimeoutError:
-                pass  # the last look tells how far the request is now, and finds a result whose notice was lost
+                pass  # the last look finds a result whose notice was lost
             event.clear()
             found = await look_for_result(services, caller, request_id)
     finally:
         if event is not None:
             services.finished.forget(request_id, event)
-    return _as_response(found, if_none_match)
+    return _as_response(found or await how_far(services, caller, request_id), if_none_match)
 
 
 @router.delete("/{request_id}", summary="Cancel a request", responses=problem_responses(401, 404, 409, 422, 503))

@@ -10,8 +10,10 @@ from api.request.catalog import Caller
 from api.request.services import Services
 from cache.redis_cache import result_key
 from models.errors import NotFound
+from models.requests import RequestStatus
 from models.results import closed_body, with_source
 from storage.arrivals import find_outcome
+from storage.database import reading
 from storage.submissions import find_request
 
 
@@ -24,8 +26,8 @@ class Found:
     etag: str = ""
 
 
-async def look_for_result(services: Services, caller: Caller, request_id: UUID) -> Found:
-    """The result of a request of this caller's; raises `NotFound`.
+async def look_for_result(services: Services, caller: Caller, request_id: UUID) -> Found | None:
+    """The result of a request of this caller's, None where it has none yet; raises `NotFound`.
 
     A result never changes once it is there, and its key in the cache names its owner, so what the cache gives is right.
     """
@@ -33,18 +35,27 @@ async def look_for_result(services: Services, caller: Caller, request_id: UUID) 
     if (cached := await services.cache.get(key)) is not None and _is_result_of(cached, request_id):
         services.first_reads.note(request_id)
         return _final(cached, "cache")
-    async with services.engine.connect() as connection:
+    async with reading(services.engine) as connection:
         outcome = await find_outcome(connection, caller.user_id, request_id)
-        if outcome is None:
-            raise NotFound(f"There is no request {request_id} of yours")
-        if outcome.closed:
-            return _final(closed_body(request_id, outcome.closed, outcome.closed_at), "database")
-        if outcome.body is None:
-            request = await find_request(connection, caller.user_id, request_id)
-            return Found(_pending(request_id, request.status if request else "queued"), is_final=False)
+    if outcome is None:
+        raise NotFound(f"There is no request {request_id} of yours")
+    if outcome.closed:
+        return _final(closed_body(request_id, outcome.closed, outcome.closed_at), "database")
+    if outcome.body is None:
+        return None
     services.first_reads.note(request_id)
     await services.cache.put(key, outcome.body, services.settings.result_cache_seconds)
     return _final(outcome.body, "database")
+
+
+async def how_far(services: Services, caller: Caller, request_id: UUID) -> Found:
+    """What is said of a request that had no result when it was looked for; the result, if it came meanwhile."""
+    async with reading(services.engine) as connection:
+        request = await find_request(connection, caller.user_id, request_id)
+    status = RequestStatus(request.status) if request else RequestStatus.QUEUED
+    if status.is_final and (found := await look_for_result(services, caller, request_id)) is not None:
+        return found
+    return Found(_pending(request_id, status), is_final=False)
 
 
 def _is_result_of(cached: bytes, request_id: UUID) -> bool:

@@ -8,7 +8,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from storage.arrivals import finished_among
-from storage.database import is_unreachable
+from storage.database import is_unreachable, reading
 
 log = structlog.get_logger(__name__)
 
@@ -73,7 +73,7 @@ class FinishedRequests:
             if not self._waiting:
                 continue
             try:
-                async with self._engine.connect() as connection:
+                async with reading(self._engine) as connection:
                     finished = await finished_among(connection, list(self._waiting))
             except Exception as error:
                 if not is_unreachable(error):

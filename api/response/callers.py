@@ -20,8 +20,8 @@ class Operator:
     name: str
 
 
-def services_of(request: Request) -> Services:
-    """What the lifespan opened."""
+async def services_of(request: Request) -> Services:
+    """What the lifespan opened. Not a plain function: FastAPI would call it in a thread."""
     return cast(Services, request.app.state.services)
 
 
