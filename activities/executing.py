@@ -33,11 +33,14 @@ from storage.executions import (
     store_results,
     waiting_requests,
 )
-from storage.incoming import hold_applying, mark_applied, quarantine, received_batch
+from storage.database import reading
+from storage.incoming import ReceivedBatch, hold_applying, mark_applied, quarantine, received_bundle
 from storage.quarantine import numbers_set_aside
 
 log = structlog.get_logger(__name__)
 
+LARGE = 256 * 1024
+"""Bytes from which unpacking is worth a thread."""
 FLUSH_RESULTS = 500
 FLUSH_SECONDS = 0.25
 """Results are committed when so many are there, or so long after the first: early ones do not wait for late ones."""
@@ -62,11 +65,11 @@ class ExecutionActivities:
 
     @activity.defn
     async def execute_batch(self, batch: BatchRef) -> ExecutionOutcome:
-        """Open a received batch, execute what has no result yet, store and announce the results."""
+        """Open received batches, execute what has no result yet, store and announce the results."""
         async with heartbeating():
             quarantined = await self._open(batch)
-            async with self._engine.connect() as connection:
-                waiting = await waiting_requests(connection, batch.epoch, batch.sequence)
+            async with reading(self._engine) as connection:
+                waiting = await waiting_requests(connection, batch)
                 types = await executable_types(connection)
                 secrets = await secret_settings(connection)
             await self._execute(waiting, types, secrets)
@@ -74,28 +77,34 @@ class ExecutionActivities:
         return ExecutionOutcome(records=batch.records, by_status=counts, quarantined=quarantined)
 
     async def _close(self, batch: BatchRef) -> dict[str, int]:
-        """Note that the batch is done; gives its results by status."""
+        """Note that the batches are done; gives their results by status."""
         async with self._engine.begin() as connection:
             await hold_applying(connection, StreamName.REQUESTS)
-            await mark_applied(connection, StreamName.REQUESTS, batch.epoch, batch.sequence)
-            return await execution_counts(connection, batch.epoch, batch.sequence)
+            await mark_applied(connection, StreamName.REQUESTS, batch.epoch, batch.sequence, first=batch.begin)
+            return await execution_counts(connection, batch)
 
     async def _open(self, batch: BatchRef) -> int:
-        """Take the batch's records into the tables; gives how many were set aside."""
+        """Take the records of the batches into the tables, all in one transaction; gives how many were set aside."""
         async with self._engine.begin() as connection:
             await hold_applying(connection, StreamName.REQUESTS)
-            stored = await received_batch(connection, StreamName.REQUESTS, batch.epoch, batch.sequence)
-            if stored is None or stored.payload is None:  # one that is past retention was opened long ago
+            bundle = await received_bundle(connection, batch)
+            opened = [stored for stored in bundle if stored.payload is not None]  # past retention: opened long ago
+            if not opened:
                 return 0
-            lines = await asyncio.to_thread(unpack, Manifest.model_validate_json(stored.manifest), stored.payload)
-            numbered = list(enumerate(lines, start=stored.first_record))
+            begin, last = opened[0].first_record, opened[-1]
             aside = await numbers_set_aside(
-                connection, StreamName.REQUESTS, batch.epoch, stored.first_record, len(numbered)
+                connection, StreamName.REQUESTS, batch.epoch, begin, last.first_record + last.records - begin
             )
-            rejected = await take_requests(connection, batch, [item for item in numbered if item[0] not in aside])
-            for number, line, reason in rejected:
-                await quarantine(connection, StreamName.REQUESTS, batch.epoch, batch.sequence, number, line, reason)
-        return len(rejected) + len(aside)
+            rejections = 0
+            for stored in opened:
+                lines = await unpacked(stored)
+                numbered = [(n, line) for n, line in enumerate(lines, stored.first_record) if n not in aside]
+                one = BatchRef(stream=batch.stream, epoch=batch.epoch, sequence=stored.sequence)
+                rejected = await take_requests(connection, one, numbered)
+                for number, line, reason in rejected:
+                    await quarantine(connection, batch.stream, batch.epoch, stored.sequence, number, line, reason)
+                rejections += len(rejected)
+        return rejections + len(aside)
 
     async def _execute(
         self, waiting: list[WaitingRequest], types: Mapping[str, ExecutableType], secrets: Mapping[str, str]
@@ -140,6 +149,14 @@ class ExecutionActivities:
             finished.clear()
 
 
+async def unpacked(stored: ReceivedBatch) -> list[bytes]:
+    """The records of a received batch. A thread costs more than a small one does."""
+    manifest = Manifest.model_validate_json(stored.manifest)
+    if manifest.raw_bytes < LARGE:
+        return unpack(manifest, stored.payload)
+    return await asyncio.to_thread(unpack, manifest, stored.payload)
+
+
 async def take_requests(
     connection: AsyncConnection, batch: BatchRef, numbered: Sequence[tuple[int, bytes]]
 ) -> list[tuple[int, bytes, str]]:
@@ -162,13 +179,13 @@ async def take_requests(
             rejected.append((number, line, "the batch holds this request id twice"))
         else:
             requests[record.request_id] = (number, record, line)
-    ours = await store_requests(
+    new = await store_requests(
         connection,
         batch.epoch,
         batch.sequence,
         [(record, to_json(record.params)) for _, record, _ in requests.values()],
     )
-    again = [record for request_id, (_, record, _) in requests.items() if request_id not in ours]
+    again = [record for request_id, (_, record, _) in requests.items() if request_id not in new]
     changed = await differing_requests(connection, [(record, to_json(record.params)) for record in again])
     rejected += [
         (number, line, "this request id came in an earlier batch, with another request")

@@ -14,15 +14,18 @@ from exchange.link import POLL_SECONDS
 from exchange.pulling import Pull
 from models.outcomes import PullProgress
 from models.streams import BatchRef, StreamName
-from storage.incoming import unapplied
+from storage.database import reading
+from storage.incoming import unapplied_bundles
 
 ROUND_SECONDS = 600.0
 """After this long the activity returns, so that its workflow's history tells how many batches came in."""
-BATCHES_AT_ONCE = 200
-CROWD = 16
-CROWDED_SECONDS = 0.5
-"""While so many batches are not executed, no more than two a second are pulled: the sender makes them larger then, and
-the cost of orchestration, which is per batch, stays bounded."""
+LEFT_AT_ONCE = 200
+BUNDLE = 500
+"""Batches that are taken with one poll, if so many wait: they are executed together, by one workflow."""
+SPACING_SECONDS = 0.1
+WIDEST_SPACING_SECONDS = 1.0
+"""Time from one bundle to the next for each that is not executed yet, and at most. Bundles grow under load, and the
+cost of orchestration, which is per bundle, stays bounded. What comes alone does not wait."""
 
 
 class PullActivities:
@@ -58,39 +61,40 @@ class PullActivities:
         await self._pull.confirm(StreamName.REQUESTS)
 
     async def _start_left(self) -> None:
-        async with self._pull.engine.connect() as connection:
-            left = await unapplied(connection, StreamName.REQUESTS, limit=BATCHES_AT_ONCE)
+        async with reading(self._pull.engine) as connection:
+            left = await unapplied_bundles(connection, StreamName.REQUESTS, LEFT_AT_ONCE)
         for batch in left:
             await self._execute(batch)
 
-    def _poll(self) -> "asyncio.Task[BatchRef | None]":
-        return asyncio.create_task(self._pull.once(StreamName.REQUESTS, POLL_SECONDS))
+    async def _next(self, not_before: float) -> BatchRef | None:
+        await asyncio.sleep(not_before - time.monotonic())
+        return await self._pull.once(StreamName.REQUESTS, POLL_SECONDS, BUNDLE)
 
-    async def _crowded(self) -> bool:
-        """Whether so much is not executed yet that more had better come in fewer, larger batches."""
-        async with self._pull.engine.connect() as connection:
-            return len(await unapplied(connection, StreamName.REQUESTS, limit=CROWD)) == CROWD
+    async def _spacing(self) -> float:
+        """Seconds from this bundle to the next."""
+        most = round(WIDEST_SPACING_SECONDS / SPACING_SECONDS)
+        async with reading(self._pull.engine) as connection:
+            waiting = await unapplied_bundles(connection, StreamName.REQUESTS, most)
+        return max(1, len(waiting)) * SPACING_SECONDS
 
     async def _pull_until(self, end: float, progress: PullProgress, beat: Callable[[PullProgress], None]) -> None:
         stopping = asyncio.create_task(activity.wait_for_worker_shutdown())
         poll: asyncio.Task[BatchRef | None] | None = None
         try:
             while not stopping.done() and time.monotonic() < end:
-                poll = poll or self._poll()
+                poll = poll or asyncio.create_task(self._next(not_before=time.monotonic()))
                 await asyncio.wait((poll, stopping), return_when=asyncio.FIRST_COMPLETED)
                 if not poll.done():
                     return
                 batch, poll = poll.result(), None
                 await self._watch.succeeded(StreamName.REQUESTS)
                 if batch:
-                    if not (crowded := await self._crowded()):
-                        poll = self._poll()  # the next one comes in while this one is started
+                    # The next one comes in while this one is started.
+                    poll = asyncio.create_task(self._next(time.monotonic() + await self._spacing()))
                     await self._execute(batch)
-                    progress.batches += 1
+                    progress.batches += batch.batches
                     progress.records += batch.records
                     beat(progress)
-                    if crowded:
-                        await asyncio.wait((stopping,), timeout=CROWDED_SECONDS)
                 else:  # time to look after what an operator's retry or repair took up again
                     await self._start_left()
         finally:

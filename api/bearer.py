@@ -24,10 +24,18 @@ async def presented_key_hash(request: Request) -> bytes:
     The database looks the hash up. No key is ever compared in Python, so how long an answer takes tells nothing of one.
     """
     given = ", ".join(request.headers.getlist("authorization"))  # two of them are none: who takes which is a riddle
-    scheme, _, key = given.partition(" ")
+    found = key_hash(given)
+    if found is None:
+        raise Unauthenticated("No API key; send the header Authorization: Bearer <key>")
+    return found
+
+
+def key_hash(authorization: str) -> bytes | None:
+    """SHA-256 of the key in this header; None where it holds none."""
+    scheme, _, key = authorization.partition(" ")
     key = key.strip()
     if scheme.lower() != "bearer" or not key or len(key) > MAX_KEY_CHARACTERS:
-        raise Unauthenticated("No API key; send the header Authorization: Bearer <key>")
+        return None
     return hashlib.sha256(key.encode()).digest()
 
 

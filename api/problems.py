@@ -102,6 +102,11 @@ class UnexpectedErrors:
             await response(scope, receive, send)
 
 
+async def error_response(request: Request, error: Exception) -> Response:
+    """The answer to an error that a call ended in, as the handlers of `install_problems` give it."""
+    return await (_airlock_error if isinstance(error, AirlockError) else _unexpected_error)(request, error)
+
+
 async def _airlock_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, AirlockError)
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if error.status in (429, 503) else {}

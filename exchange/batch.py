@@ -25,6 +25,7 @@ from exchange.manifest import (
 )
 
 MEDIA_TYPE = "application/vnd.airlock.batch"
+BUNDLE_MEDIA_TYPE = "application/vnd.airlock.batches"
 MAX_WIRE_BYTES = MAX_MANIFEST_BYTES + MAX_PAYLOAD_BYTES + 128
 COMPRESSION_LEVEL = 3
 MAX_WINDOW_BYTES = 8 * 1024 * 1024
@@ -50,6 +51,27 @@ class SealedBatch:
 def to_wire(manifest: bytes, signature: bytes, payload: bytes) -> bytes:
     """The bytes that cross."""
     return b"\n".join((manifest, base64.b64encode(signature), payload))
+
+
+def to_bundle(wires: Sequence[bytes]) -> bytes:
+    """Several batches in one answer: before each the number of its bytes, in decimal digits, and a line feed."""
+    return b"".join(part for wire in wires for part in (b"%d\n" % len(wire), wire))
+
+
+def from_bundle(content: bytes) -> list[bytes]:
+    """The batches of one answer, not verified yet; a single batch may come as itself. Raises `Malformed`."""
+    if content[:1] == b"{":
+        return [content]
+    wires: list[bytes] = []
+    place = 0
+    while place < len(content):
+        end = content.find(b"\n", place, place + 9)
+        size = content[place:end] if end > place else b""
+        if not size.isdigit() or size[:1] == b"0" or end + 1 + int(size) > len(content):
+            raise Malformed("not a bundle of batches: expected the number of bytes, a line feed and so many bytes")
+        place = end + 1 + int(size)
+        wires.append(content[end + 1 : place])
+    return wires
 
 
 def pack(records: Sequence[bytes]) -> tuple[int, bytes]:

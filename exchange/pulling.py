@@ -10,6 +10,7 @@ from exchange.errors import Fork, StreamStopped
 from exchange.link import LinkClient
 from exchange.receiving import Receiver
 from models.streams import BatchRef, StreamName
+from storage.database import reading
 from storage.incoming import incoming_stream, note_heard, stop_incoming
 
 log = structlog.get_logger(__name__)
@@ -23,19 +24,20 @@ class Pull:
     receiver: Receiver
     link: LinkClient
 
-    async def once(self, stream: StreamName, wait: float) -> BatchRef | None:
-        """Wait up to ``wait`` seconds for the next batch and accept it; None when none came.
+    async def once(self, stream: StreamName, wait: float, most: int = 1) -> BatchRef | None:
+        """Wait up to ``wait`` seconds for the next batch, or for several up to ``most``, and accept them together; None
+        when none came.
 
         The poll itself says how far this side has come; the receipt, which alone lets the sender mark batches
-        delivered, follows each batch, and again at the next poll's start if it was lost. Raises `LinkError`; a `Fork`
-        stops the stream before it is raised.
+        delivered, follows what was accepted, and again at the next poll's start if it was lost. Raises `LinkError`; a
+        `Fork` stops the stream before it is raised.
         """
-        async with self.engine.begin() as connection:
+        async with reading(self.engine) as connection:
             cursor = await incoming_stream(connection, stream)
         if cursor.stopped:
             raise StreamStopped(f"the {stream} stream is stopped: {cursor.stopped}")
         try:
-            wire = await self.link.pull(stream, cursor.sequence, wait, cursor.epoch, cursor.hash)
+            wires = await self.link.pull_several(stream, cursor.sequence, most, wait, cursor.epoch, cursor.hash)
         except Fork as error:
             async with self.engine.begin() as connection:
                 now = await incoming_stream(connection, stream)
@@ -43,11 +45,11 @@ class Pull:
                     return None  # another poll went on while this one was held up: the answer is to an old question
                 await stop_incoming(connection, stream, str(error), cursor.epoch)
             raise
-        if wire is None:
+        if not wires:
             async with self.engine.begin() as connection:
                 await note_heard(connection, stream, cursor.sequence, datetime.now(UTC))  # the answer was signed for us
             return None
-        acceptance = await self.receiver.accept(stream, wire)
+        acceptance = await self.receiver.accept(stream, *wires)
         await self.link.send_receipt(stream, acceptance.receipt)
         return None if acceptance.repeated else acceptance.batch
 

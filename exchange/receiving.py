@@ -1,14 +1,14 @@
 """Accepting a batch: verify, check its place in the chain, store it and move the cursor, in one transaction."""
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from exchange.batch import SealedBatch, open_wire
-from exchange.errors import Fork, Gap, Malformed, StreamStopped
+from exchange.errors import Fork, Gap, LinkError, Malformed, StreamStopped
 from exchange.keys import LinkKeys
 from exchange.notes import Heartbeat, Receipt
 from models.streams import BatchRef, StreamName
@@ -32,11 +32,11 @@ LARGE = 256 * 1024
 
 @dataclass(frozen=True)
 class Acceptance:
-    """What became of a batch that was offered."""
+    """What became of a batch that was offered, or of several."""
 
     batch: BatchRef
     repeated: bool
-    """It was stored before: acknowledged again, nothing changed."""
+    """All was stored before: acknowledged again, nothing changed."""
     receipt: Receipt
 
 
@@ -48,28 +48,44 @@ class Receiver:
     keys: LinkKeys
     link_id: str
 
-    async def accept(self, stream: StreamName, wire: bytes) -> Acceptance:
-        """Take in a batch, or refuse it with a `LinkError`; when this returns, the batch is on disk.
+    async def accept(self, stream: StreamName, *wires: bytes) -> Acceptance:
+        """Take in a batch, or several that follow one another, or refuse with a `LinkError`; when this returns, what
+        was taken is on disk.
 
-        A fork is recorded, and stops the stream, before `Fork` is raised. Safe to repeat with the same bytes.
+        Of several, those are taken that come before the first that cannot be: only where it is the very first is that
+        an error. A fork is recorded, and stops the stream, before `Fork` is raised. Safe to repeat with the same bytes.
         """
-        sealed, _ = await (asyncio.to_thread if len(wire) > LARGE else _now)(open_wire, self.keys, wire)
-        manifest = sealed.manifest
-        if manifest.link != self.link_id or manifest.stream is not stream:
-            raise Malformed(f"a batch of {manifest.link}/{manifest.stream} was sent to {self.link_id}/{stream}")
+        large = sum(map(len, wires)) > LARGE
+        opened = await (asyncio.to_thread if large else _now)(self._open, stream, wires)
         async with self.engine.begin() as connection:
             await hold_receiving(connection, stream)
             cursor = await incoming_stream(connection, stream)
-            if manifest.epoch < cursor.epoch:
-                return await self._of_an_ended_epoch(connection, cursor, sealed)
-            forked = None if cursor.stopped else await self._differs(connection, cursor, sealed)
+            if opened[0].manifest.epoch < cursor.epoch:
+                return await self._of_an_ended_epoch(connection, cursor, opened[0])
+            forked = None if cursor.stopped else await self._differs(connection, cursor, opened[0])
             if forked:
                 await stop_incoming(connection, stream, forked)
             elif not cursor.stopped:
-                return await self._store(connection, cursor, sealed)
+                return await self._store(connection, cursor, opened)
         if forked:
             raise Fork(f"{forked}. The stream is stopped until an operator decides", expected=cursor.sequence + 1)
         raise StreamStopped(f"the {stream} stream accepts nothing: {cursor.stopped}")
+
+    def _open(self, stream: StreamName, wires: Sequence[bytes]) -> list[SealedBatch]:
+        """Verify batches, each by itself, up to the first unsound one; raises only where that is the very first."""
+        opened: list[SealedBatch] = []
+        for wire in wires:
+            try:
+                sealed, _ = open_wire(self.keys, wire)
+                manifest = sealed.manifest
+                if manifest.link != self.link_id or manifest.stream is not stream:
+                    raise Malformed(f"a batch of {manifest.link}/{manifest.stream} was sent to {self.link_id}/{stream}")
+            except LinkError:
+                if not opened:
+                    raise
+                break  # it is asked for again, and is the first one then
+            opened.append(sealed)
+        return opened
 
     async def receipt(self, connection: AsyncConnection, stream: StreamName) -> Receipt:
         """Where this stream stands here, to be signed."""
@@ -143,32 +159,50 @@ class Receiver:
                 return f"batch {manifest.sequence} of {cursor.stream} starts at record {manifest.first_record}"
         return None
 
-    async def _store(self, connection: AsyncConnection, cursor: IncomingStream, sealed: SealedBatch) -> Acceptance:
-        manifest, stream = sealed.manifest, cursor.stream
-        ref = BatchRef(stream=stream, epoch=manifest.epoch, sequence=manifest.sequence, records=manifest.count)
-        if manifest.sequence > cursor.sequence + 1:
+    async def _store(
+        self, connection: AsyncConnection, cursor: IncomingStream, opened: Sequence[SealedBatch]
+    ) -> Acceptance:
+        """Store what is new of these batches, as far as each continues the one before."""
+        stream, newest = cursor.stream, opened[0].manifest
+        if newest.sequence > cursor.sequence + 1:
             raise Gap(
-                f"{stream}: batch {manifest.sequence} came, {cursor.sequence + 1} is the next one expected",
+                f"{stream}: batch {newest.sequence} came, {cursor.sequence + 1} is the next one expected",
                 expected=cursor.sequence + 1,
             )
-        repeated = manifest.sequence <= cursor.sequence
-        if not repeated:
-            await store_received(
-                connection,
-                stream,
-                ReceivedBatch(
-                    manifest.epoch,
-                    manifest.sequence,
-                    manifest.first_record,
-                    manifest.count,
-                    sealed.manifest_bytes,
-                    sealed.signature,
-                    sealed.payload,
-                ),
-                sealed.hash,
-            )
+        fresh: list[SealedBatch] = []
+        for sealed in opened:
+            manifest = sealed.manifest
+            if await self._differs(connection, cursor, sealed) or manifest.sequence > cursor.sequence + 1:
+                break  # it is asked for again, and is the first one then
+            if manifest.sequence == cursor.sequence + 1:
+                fresh.append(sealed)
+                cursor = replace(cursor, sequence=manifest.sequence, record=manifest.last_record, hash=sealed.hash)
+            newest = manifest
+        if fresh:
+            newest = fresh[-1].manifest
+            await store_received(connection, stream, [(_received(sealed), sealed.hash) for sealed in fresh])
             await notify(connection, f"received {stream}")
-        return Acceptance(ref, repeated, await self.receipt(connection, stream))
+        ref = BatchRef(
+            stream=stream,
+            epoch=newest.epoch,
+            sequence=newest.sequence,
+            records=sum(sealed.manifest.count for sealed in fresh) or newest.count,
+            first=fresh[0].manifest.sequence if len(fresh) > 1 else None,
+        )
+        return Acceptance(ref, not fresh, await self.receipt(connection, stream))
+
+
+def _received(sealed: SealedBatch) -> ReceivedBatch:
+    manifest = sealed.manifest
+    return ReceivedBatch(
+        manifest.epoch,
+        manifest.sequence,
+        manifest.first_record,
+        manifest.count,
+        sealed.manifest_bytes,
+        sealed.signature,
+        sealed.payload,
+    )
 
 
 async def _now(function: Callable[..., T], *args: Any) -> T:

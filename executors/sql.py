@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from executors.answer import Answer, ExecutionFailed, one_line, rows_wanted
 from models.executors import SqlExecutor
 from models.requests import Limits
-from storage.database import connect, is_unreachable
+from storage.database import connect, is_unreachable, reading
 
 log = structlog.get_logger(__name__)
 
@@ -57,16 +57,41 @@ class SqlSources:
         try:
             statement = text(_WRAPPED.format(query=spec.query.strip().rstrip(";"), limit=limit))
             values = {name: params.get(name) for name in statement._bindparams}
-            async with engine.connect() as connection:
-                await connection.execute(text("SET TRANSACTION READ ONLY"))
-                await connection.execute(text(f"SET LOCAL statement_timeout = {math.ceil(limits.timeout * 1000)}"))
-                found = (await connection.execute(statement, values)).all()
-                await connection.rollback()
+            async with reading(engine) as connection:
+                driver = (await connection.get_raw_connection()).driver_connection
+                assert driver is not None
+                # Both in one round trip, and at the end one more: together with the query three, where the pool's own
+                # way of beginning and ending makes it six.
+                await _begin(driver, limits.timeout)
+                try:
+                    found = (await connection.execute(statement, values)).all()
+                finally:
+                    await _end(driver)
         except DBAPIError as error:
             raise _explained(error, limits) from error
         except (StatementError, ArgumentError) as error:
             raise ExecutionFailed("invalid-query", "the query of this request type cannot be run") from error
         return Answer([one_line(row.encode()) for row, _ in found], found[0][1] if found else 0)
+
+
+async def _begin(driver: Any, seconds: float) -> None:
+    """Begin a transaction that only reads; raises ``ConnectionError`` where the connection is of no use any more."""
+    try:
+        await driver.execute(f"BEGIN READ ONLY; SET LOCAL statement_timeout = {math.ceil(seconds * 1000)}")
+    except Exception as error:  # of many kinds: neither statement can fail for a reason of its own
+        driver.terminate()
+        raise ConnectionError(f"no transaction could be begun: {error}") from error
+
+
+async def _end(driver: Any) -> None:
+    """End the transaction, or else the connection: the next query must not find itself in this one's."""
+    try:
+        await driver.execute("ROLLBACK")
+    except Exception:  # of many kinds, where the server went away in the middle: what the query raised says why
+        driver.terminate()
+    except BaseException:
+        driver.terminate()
+        raise
 
 
 def _explained(error: DBAPIError, limits: Limits) -> Exception:

@@ -40,7 +40,7 @@ class StreamName(StrEnum):
 
 
 class BatchRef(BaseModel):
-    """Names one batch; what workflows pass about instead of the data itself."""
+    """Names one batch, or several that follow one another; what workflows pass about instead of the data itself."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -48,10 +48,26 @@ class BatchRef(BaseModel):
     epoch: int
     sequence: int
     records: int = 0
+    first: int | None = None
+    """The first of several batches, of which ``sequence`` is the last; None where it is one alone."""
+
+    @property
+    def begin(self) -> int:
+        """The number of the first batch."""
+        return self.sequence if self.first is None else self.first
+
+    @property
+    def batches(self) -> int:
+        """How many batches these are."""
+        return self.sequence - self.begin + 1
+
+    @property
+    def _numbers(self) -> str:
+        return f"{self.epoch}." + (f"{self.begin}-{self.sequence}" if self.batches > 1 else f"{self.sequence}")
 
     def __str__(self) -> str:
-        return f"{self.stream} {self.epoch}.{self.sequence}"
+        return f"{self.stream} {self._numbers}"
 
     def workflow_id(self, verb: str) -> str:
-        """The id of the workflow that does ``verb`` to this batch, the same at every try."""
-        return f"{verb}-{self.stream}-{self.epoch}.{self.sequence}"
+        """The id of the workflow that does ``verb`` to them, the same at every try."""
+        return f"{verb}-{self.stream}-{self._numbers}"

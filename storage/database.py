@@ -18,7 +18,15 @@ log = structlog.get_logger(__name__)
 CHANNEL = "airlock"
 """The one channel for NOTIFY; the payload says what was committed."""
 
-UNREACHABLE = (OperationalError, InterfaceError, PoolTimeoutError, ConnectionError, TimeoutError, asyncpg.PostgresError)
+UNREACHABLE = (
+    OperationalError,
+    InterfaceError,
+    PoolTimeoutError,
+    ConnectionError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InternalClientError,  # the server's last words came in just as something was asked
+)
 """What a query may raise while the database is away. DBAPIError is asked with `is_unreachable`."""
 
 AnyRow: TypeAlias = Row[*tuple[Any, ...]]

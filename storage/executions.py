@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from models.requests import RequestRecord
+from models.streams import BatchRef
 from storage.database import AnyRow, row, rows, run
 
 
@@ -39,13 +40,13 @@ class FinishedResult:
 async def store_requests(
     connection: AsyncConnection, epoch: int, sequence: int, requests: Sequence[tuple[RequestRecord, bytes]]
 ) -> set[UUID]:
-    """Store the requests of a batch with their parameters' bytes; gives the ids that belong to this batch.
+    """Store the requests of a batch with their parameters' bytes; gives the ids of those that are new.
 
-    An id that came in an earlier batch stays with that one and is not given.
+    An id that is here stays as it is and is not given.
     """
     if not requests:
         return set()
-    await run(
+    new = await rows(
         connection,
         """
         INSERT INTO requests (request_id, user_id, type, priority, params, submitted_at, deadline_at, epoch, sequence)
@@ -54,18 +55,13 @@ async def store_requests(
             CAST(:priorities AS smallint[]), CAST(:params AS bytea[]), CAST(:submitted AS timestamptz[]),
             CAST(:deadlines AS timestamptz[]))
         ON CONFLICT (request_id) DO NOTHING
+        RETURNING request_id
         """,
         epoch=epoch,
         sequence=sequence,
         **_columns(requests),
     )
-    ours = await rows(
-        connection,
-        "SELECT request_id FROM requests WHERE epoch = :epoch AND sequence = :sequence",
-        epoch=epoch,
-        sequence=sequence,
-    )
-    return {request_id for (request_id,) in ours}
+    return {request_id for (request_id,) in new}
 
 
 async def differing_requests(connection: AsyncConnection, requests: Sequence[tuple[RequestRecord, bytes]]) -> set[UUID]:
@@ -118,20 +114,21 @@ async def store_cancellations(connection: AsyncConnection, cancellations: Sequen
         )
 
 
-async def waiting_requests(connection: AsyncConnection, epoch: int, sequence: int) -> list[WaitingRequest]:
-    """The requests of a batch that have no result, most urgent first."""
+async def waiting_requests(connection: AsyncConnection, batch: BatchRef) -> list[WaitingRequest]:
+    """The requests of these batches that have no result, most urgent first."""
     found = await rows(
         connection,
         """
         SELECT request_id, requests.type, params, coalesce(deadline_at < now(), false),
                EXISTS (SELECT FROM cancellations WHERE cancellations.request_id = requests.request_id)
         FROM requests
-        WHERE epoch = :epoch AND sequence = :sequence
+        WHERE epoch = :epoch AND sequence BETWEEN :first AND :last
           AND NOT EXISTS (SELECT FROM results WHERE results.request_id = requests.request_id)
         ORDER BY priority DESC, request_id
         """,
-        epoch=epoch,
-        sequence=sequence,
+        epoch=batch.epoch,
+        first=batch.begin,
+        last=batch.sequence,
     )
     return [WaitingRequest(*item) for item in found]
 
@@ -168,14 +165,15 @@ async def store_results(connection: AsyncConnection, results: Sequence[FinishedR
     return [result.body for result in results if result.request_id in new]
 
 
-async def execution_counts(connection: AsyncConnection, epoch: int, sequence: int) -> dict[str, int]:
-    """Results of a batch by status."""
+async def execution_counts(connection: AsyncConnection, batch: BatchRef) -> dict[str, int]:
+    """Results of these batches by status."""
     found = await rows(
         connection,
         "SELECT status, count(*) FROM results JOIN requests USING (request_id)"
-        " WHERE epoch = :epoch AND sequence = :sequence GROUP BY status",
-        epoch=epoch,
-        sequence=sequence,
+        " WHERE epoch = :epoch AND sequence BETWEEN :first AND :last GROUP BY status",
+        epoch=batch.epoch,
+        first=batch.begin,
+        last=batch.sequence,
     )
     return {status: count for status, count in found}
 

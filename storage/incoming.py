@@ -1,5 +1,6 @@
 """The receiver's end of a stream: received batches, the cursor, what is applied and what is set aside."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -66,34 +67,44 @@ async def hold_applying(connection: AsyncConnection, stream: StreamName) -> None
 
 
 async def store_received(
-    connection: AsyncConnection, stream: StreamName, batch: ReceivedBatch, batch_hash: bytes
+    connection: AsyncConnection, stream: StreamName, batches: Sequence[tuple[ReceivedBatch, bytes]]
 ) -> None:
-    """Store a verified batch and move the cursor to it, in the caller's transaction."""
+    """Store verified batches that came together, each with its hash and in order, and move the cursor to the last, in
+    the caller's transaction.
+    """
+    last, head = batches[-1]
     await run(
         connection,
         """
         INSERT INTO received_batches
-            (stream, epoch, sequence, first_record, records, hash, manifest, signature, payload)
-        VALUES (:stream, :epoch, :sequence, :first_record, :records, :hash, :manifest, :signature, :payload)
+            (stream, epoch, sequence, first_record, records, hash, manifest, signature, payload, bundle_end)
+        SELECT :stream, :epoch, sequence, first_record, records, hash, manifest, signature, payload,
+               CAST(:bundle_end AS bigint)
+        FROM unnest(
+            CAST(:sequences AS bigint[]), CAST(:first_records AS bigint[]), CAST(:records AS integer[]),
+            CAST(:hashes AS bytea[]), CAST(:manifests AS bytea[]), CAST(:signatures AS bytea[]),
+            CAST(:payloads AS bytea[]))
+            AS given (sequence, first_record, records, hash, manifest, signature, payload)
         """,
         stream=stream,
-        epoch=batch.epoch,
-        sequence=batch.sequence,
-        first_record=batch.first_record,
-        records=batch.records,
-        hash=batch_hash,
-        manifest=batch.manifest,
-        signature=batch.signature,
-        payload=batch.payload,
+        epoch=last.epoch,
+        sequences=[batch.sequence for batch, _ in batches],
+        first_records=[batch.first_record for batch, _ in batches],
+        records=[batch.records for batch, _ in batches],
+        hashes=[batch_hash for _, batch_hash in batches],
+        manifests=[batch.manifest for batch, _ in batches],
+        signatures=[batch.signature for batch, _ in batches],
+        payloads=[batch.payload for batch, _ in batches],
+        bundle_end=last.sequence if len(batches) > 1 else None,
     )
     await run(
         connection,
         "UPDATE incoming_streams SET sequence = :sequence, record = :record, hash = :hash, heard_at = now(),"
         " sender_head = greatest(sender_head, :sequence) WHERE stream = :stream",
         stream=stream,
-        sequence=batch.sequence,
-        record=batch.first_record + batch.records - 1,
-        hash=batch_hash,
+        sequence=last.sequence,
+        record=last.first_record + last.records - 1,
+        hash=head,
     )
 
 
@@ -107,6 +118,21 @@ async def received_hash(connection: AsyncConnection, stream: StreamName, epoch: 
         sequence=sequence,
     )
     return found
+
+
+async def received_bundle(connection: AsyncConnection, ref: BatchRef) -> list[ReceivedBatch]:
+    """Those of these received batches that are not applied yet, in order."""
+    found = await rows(
+        connection,
+        "SELECT epoch, sequence, first_record, records, manifest, signature, payload FROM received_batches"
+        " WHERE stream = :stream AND epoch = :epoch AND sequence BETWEEN :first AND :last AND applied_at IS NULL"
+        " ORDER BY sequence",
+        stream=ref.stream,
+        epoch=ref.epoch,
+        first=ref.begin,
+        last=ref.sequence,
+    )
+    return [ReceivedBatch(*each) for each in found]
 
 
 async def received_batch(
@@ -139,16 +165,40 @@ async def unapplied(
     return [BatchRef(stream=stream, epoch=epoch, sequence=sequence, records=count) for epoch, sequence, count in found]
 
 
+async def unapplied_bundles(connection: AsyncConnection, stream: StreamName, limit: int) -> list[BatchRef]:
+    """Batches that are stored and not applied, those that came together as one, oldest first."""
+    found = await rows(
+        connection,
+        "SELECT epoch, min(sequence), max(sequence), sum(records) FROM received_batches"
+        " WHERE stream = :stream AND applied_at IS NULL GROUP BY epoch, coalesce(bundle_end, sequence)"
+        " ORDER BY epoch, min(sequence) LIMIT :limit",
+        stream=stream,
+        limit=limit,
+    )
+    return [
+        BatchRef(stream=stream, epoch=epoch, sequence=last, records=records, first=first if first < last else None)
+        for epoch, first, last, records in found
+    ]
+
+
 async def mark_applied(
-    connection: AsyncConnection, stream: StreamName, epoch: int, sequence: int, superseded: bool = False
+    connection: AsyncConnection,
+    stream: StreamName,
+    epoch: int,
+    sequence: int,
+    superseded: bool = False,
+    first: int | None = None,
 ) -> bool:
-    """Note that a batch is applied, and how far the unbroken run of applied ones goes; False if it was before."""
+    """Note that a batch, or all from ``first`` to it, is applied, and how far the unbroken run of applied ones goes;
+    False if it was before.
+    """
     changed = await run(
         connection,
         "UPDATE received_batches SET applied_at = now(), superseded = :superseded WHERE stream = :stream"
-        " AND epoch = :epoch AND sequence = :sequence AND applied_at IS NULL",
+        " AND epoch = :epoch AND sequence BETWEEN :first AND :sequence AND applied_at IS NULL",
         stream=stream,
         epoch=epoch,
+        first=sequence if first is None else first,
         sequence=sequence,
         superseded=superseded,
     )

@@ -180,6 +180,38 @@ async def batch_after(connection: AsyncConnection, stream: StreamName, epoch: in
     return StoredBatch(*found) if found else None
 
 
+async def batches_after(
+    connection: AsyncConnection, stream: StreamName, epoch: int, sequence: int, most: int, records: int, size: int
+) -> list[StoredBatch]:
+    """The sealed batches that follow ``sequence``, as many as ``most``, ``records`` in all and ``size`` bytes
+    on the wire allow; one at least, where there is one.
+    """
+    found = await rows(
+        connection,
+        """
+        WITH following AS (
+            SELECT sequence, row_number() OVER in_order AS place, sum(records) OVER in_order AS records,
+                   sum(coalesce(octet_length(payload), 0) + octet_length(manifest) + 256) OVER in_order AS size
+            FROM (SELECT * FROM sealed_batches WHERE stream = :stream AND epoch = :epoch AND sequence > :sequence
+                  ORDER BY sequence LIMIT :most) AS next_ones
+            WINDOW in_order AS (ORDER BY sequence)
+        )
+        SELECT epoch, sequence, sealed_batches.records, raw_bytes, hash, manifest, signature, payload
+        FROM sealed_batches JOIN following USING (sequence)
+        WHERE stream = :stream AND epoch = :epoch
+          AND (place = 1 OR (following.records <= :records AND following.size <= :size))
+        ORDER BY sequence
+        """,
+        stream=stream,
+        epoch=epoch,
+        sequence=sequence,
+        most=most,
+        records=records,
+        size=size,
+    )
+    return [StoredBatch(*each) for each in found]
+
+
 async def hash_at(connection: AsyncConnection, stream: StreamName, epoch: int, sequence: int) -> bytes | None:
     """The hash of one of our sealed batches."""
     found: bytes | None = await value(
@@ -192,15 +224,18 @@ async def hash_at(connection: AsyncConnection, stream: StreamName, epoch: int, s
     return found
 
 
-async def mark_sent(connection: AsyncConnection, stream: StreamName, epoch: int, sequence: int) -> None:
-    """Note the first time that a batch went out."""
+async def mark_sent(
+    connection: AsyncConnection, stream: StreamName, epoch: int, sequence: int, last: int | None = None
+) -> None:
+    """Note the first time that a batch, or all from it to ``last``, went out."""
     await run(
         connection,
         "UPDATE sealed_batches SET sent_at = now() WHERE stream = :stream AND epoch = :epoch"
-        " AND sequence = :sequence AND sent_at IS NULL",
+        " AND sequence BETWEEN :sequence AND :last AND sent_at IS NULL",
         stream=stream,
         epoch=epoch,
         sequence=sequence,
+        last=sequence if last is None else last,
     )
 
 
@@ -295,14 +330,6 @@ async def seal_as_before(connection: AsyncConnection, stream: StreamName, delive
         stream=stream,
         delivered_bytes=delivered_bytes,
     )
-
-
-async def batches_waiting(connection: AsyncConnection, stream: StreamName) -> int:
-    """Batches of the present epoch that no receipt covers yet."""
-    found: int = await value(
-        connection, "SELECT sequence - delivered FROM outgoing_streams WHERE stream = :stream", stream=stream
-    )
-    return found
 
 
 async def outbox_backlog(connection: AsyncConnection, stream: StreamName) -> tuple[int, datetime | None]:

@@ -40,10 +40,11 @@ class IdempotencyKey:
 
 
 async def store_submitted(connection: AsyncConnection, group: BatchRef, requests: Sequence[NewRequest]) -> None:
-    """Store a group of requests that was sealed as ``group``, in the same transaction."""
+    """Store a group of requests that was sealed as ``group``, in the same transaction. Its workflow is yet to start."""
     await run(
         connection,
         """
+        WITH noted AS (INSERT INTO request_groups (epoch, sequence, size) VALUES (:epoch, :sequence, :size))
         INSERT INTO requests (request_id, user_id, type, name, priority, params, callback_url, submitted_at,
                               deadline_at, epoch, sequence)
         SELECT *, :epoch, :sequence FROM unnest(
@@ -53,6 +54,7 @@ async def store_submitted(connection: AsyncConnection, group: BatchRef, requests
         """,
         epoch=group.epoch,
         sequence=group.sequence,
+        size=len(requests),
         request_ids=[request.request_id for request in requests],
         user_ids=[request.user_id for request in requests],
         types=[request.type for request in requests],
@@ -63,7 +65,6 @@ async def store_submitted(connection: AsyncConnection, group: BatchRef, requests
         submitted=[request.submitted_at for request in requests],
         deadlines=[request.deadline_at for request in requests],
     )
-    await store_group(connection, group, len(requests))
 
 
 async def store_group(connection: AsyncConnection, group: BatchRef, size: int) -> None:

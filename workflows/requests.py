@@ -13,7 +13,7 @@ with workflow.unsafe.imports_passed_through():
 
 @workflow.defn
 class ExecuteRequests:
-    """Run each request of a batch through its executor and store a result for every one."""
+    """Run each request of a batch, or of several that came together, through its executor; store a result for each."""
 
     @workflow.run
     async def run(self, batch: BatchRef) -> ExecutionOutcome:

@@ -21,6 +21,7 @@ from api.request import (
     trace_routes,
     verification_routes,
 )
+from api.request.direct import Direct
 from api.request.link_health import LinkMetrics
 from api.request.services import open_services
 from api.security_headers import SecurityHeaders
@@ -80,6 +81,7 @@ def create_app(settings: RequestSettings | None = None) -> FastAPI:
     ):
         app.include_router(module.router)
     app.include_router(probes(lambda: {"database": app.state.services.database_answers}))
+    app.add_middleware(Direct, routes=request_routes.router.routes)
     app.add_middleware(BodyLimit, larger={"/link/": MAX_WIRE_BYTES})
     app.add_middleware(RequestMetrics, metrics=metrics)
     app.add_middleware(SecurityHeaders)

@@ -11,19 +11,21 @@ from api.problems import problem_responses
 from api.request.callers import App
 from api.request.services import Services
 from api.request.signed_answers import BYTES, check_place, note_answer, signed_answer
-from exchange.batch import MEDIA_TYPE, to_wire
+from exchange.batch import BUNDLE_MEDIA_TYPE, MEDIA_TYPE, to_bundle, to_wire
 from exchange.delivery import accept_receipt
 from exchange.errors import Fork
+from exchange.manifest import MAX_PAYLOAD_BYTES, MAX_RECORDS
 from exchange.notes import Heartbeat, Receipt
 from models.errors import NotFound
 from models.streams import Network, StreamName
-from storage.outgoing import StoredBatch, batch_after, hash_at, mark_sent, outgoing_stream, stop_outgoing
+from storage.outgoing import StoredBatch, batches_after, hash_at, mark_sent, outgoing_stream, stop_outgoing
 
 log = structlog.get_logger(__name__)
 
 router = APIRouter(prefix="/link/v1/streams/{stream}", tags=["link"])
 
 MAX_WAIT_SECONDS = 60.0
+MAX_BUNDLE = 1000
 _PROBLEMS = problem_responses(400, 401, 403, 404, 409, 413, 422, 423, 503)
 
 
@@ -92,7 +94,7 @@ async def get_stream(request: Request, services: App, stream: StreamName) -> Res
 
 @router.get(
     "/batches",
-    summary="Pull the next batch, waiting for it if need be",
+    summary="Pull the next batch, or several, waiting for one if need be",
     responses={204: {"description": "None came"}, **_PROBLEMS},
     response_class=Response,
 )
@@ -104,6 +106,9 @@ async def pull_batch(
     wait: Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS, description="Seconds to wait for one")] = 0,
     epoch: Annotated[int | None, Query(ge=1, le=2**31 - 1, description="The epoch that it counts in there")] = None,
     head: Annotated[str | None, Query(pattern="^[0-9a-f]{64}$", description="The hash of that last batch")] = None,
+    most: Annotated[
+        int | None, Query(ge=1, le=MAX_BUNDLE, description="Take up to so many batches, of up to 5,000 records in all")
+    ] = None,
 ) -> Response:
     """Handing a batch out does not deliver it: only a receipt does."""
 
@@ -112,20 +117,25 @@ async def pull_batch(
         until = time.monotonic() + wait
         while True:
             ticket = services.sealed.ticket()
-            batch = await _next(services, stream, epoch, after, head)
+            batches = await _next(services, stream, epoch, after, head, most or 1)
             left = until - time.monotonic()
-            if batch is not None or left <= 0 or services.stopping.is_set():
+            if batches or left <= 0 or services.stopping.is_set():
                 break
             try:
                 async with asyncio.timeout(left):
                     await ticket.wait()
             except TimeoutError:
                 pass
-        if batch is None:
+        if not batches:
             return Response(status_code=204)
-        if batch.payload is None:
-            raise Fork(f"{stream}: batch {batch.sequence} is wanted again, but its payload is past retention")
-        return Response(to_wire(batch.manifest, batch.signature, batch.payload), media_type=MEDIA_TYPE)
+        wires = []
+        for batch in batches:
+            if batch.payload is None:
+                raise Fork(f"{stream}: batch {batch.sequence} is wanted again, but its payload is past retention")
+            wires.append(to_wire(batch.manifest, batch.signature, batch.payload))
+        if most is None:
+            return Response(wires[0], media_type=MEDIA_TYPE)
+        return Response(to_bundle(wires), media_type=BUNDLE_MEDIA_TYPE)
 
     return await signed_answer(request, services, answer)
 
@@ -160,8 +170,8 @@ async def push_receipt(request: Request, services: App, stream: StreamName) -> R
 
 
 async def _next(
-    services: Services, stream: StreamName, epoch: int | None, after: int, hash_there: str | None
-) -> StoredBatch | None:
+    services: Services, stream: StreamName, epoch: int | None, after: int, hash_there: str | None, most: int
+) -> list[StoredBatch]:
     async with services.engine.begin() as connection:
         head = await outgoing_stream(connection, stream)
         if epoch not in (None, head.epoch):
@@ -172,7 +182,9 @@ async def _next(
             here = await hash_at(connection, stream, head.epoch, after)
             if here is not None and here.hex() != hash_there:
                 raise Fork(f"{stream}: batch {after} is another one there than the one sealed here")
-        batch = await batch_after(connection, stream, head.epoch, after)
-        if batch is not None:
-            await mark_sent(connection, stream, batch.epoch, batch.sequence)
-    return batch
+        if after == head.sequence:
+            return []
+        batches = await batches_after(connection, stream, head.epoch, after, most, MAX_RECORDS, MAX_PAYLOAD_BYTES)
+        if batches:
+            await mark_sent(connection, stream, head.epoch, batches[0].sequence, batches[-1].sequence)
+    return batches

@@ -116,13 +116,15 @@ async def submit_requests(
 ) -> Accepted:
     """All requests of a list are accepted together or, when one does not fit, none."""
     check_media_type(request.headers.get("content-type"))
-    body = await request.body()
-    catalog = await services.catalog.get()
-    submissions = read_submissions(body, catalog, MAX_LIST)
-    submission = to_submission(submissions, caller, body, idempotency_key)
-    ids = await services.group_commit.submit(submission)
+    ids = await accept(services, caller, await request.body(), idempotency_key)
     response.headers["Location"] = f"/v1/requests/{ids[0]}" if len(ids) == 1 else "/v1/requests"
     return Accepted(ids=list(ids), id=ids[0] if len(ids) == 1 else None)
+
+
+async def accept(services: Services, caller: Caller, body: bytes, idempotency_key: str | None) -> tuple[UUID, ...]:
+    """Check and commit the requests of a body; gives their ids."""
+    submissions = read_submissions(body, await services.catalog.get(), MAX_LIST)
+    return await services.group_commit.submit(to_submission(submissions, caller, body, idempotency_key))
 
 
 @router.get("", summary="List requests, newest first", responses=problem_responses(401, 422, 503))
@@ -167,6 +169,11 @@ async def get_result(
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """The result's bytes are passed through as they crossed the link, with `source` added."""
+    return as_response(await read_result(services, caller, request_id, wait), if_none_match)
+
+
+async def read_result(services: Services, caller: Caller, request_id: UUID, wait: float) -> Found:
+    """The result, waiting up to ``wait`` seconds for it, or else how far its request is; raises `NotFound`."""
     event = services.finished.expect(request_id) if wait else None
     try:
         until = time.monotonic() + wait
@@ -185,7 +192,7 @@ async def get_result(
     finally:
         if event is not None:
             services.finished.forget(request_id, event)
-    return _as_response(found or await how_far(services, caller, request_id), if_none_match)
+    return found or await how_far(services, caller, request_id)
 
 
 @router.delete("/{request_id}", summary="Cancel a request", responses=problem_responses(401, 404, 409, 422, 503))
@@ -231,7 +238,8 @@ def _view(found: Any) -> RequestView:
     return RequestView.model_validate({**found._mapping, "params": orjson.loads(found.params)})
 
 
-def _as_response(found: Found, if_none_match: str | None) -> Response:
+def as_response(found: Found, if_none_match: str | None) -> Response:
+    """What was found as an answer: 200, 202 while there is no result, 304 where the caller has it."""
     if not found.is_final:
         return Response(found.body, 202, {"Retry-After": "1"}, "application/json")
     headers = {"ETag": found.etag, "Cache-Control": "private, no-cache"}

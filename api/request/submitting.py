@@ -16,7 +16,7 @@ from exchange.sealing import Sealer
 from models.errors import AirlockError, IdempotencyKeyReused, Unavailable
 from models.streams import BatchRef, StreamName
 from storage.database import is_unreachable, notify
-from storage.outgoing import batches_waiting, hold_sealing
+from storage.outgoing import hold_sealing
 from storage.submissions import (
     IdempotencyKey,
     NewRequest,
@@ -29,10 +29,9 @@ from workflows.timing import first_look
 log = structlog.get_logger(__name__)
 
 SPACING_SECONDS = 0.1
-"""Least time from one group to the next, so that groups grow under load and orchestration stays bounded: ten groups
-a second, each a workflow in both networks. A request that comes alone does not wait."""
-WIDEST_SPACING_SECONDS = 0.5
-"""The same while groups are not fetched as fast as they are committed: for each one that waits, a spacing more."""
+"""Time from one group to the next, so that groups grow under load. A request that comes alone does not wait."""
+FULL_SUBMISSIONS = 32
+"""So many waiting calls do not wait for that time to pass: what a commit costs is shared by enough of them."""
 MAX_WAITING_RECORDS = 4 * MAX_RECORDS
 """More than this waiting to be committed means that the database cannot keep up: refuse, do not queue for ever."""
 
@@ -71,7 +70,7 @@ class GroupCommit:
         self._waiting: list[Submission] = []
         self._waiting_records = 0
         self._arrived = asyncio.Event()
-        self._spacing = SPACING_SECONDS
+        self._full = asyncio.Event()
 
     async def submit(self, submission: Submission) -> tuple[UUID, ...]:
         """Commit the requests and give their ids; those of the first time, when an idempotency key comes again.
@@ -83,6 +82,8 @@ class GroupCommit:
         self._waiting.append(submission)
         self._waiting_records += len(submission.records)
         self._arrived.set()
+        if len(self._waiting) >= FULL_SUBMISSIONS:
+            self._full.set()
         return await submission.committed
 
     async def run(self) -> None:
@@ -92,7 +93,7 @@ class GroupCommit:
         try:
             while True:
                 await self._arrived.wait()
-                await asyncio.sleep(max(0.0, last + self._spacing - time.monotonic()))
+                await self._fill(last + SPACING_SECONDS - time.monotonic())
                 last = time.monotonic()
                 committing = asyncio.create_task(self._commit_group(self._take()))
                 await asyncio.shield(committing)
@@ -101,6 +102,15 @@ class GroupCommit:
                 await committing
             while self._waiting:
                 await self._commit_group(self._take())
+
+    async def _fill(self, seconds: float) -> None:
+        """Wait for so long, or until enough submissions are there."""
+        if seconds > 0 and not self._full.is_set():
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._full.wait()
+            except TimeoutError:
+                pass
 
     def _take(self) -> list[Submission]:
         """As many as fit one batch, in their order."""
@@ -115,6 +125,8 @@ class GroupCommit:
         self._waiting_records -= records
         if not self._waiting:
             self._arrived.clear()
+        if len(self._waiting) < FULL_SUBMISSIONS:
+            self._full.clear()
         return group
 
     async def _commit_group(self, group: Sequence[Submission]) -> None:
@@ -134,7 +146,6 @@ class GroupCommit:
     async def _commit(self, group: Sequence[Submission]) -> None:
         answers: list[tuple[Submission, tuple[UUID, ...] | AirlockError]] = []
         async with self._engine.begin() as connection:
-            await hold_sealing(connection, StreamName.REQUESTS)
             fresh = await self._set_repeated_aside(connection, group, answers)
             batch: BatchRef | None = None
             requests = [request for submission in fresh for request in submission.requests]
@@ -144,8 +155,6 @@ class GroupCommit:
                 await store_submitted(connection, batch, requests)
                 await store_idempotency_keys(connection, [item.idempotency for item in fresh if item.idempotency])
                 await notify(connection, "sealed requests")
-                waiting = await batches_waiting(connection, StreamName.REQUESTS)
-                self._spacing = spacing(waiting)
         if batch is not None:
             self._committed(CommittedGroup(batch, look_in(requests)))
         answers += [(item, tuple(request.request_id for request in item.requests)) for item in fresh]
@@ -164,6 +173,9 @@ class GroupCommit:
     ) -> list[Submission]:
         """Answer submissions whose idempotency key was used before, here or earlier in this group; gives the others."""
         keys = [(item.idempotency.user_id, item.idempotency.key) for item in group if item.idempotency]
+        if not keys:
+            return list(group)
+        await hold_sealing(connection, StreamName.REQUESTS)  # nobody uses one of them between this look and the commit
         known = await find_idempotency_keys(connection, keys)
         fresh: list[Submission] = []
         for submission in group:
@@ -181,11 +193,6 @@ class GroupCommit:
                     (submission, IdempotencyKeyReused("This Idempotency-Key was used for another body: take a new one"))
                 )
         return fresh
-
-
-def spacing(waiting: int) -> float:
-    """Seconds from one group to the next while so many batches, the newest among them, are covered by no receipt."""
-    return min(WIDEST_SPACING_SECONDS, SPACING_SECONDS * max(1, waiting - 1))
 
 
 def _answer(group: Sequence[Submission], error: Exception) -> None:

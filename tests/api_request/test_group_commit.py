@@ -9,13 +9,13 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 from uuid_utils.compat import uuid7
 
-from api.request.submitting import MAX_WAITING_RECORDS, CommittedGroup, GroupCommit, Submission, spacing
+from api.request.submitting import FULL_SUBMISSIONS, MAX_WAITING_RECORDS, CommittedGroup, GroupCommit, Submission
 from exchange.manifest import MAX_RECORDS
 from exchange.sealing import Sealer
 from models.errors import Unavailable
 from models.streams import StreamName
 from storage.database import rows, value
-from storage.outgoing import batches_waiting, hold_sealing, mark_delivered, outgoing_stream, stop_outgoing
+from storage.outgoing import hold_sealing, outgoing_stream, stop_outgoing
 from storage.submissions import NewRequest
 from tests.api_request.serving import eventually
 from tests.conftest import Networks, Side
@@ -146,15 +146,31 @@ async def test_after_a_fork_submissions_are_refused_as_not_available(fresh: Netw
     assert await sizes(fresh.request) == []
 
 
-def test_groups_come_less_often_while_the_other_side_is_behind() -> None:
-    assert [round(spacing(waiting), 1) for waiting in (0, 1, 2, 3, 4, 100)] == [0.1, 0.1, 0.1, 0.2, 0.3, 0.5]
+async def test_a_full_group_does_not_wait_for_its_time(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.request.submitting.SPACING_SECONDS", 3600.0)
+    group = Group(side)
+    running = asyncio.create_task(group.commits.run())
+    try:
+        await asyncio.gather(*group.submit(submission()))
+        await asyncio.gather(*group.submit(*(submission() for _ in range(FULL_SUBMISSIONS))))
+        too_few = group.submit(*(submission() for _ in range(FULL_SUBMISSIONS - 1)))
+        await asyncio.gather(*group.submit(submission()), *too_few)
+    finally:
+        running.cancel()
+        await asyncio.wait((running,))
+    assert await sizes(side) == [1, FULL_SUBMISSIONS, FULL_SUBMISSIONS]
 
 
-async def test_how_many_batches_wait_is_counted_in_the_present_epoch(networks: Networks) -> None:
-    side = networks.request
-    async with side.engine.begin() as connection:
-        for _ in range(3):
-            await Sealer(side.keys, "test").seal(connection, StreamName.REQUESTS, [b"{}"])
-        assert await batches_waiting(connection, StreamName.REQUESTS) == 3
-        await mark_delivered(connection, StreamName.REQUESTS, 1, 1, 0, 0, datetime.now(UTC))
-        assert await batches_waiting(connection, StreamName.REQUESTS) == 2
+async def test_what_waits_for_its_time_is_committed_when_the_server_stops(
+    side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.request.submitting.SPACING_SECONDS", 3600.0)
+    group = Group(side)
+    running = asyncio.create_task(group.commits.run())
+    await asyncio.gather(*group.submit(submission()))
+    waiting = group.submit(submission(), submission())
+    await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.wait((running,))
+    await asyncio.gather(*waiting)
+    assert await sizes(side) == [1, 2]
