@@ -23,6 +23,7 @@ from models.parameters import ParameterCheck
 from models.requests import Limits, RequestRecord
 from models.streams import BatchRef, StreamName
 from storage.catalog import list_request_types, secret_settings
+from storage.database import reading
 from storage.executions import (
     FinishedResult,
     WaitingRequest,
@@ -33,7 +34,6 @@ from storage.executions import (
     store_results,
     waiting_requests,
 )
-from storage.database import reading
 from storage.incoming import ReceivedBatch, hold_applying, mark_applied, quarantine, received_bundle
 from storage.quarantine import numbers_set_aside
 

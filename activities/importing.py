@@ -31,7 +31,7 @@ from storage.incoming import (
     unapplied,
 )
 from storage.quarantine import numbers_set_aside
-from storage.submissions import fulfilled_groups
+from storage.submissions import fulfilled_groups, leaders_that_wait
 
 log = structlog.get_logger(__name__)
 
@@ -101,7 +101,7 @@ class ImportActivities:
         outcome.records += len(added)
         outcome.quarantined += len(rejected) + len(aside)
         outcome.groups_fulfilled += len(groups)
-        await tell_groups(self._client, groups)
+        await tell_groups(self._client, leaders_that_wait(groups))
 
     async def _apply_snapshot(self, batch: BatchRef, outcome: ApplyOutcome) -> None:
         """Replace the snapshot by the one that this batch completes. Earlier parts wait for the one that does."""

@@ -32,7 +32,7 @@ from storage.quarantine import (
     note_retry,
     open_of_batches,
 )
-from storage.submissions import fulfilled_groups
+from storage.submissions import fulfilled_groups, leaders_that_wait
 from storage.verification import kept_batches, request_rows, take_up_again
 
 log = structlog.get_logger(__name__)
@@ -85,7 +85,8 @@ class Quarantine:
                 verdicts = {record: await _retry_request(connection, found, body)}
             else:
                 verdicts = {record: await _retry_result(connection, found, body)}
-                groups = await fulfilled_groups(connection, epoch, found.sequence) if not verdicts[record] else []
+                done = await fulfilled_groups(connection, epoch, found.sequence) if not verdicts[record] else []
+                groups = leaders_that_wait(done)
             for number, refused in verdicts.items():
                 await note_retry(connection, stream, epoch, number, refused)
         for number, refused in verdicts.items():

@@ -67,6 +67,10 @@ class ApplyOutcome(BaseModel):
         )
 
 
+FIRST_LOOK_SECONDS = 5.0
+"""After its start, a group's workflow that has no callbacks to make looks for the first time what is outstanding."""
+
+
 class GroupState(BaseModel):
     """What a group still waits for, after what was overdue has been closed."""
 

@@ -131,8 +131,8 @@ async def find_snapshot(connection: AsyncConnection, stream: StreamName) -> AnyR
 async def callbacks_due(
     connection: AsyncConnection, group: BatchRef, after: UUID | None, limit: int
 ) -> Sequence[AnyRow]:
-    """Finished requests of a group whose callback is not delivered, from the one after ``after`` on: request_id,
-    callback_url, closed, closed_at, body, finished_at.
+    """Finished requests of a group, and of those that it leads, whose callback is not delivered, from the one after
+    ``after`` on: request_id, callback_url, closed, closed_at, body, finished_at.
     """
     return await rows(
         connection,
@@ -140,7 +140,10 @@ async def callbacks_due(
         SELECT requests.request_id, callback_url, closed, closed_at, results.body,
                coalesce(closed_at, received_at) AS finished_at
         FROM requests LEFT JOIN results USING (request_id)
-        WHERE requests.epoch = :epoch AND requests.sequence = :sequence AND callback_url IS NOT NULL
+        WHERE (requests.epoch, requests.sequence) IN (
+                SELECT epoch, sequence FROM request_groups
+                WHERE epoch = :epoch AND (sequence = :sequence OR leader = :sequence))
+          AND callback_url IS NOT NULL
           AND callback_at IS NULL AND (closed IS NOT NULL OR results.request_id IS NOT NULL)
           AND (CAST(:after AS uuid) IS NULL OR requests.request_id > CAST(:after AS uuid))
         ORDER BY requests.request_id LIMIT :limit

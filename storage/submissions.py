@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from models.outcomes import GroupState
+from models.outcomes import FIRST_LOOK_SECONDS, GroupState
 from models.streams import BatchRef, StreamName
 from storage.database import AnyRow, notify, row, rows, run, value
 from storage.incoming import hold_applying
@@ -37,6 +37,17 @@ class IdempotencyKey:
     key: str
     fingerprint: bytes
     request_ids: tuple[UUID, ...]
+
+
+@dataclass(frozen=True)
+class FulfilledGroup:
+    """A group with nothing outstanding; the one whose workflow sees to it; and whether that waits for word of it, which
+    it does not before its first look unless there are callbacks to make.
+    """
+
+    group: BatchRef
+    leader: BatchRef
+    waits: bool
 
 
 async def store_submitted(connection: AsyncConnection, group: BatchRef, requests: Sequence[NewRequest]) -> None:
@@ -122,6 +133,13 @@ async def store_idempotency_keys(connection: AsyncConnection, keys: Sequence[Ide
         )
 
 
+_OF_GROUP = """
+    (requests.epoch, requests.sequence) IN (
+        SELECT epoch, sequence FROM request_groups
+        WHERE epoch = :epoch AND (sequence = :sequence OR leader = :sequence))
+"""
+"""The requests that the workflow of a group sees to: its own, and those of the groups that it leads."""
+
 _STATUS = """
     CASE WHEN requests.closed IS NOT NULL THEN requests.closed
          WHEN results.status IS NOT NULL THEN results.status
@@ -152,9 +170,12 @@ async def find_request(connection: AsyncConnection, user_id: UUID, request_id: U
 
 
 async def group_of(connection: AsyncConnection, request_id: UUID) -> BatchRef | None:
-    """The group that a request was submitted in."""
+    """The group whose workflow sees to a request."""
     found = await row(
-        connection, "SELECT epoch, sequence FROM requests WHERE request_id = :request_id", request_id=request_id
+        connection,
+        "SELECT requests.epoch, coalesce(leader, requests.sequence) FROM requests"
+        " LEFT JOIN request_groups USING (epoch, sequence) WHERE request_id = :request_id",
+        request_id=request_id,
     )
     return BatchRef(stream=StreamName.REQUESTS, epoch=found[0], sequence=found[1]) if found else None
 
@@ -204,7 +225,7 @@ async def expire_overdue(connection: AsyncConnection, group: BatchRef) -> int:
     return await close_requests(
         connection,
         "expired",
-        "requests.epoch = :epoch AND requests.sequence = :sequence AND requests.deadline_at <= now()",
+        f"{_OF_GROUP} AND requests.deadline_at <= now()",
         epoch=group.epoch,
         sequence=group.sequence,
     )
@@ -232,12 +253,12 @@ async def group_state(connection: AsyncConnection, group: BatchRef) -> GroupStat
     """What a group of requests still waits for."""
     found = await row(
         connection,
-        """
+        f"""
         WITH members AS (
             SELECT deadline_at, callback_url, callback_at,
                    closed IS NULL AND results.request_id IS NULL AS outstanding
             FROM requests LEFT JOIN results USING (request_id)
-            WHERE requests.epoch = :epoch AND requests.sequence = :sequence)
+            WHERE {_OF_GROUP})
         SELECT count(*), count(*) FILTER (WHERE outstanding),
                extract(epoch FROM min(deadline_at) FILTER (WHERE outstanding) - now())::double precision,
                count(*) FILTER (WHERE NOT outstanding AND callback_url IS NOT NULL AND callback_at IS NULL)
@@ -250,14 +271,19 @@ async def group_state(connection: AsyncConnection, group: BatchRef) -> GroupStat
     return GroupState(size=found[0], outstanding=found[1], next_deadline_in=found[2], callbacks_due=found[3])
 
 
-async def fulfilled_groups(connection: AsyncConnection, epoch: int, sequence: int) -> list[BatchRef]:
+async def fulfilled_groups(connection: AsyncConnection, epoch: int, sequence: int) -> list[FulfilledGroup]:
     """Groups that the results of this batch left with nothing outstanding."""
     found = await rows(
         connection,
         """
-        SELECT candidate.epoch, candidate.sequence FROM (
+        SELECT candidate.epoch, candidate.sequence, coalesce(leader, candidate.sequence),
+               coalesce(started_at < now() - make_interval(secs => :first_look), true) OR EXISTS (
+                   SELECT FROM requests WHERE requests.epoch = candidate.epoch
+                   AND requests.sequence = candidate.sequence AND callback_url IS NOT NULL)
+        FROM (
             SELECT DISTINCT requests.epoch, requests.sequence FROM results JOIN requests USING (request_id)
             WHERE results.epoch = :epoch AND results.sequence = :sequence) AS candidate
+        LEFT JOIN request_groups USING (epoch, sequence)
         WHERE NOT EXISTS (
             SELECT FROM requests LEFT JOIN results USING (request_id)
             WHERE requests.epoch = candidate.epoch AND requests.sequence = candidate.sequence
@@ -265,16 +291,30 @@ async def fulfilled_groups(connection: AsyncConnection, epoch: int, sequence: in
         """,
         epoch=epoch,
         sequence=sequence,
+        first_look=FIRST_LOOK_SECONDS,
     )
-    return [BatchRef(stream=StreamName.REQUESTS, epoch=epoch, sequence=sequence) for epoch, sequence in found]
+    return [
+        FulfilledGroup(
+            BatchRef(stream=StreamName.REQUESTS, epoch=epoch, sequence=number),
+            BatchRef(stream=StreamName.REQUESTS, epoch=epoch, sequence=leader),
+            waits,
+        )
+        for epoch, number, leader, waits in found
+    ]
+
+
+def leaders_that_wait(groups: Sequence[FulfilledGroup]) -> list[BatchRef]:
+    """Whose workflows are to be told, each once, in order."""
+    leaders = {group.leader for group in groups if group.waits}
+    return sorted(leaders, key=lambda leader: (leader.epoch, leader.sequence))
 
 
 async def unstarted_groups(connection: AsyncConnection, older_than_seconds: float, limit: int = 200) -> list[BatchRef]:
-    """Groups whose workflow was never started, because Temporal was away: oldest first."""
+    """Groups whose workflow was never started, because Temporal was away: oldest first, with those that they lead."""
     found = await rows(
         connection,
-        "SELECT epoch, sequence, size FROM request_groups WHERE started_at IS NULL"
-        " AND submitted_at < now() - make_interval(secs => :age) ORDER BY epoch, sequence LIMIT :limit",
+        "SELECT epoch, coalesce(leader, sequence), sum(size) FROM request_groups WHERE started_at IS NULL"
+        " AND submitted_at < now() - make_interval(secs => :age) GROUP BY 1, 2 ORDER BY 1, 2 LIMIT :limit",
         age=older_than_seconds,
         limit=limit,
     )
@@ -284,23 +324,35 @@ async def unstarted_groups(connection: AsyncConnection, older_than_seconds: floa
     ]
 
 
-async def mark_group_started(connection: AsyncConnection, group: BatchRef) -> None:
-    """Its workflow is with Temporal now."""
+async def lead_groups(connection: AsyncConnection, leader: BatchRef, led: Sequence[BatchRef]) -> None:
+    """Have the workflow of one group see to these as well, and to those that they led; all of its epoch."""
     await run(
         connection,
-        "UPDATE request_groups SET started_at = coalesce(started_at, now())"
-        " WHERE epoch = :epoch AND sequence = :sequence",
+        "UPDATE request_groups SET leader = :leader WHERE epoch = :epoch AND started_at IS NULL"
+        " AND (sequence = ANY(CAST(:led AS bigint[])) OR leader = ANY(CAST(:led AS bigint[])))",
+        epoch=leader.epoch,
+        leader=leader.sequence,
+        led=[group.sequence for group in led],
+    )
+
+
+async def mark_group_started(connection: AsyncConnection, group: BatchRef) -> None:
+    """Its workflow, and that of those that it leads, is with Temporal now."""
+    await run(
+        connection,
+        "UPDATE request_groups SET started_at = now()"
+        " WHERE epoch = :epoch AND (sequence = :sequence OR leader = :sequence) AND started_at IS NULL",
         epoch=group.epoch,
         sequence=group.sequence,
     )
 
 
 async def mark_group_fulfilled(connection: AsyncConnection, group: BatchRef) -> None:
-    """Nothing is outstanding in it any more."""
+    """Nothing is outstanding any more, in it and in those that it leads."""
     await run(
         connection,
-        "UPDATE request_groups SET fulfilled_at = coalesce(fulfilled_at, now())"
-        " WHERE epoch = :epoch AND sequence = :sequence",
+        "UPDATE request_groups SET fulfilled_at = now()"
+        " WHERE epoch = :epoch AND (sequence = :sequence OR leader = :sequence) AND fulfilled_at IS NULL",
         epoch=group.epoch,
         sequence=group.sequence,
     )

@@ -5,6 +5,8 @@ from typing import TypedDict
 
 from temporalio.common import RetryPolicy
 
+from models.outcomes import FIRST_LOOK_SECONDS
+
 UNTIL_AN_OPERATOR_DECIDES = ["Fork", "StreamStopped", "ConfigurationError"]
 """Errors that no retry mends. Exact class names: Temporal matches no base classes."""
 
@@ -51,7 +53,7 @@ SHORTEST_RUN = timedelta(seconds=1.1)
 HEALTH_WAITS = timedelta(seconds=60)
 """For the link, at most: under overlap *skip* a run that waited for it would keep this side from being measured."""
 
-LOOK_AGAIN = (5.0, 30.0, 120.0, 600.0)
+LOOK_AGAIN = (FIRST_LOOK_SECONDS, 30.0, 120.0, 600.0)
 """Seconds after which a group looks for itself, should the signal that it is complete have been lost."""
 
 

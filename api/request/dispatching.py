@@ -1,7 +1,8 @@
 """Starting workflows for what was committed, now or, when Temporal is away, as soon as it is back."""
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+import time
+from collections.abc import Coroutine, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -17,7 +18,7 @@ from configuration.temporal import task_queue
 from models.streams import BatchRef, Network, StreamName
 from storage.database import is_unreachable
 from storage.incoming import unapplied
-from storage.submissions import mark_group_started, unstarted_groups
+from storage.submissions import lead_groups, mark_group_started, unstarted_groups
 from workflows.arrivals import FulfillRequests, ImportBatch
 from workflows.search_attributes import search_attributes
 
@@ -29,6 +30,10 @@ LOOK_SECONDS = 5.0
 LEFT_SECONDS = 10.0
 """A batch that is not applied after this long may have lost its workflow: it is started again, which harms nothing."""
 STARTS_AT_ONCE = 16
+TOGETHER_SECONDS = 0.5
+"""Groups that come within this time of one another are seen to by one workflow; the first of them does not wait."""
+MOST_TOGETHER = 5000
+"""Requests of such groups, together: what one look may have to go through."""
 INCOMING = tuple(stream for stream in StreamName if stream.receiver is Network.REQUEST)
 
 
@@ -43,6 +48,10 @@ class Dispatcher:
         self._slots = asyncio.Semaphore(STARTS_AT_ONCE)
         self._under_way: set[asyncio.Task[None]] = set()
         self._away = False
+        self._groups: list[CommittedGroup] = []
+        self._starting_groups: asyncio.Task[None] | None = None
+        self._groups_started_at = float("-inf")
+        self._finishing = asyncio.Event()
 
     def batch_accepted(self, batch: BatchRef) -> None:
         """Have a batch applied."""
@@ -52,7 +61,9 @@ class Dispatcher:
     def group_committed(self, committed: CommittedGroup) -> None:
         """Have a group of requests fulfilled."""
         if not self._away:
-            self._soon(self._fulfil(committed))
+            self._groups.append(committed)
+            if self._starting_groups is None or self._starting_groups.done():
+                self._starting_groups = self._soon(self._start_groups())
 
     def request_finished(self, group: BatchRef) -> None:
         """Have a group's workflow told to look; should it not hear, it looks for itself a little later."""
@@ -75,7 +86,8 @@ class Dispatcher:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def finish(self) -> None:
-        """Wait for the starts that are under way."""
+        """Wait for the starts that are under way; groups that wait for others are found by the next process."""
+        self._finishing.set()
         await asyncio.gather(*self._under_way, return_exceptions=True)
 
     async def _look_after_the_left(self) -> None:
@@ -89,12 +101,27 @@ class Dispatcher:
         self._away = False
         for batch in batches:
             await self._import(batch)
-        await asyncio.gather(*(self._fulfil(CommittedGroup(group, 0.0)) for group in groups))
+        for together in _together([CommittedGroup(group, 0.0) for group in groups]):
+            await self._fulfil(together)
 
-    def _soon(self, start: Coroutine[Any, Any, None]) -> None:
+    def _soon(self, start: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         task = asyncio.create_task(start)
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
+        return task
+
+    async def _start_groups(self) -> None:
+        """Start a workflow for all groups that wait, and for those that come meanwhile, until there are none."""
+        while self._groups:
+            try:
+                async with asyncio.timeout(self._groups_started_at + TOGETHER_SECONDS - time.monotonic()):
+                    await self._finishing.wait()
+            except TimeoutError:
+                pass
+            self._groups_started_at = time.monotonic()
+            waiting, self._groups = self._groups, []
+            for together in _together(waiting):
+                await self._fulfil(together)
 
     async def _tell(self, group: BatchRef) -> None:
         try:
@@ -121,16 +148,25 @@ class Dispatcher:
     async def _import(self, batch: BatchRef) -> None:
         await self._start(ImportBatch.run, batch, "apply")
 
-    async def _fulfil(self, committed: CommittedGroup) -> None:
-        delay = timedelta(seconds=committed.look_in) if committed.look_in else None
-        if await self._start(FulfillRequests.run, committed.group, "fulfil", delay):
-            try:
+    async def _fulfil(self, together: Sequence[CommittedGroup]) -> None:
+        """Start the workflow of the first of these groups, which sees to the others as well. Who leads whom is written
+        down first: whoever finds the group without a workflow starts it for the same ones.
+        """
+        leader = together[0].group
+        try:
+            if len(together) > 1:
                 async with self._engine.begin() as connection:
-                    await mark_group_started(connection, committed.group)
-            except Exception as error:
-                if not is_unreachable(error):
-                    raise
-                log.warning("dispatch.database_away", group=str(committed.group), error=type(error).__name__)
+                    await lead_groups(connection, leader, [each.group for each in together[1:]])
+            look_in = min(each.look_in for each in together)
+            requests = sum(each.group.records for each in together)
+            batch = leader.model_copy(update={"records": requests})
+            if await self._start(FulfillRequests.run, batch, "fulfil", timedelta(seconds=look_in) if look_in else None):
+                async with self._engine.begin() as connection:
+                    await mark_group_started(connection, leader)
+        except Exception as error:
+            if not is_unreachable(error):
+                raise
+            log.warning("dispatch.database_away", group=str(leader), error=type(error).__name__)
 
     async def _start(self, workflow: Any, batch: BatchRef, verb: str, delay: timedelta | None = None) -> bool:
         async with self._slots:
@@ -153,3 +189,17 @@ class Dispatcher:
                 return False
         self._away = False
         return True
+
+
+def _together(groups: Sequence[CommittedGroup]) -> Iterator[list[CommittedGroup]]:
+    """Groups that one workflow sees to: of one epoch, and not too many requests."""
+    found: list[CommittedGroup] = []
+    requests = 0
+    for each in groups:
+        if found and (each.group.epoch != found[0].group.epoch or requests + each.group.records > MOST_TOGETHER):
+            yield found
+            found, requests = [], 0
+        found.append(each)
+        requests += each.group.records
+    if found:
+        yield found

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -57,11 +57,14 @@ def check_for_gaps(_: World, patch: pytest.MonkeyPatch) -> None:
     store = Receiver._store
 
     async def anywhere(
-        self: Receiver, connection: AsyncConnection, cursor: IncomingStream, sealed: SealedBatch
+        self: Receiver, connection: AsyncConnection, cursor: IncomingStream, opened: Sequence[SealedBatch]
     ) -> Acceptance:
         """As if every later batch were the next."""
-        place = max(cursor.sequence, sealed.manifest.sequence - 1)
-        return await store(self, connection, replace(cursor, sequence=place), sealed)
+        first = opened[0].manifest
+        if first.sequence > cursor.sequence:
+            before = bytes.fromhex(first.previous)
+            cursor = replace(cursor, sequence=first.sequence - 1, record=first.first_record - 1, hash=before)
+        return await store(self, connection, cursor, opened)
 
     patch.setattr(Receiver, "_store", anywhere)
 
@@ -69,12 +72,15 @@ def check_for_gaps(_: World, patch: pytest.MonkeyPatch) -> None:
 def cursor_in_the_same_transaction(world: World, patch: pytest.MonkeyPatch) -> None:
     store = store_received
 
-    async def in_two(connection: AsyncConnection, stream: StreamName, batch: ReceivedBatch, batch_hash: bytes) -> None:
+    async def in_two(
+        connection: AsyncConnection, stream: StreamName, batches: Sequence[tuple[ReceivedBatch, bytes]]
+    ) -> None:
         """The batch in a transaction of its own, the cursor in the caller's."""
         async with world.engines[Network.REQUEST].begin() as first:
             before = await incoming_stream(first, stream)
-            await store(first, stream, batch, batch_hash)
+            await store(first, stream, batches)
             await _move(first, stream, before.sequence, before.record, before.hash)
+        batch, batch_hash = batches[-1]
         await _move(connection, stream, batch.sequence, batch.first_record + batch.records - 1, batch_hash)
 
     patch.setattr(receiving, "store_received", in_two)

@@ -134,10 +134,11 @@ async def test_the_pull_loop_executes_what_a_retry_took_up_again_though_nothing_
 
         polls = 0
 
-        async def pull(self, *_: Any) -> None:
+        async def pull_several(self, *_: Any) -> list[bytes]:
             self.polls += 1
             if self.polls == 1:
                 await world.quarantine(Network.RESPONSE).retry(REQUESTS, 1, 1)
+            return []
 
         async def send_receipt(self, *_: Any) -> None:
             pass

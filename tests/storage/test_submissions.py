@@ -7,6 +7,7 @@ from uuid import UUID
 import pytest
 
 from models.streams import BatchRef, StreamName
+from storage.arrivals import callbacks_due
 from storage.incoming import hold_applying
 from storage.outgoing import mark_delivered, mark_sent
 from storage.submissions import (
@@ -17,6 +18,7 @@ from storage.submissions import (
     fulfilled_groups,
     group_of,
     group_state,
+    lead_groups,
     list_requests,
     mark_group_fulfilled,
     mark_group_started,
@@ -150,8 +152,57 @@ async def test_a_batch_of_results_tells_which_groups_it_completed(networks: Netw
     async with networks.request.engine.begin() as connection:
         await cancel_request(connection, USER, c)
         found = await fulfilled_groups(connection, 1, 7)
-    assert sorted(group.sequence for group in found) == [first.sequence, first.sequence + 1]
-    assert third.sequence not in [group.sequence for group in found]
+    assert sorted(each.group.sequence for each in found) == [first.sequence, first.sequence + 1]
+    assert third.sequence not in [each.group.sequence for each in found]
+
+
+async def test_only_a_workflow_that_waits_for_it_is_told_that_its_group_is_complete(networks: Networks) -> None:
+    ids = [new_id() for _ in range(4)]
+    unstarted, looked_at, fresh, calling = [
+        await submit(networks, each, callback="http://hooks.example/" if each == ids[3] else None) for each in ids
+    ]
+    for each in ids:
+        await store_result(networks, each, "completed", 7)
+    async with networks.request.engine.begin() as connection:
+        for group in (looked_at, fresh, calling):
+            await mark_group_started(connection, group)
+    await change(
+        networks.request,
+        "UPDATE request_groups SET started_at = now() - interval '6 s' WHERE sequence = :number",
+        number=looked_at.sequence,
+    )
+    async with networks.request.engine.begin() as connection:
+        found = {each.group.sequence: each.waits for each in await fulfilled_groups(connection, 1, 7)}
+    assert found == {unstarted.sequence: True, looked_at.sequence: True, fresh.sequence: False, calling.sequence: True}
+
+
+async def test_the_workflow_of_one_group_sees_to_those_that_it_leads(networks: Networks) -> None:
+    ids = [new_id() for _ in range(4)]
+    leader, second, third, other = [
+        await submit(networks, each, callback="http://hooks.example/", deadline=50) for each in ids
+    ]
+    async with networks.request.engine.begin() as connection:
+        await lead_groups(connection, second, [third])
+        await lead_groups(connection, leader, [second])  # and whom that one led
+        assert [(each.sequence, each.records) for each in await unstarted_groups(connection, -1)] == [
+            (leader.sequence, 3),
+            (other.sequence, 1),
+        ]
+        assert (await group_state(connection, leader)).size == 3
+        assert (await group_of(connection, ids[2])) == leader.model_copy(update={"records": 0})
+        await mark_group_started(connection, leader)
+        await lead_groups(connection, other, [third])  # too late: its workflow is there
+        assert (await group_state(connection, other)).size == 1
+    for each in ids[:3]:
+        await store_result(networks, each, "completed", 7)
+    async with networks.request.engine.begin() as connection:
+        assert {each.leader.sequence for each in await fulfilled_groups(connection, 1, 7)} == {leader.sequence}
+        due = await callbacks_due(connection, leader, None, 10)
+        await mark_group_fulfilled(connection, leader)
+    assert [each.request_id for each in due] == ids[:3]
+    assert await table(networks.request, "SELECT sequence FROM request_groups WHERE fulfilled_at IS NULL") == [
+        (other.sequence,)
+    ]
 
 
 async def test_groups_that_were_never_started_are_found_oldest_first_until_they_are(networks: Networks) -> None:

@@ -9,16 +9,17 @@ import pytest
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from activities.pulling import CROWD, PullActivities
+from activities.pulling import SPACING_SECONDS, WIDEST_SPACING_SECONDS, PullActivities
 from exchange.batch import to_wire
 from exchange.errors import LinkUnavailable
+from exchange.manifest import MAX_PAYLOAD_BYTES, MAX_RECORDS
 from exchange.pulling import Pull
 from exchange.receiving import Receiver
 from exchange.sealing import Sealer
 from models.outcomes import PullProgress
 from models.streams import BatchRef, StreamName
 from storage.incoming import mark_applied
-from storage.outgoing import batch_after
+from storage.outgoing import batches_after
 from tests.conftest import Networks
 
 REQUESTS = StreamName.REQUESTS
@@ -31,13 +32,12 @@ class BreakingLink:
         self._networks = networks
         self._after = after
 
-    async def pull(self, stream: StreamName, after: int, *_more: Any) -> bytes | None:
+    async def pull_several(self, stream: StreamName, after: int, most: int, *_more: Any) -> list[bytes]:
         async with self._networks.request.engine.connect() as connection:
-            found = await batch_after(connection, stream, 1, after)
-        if found is None or found.payload is None:
+            found = await batches_after(connection, stream, 1, after, most, MAX_RECORDS, MAX_PAYLOAD_BYTES)
+        if not found:
             await self._after()
-            return None
-        return to_wire(found.manifest, found.signature, found.payload)
+        return [to_wire(each.manifest, each.signature, each.payload or b"") for each in found]
 
     async def send_receipt(self, _stream: StreamName, _receipt: Any) -> None:
         """Taken."""
@@ -131,14 +131,32 @@ async def test_a_poll_ends_with_the_activity_that_made_it(networks: Networks) ->
     assert ended.is_set()
 
 
-async def test_it_is_crowded_while_many_batches_are_not_executed(networks: Networks) -> None:
+async def test_what_waited_together_is_executed_together_also_when_it_is_started_again(networks: Networks) -> None:
+    for number in range(5):
+        await seal(networks, b"{}", b"[%d]" % number)
     executed: list[BatchRef] = []
-    work = pulling(networks, away, executed)
-    for _ in range(CROWD):
-        assert not await work._crowded()
+    with pytest.raises(ApplicationError):
+        await attempt().run(pulling(networks, away, executed).pull_requests, PullProgress())
+    together = BatchRef(stream=REQUESTS, epoch=1, sequence=5, records=10, first=1)
+    assert executed == [together]
+    await seal(networks, b"{}")
+    executed.clear()
+    with pytest.raises(ApplicationError):
+        await attempt().run(pulling(networks, away, executed).pull_requests, PullProgress())
+    lone = BatchRef(stream=REQUESTS, epoch=1, sequence=6, records=1)
+    assert executed == [together, lone]
+    assert [batch.workflow_id("execute") for batch in executed] == ["execute-requests-1.1-5", "execute-requests-1.6"]
+
+
+async def test_polls_come_less_often_while_much_is_not_executed(networks: Networks) -> None:
+    work = pulling(networks, away, [])
+    spacings = []
+    for _ in range(12):
         await seal(networks, b"{}")
         assert await work._pull.once(REQUESTS, 0)
-    assert await work._crowded()
+        spacings.append(await work._spacing())
+    steps = [SPACING_SECONDS * number for number in range(1, 11)]
+    assert spacings == pytest.approx([*steps, WIDEST_SPACING_SECONDS, WIDEST_SPACING_SECONDS])
     async with networks.response.engine.begin() as connection:
-        await mark_applied(connection, REQUESTS, 1, 1)
-    assert not await work._crowded()
+        await mark_applied(connection, REQUESTS, 1, 11, first=2)
+    assert await work._spacing() == pytest.approx(2 * SPACING_SECONDS)
