@@ -7,6 +7,7 @@ from uuid import UUID
 
 import orjson
 import structlog
+from asyncpg.pgproto.pgproto import UUID as DriverUUID
 from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from temporalio import activity
@@ -21,9 +22,10 @@ from models.outcomes import ApplyOutcome
 from models.requests import RequestStatus
 from models.settings import SettingsRecord
 from models.streams import BatchRef, StreamName
-from storage.arrivals import AddedResult, ArrivedResult, store_results, store_snapshot, stored_result_bodies
+from storage.arrivals import ArrivedResult, owners, store_results, store_snapshot, stored_result_bodies
 from storage.incoming import (
     ReceivedBatch,
+    first_unapplied,
     hold_applying,
     mark_applied,
     quarantine,
@@ -37,6 +39,10 @@ log = structlog.get_logger(__name__)
 
 FINAL = frozenset(status.value for status in RequestStatus if status.is_final)
 SIGNALS_AT_ONCE = 16
+WAITED_FOR = 500
+"""Results in a batch up to which somebody may be waiting for each: they go into the cache before they are asked for.
+More of them are a backlog. It would drive from the cache what is being read, and each enters it when it is read first.
+"""
 
 SetAsideRecord = tuple[int, bytes, str]
 """Number, body and reason of a record that cannot be applied."""
@@ -50,24 +56,27 @@ class ImportActivities:
         self._cache = cache
         self._cache_seconds = cache_seconds
         self._client = client
+        self._turns = {stream: asyncio.Lock() for stream in StreamName}
 
     @activity.defn
     async def apply_batches(self, newest: BatchRef) -> ApplyOutcome:
         """Apply every batch of the stream up to ``newest`` that is not applied yet, in order.
 
         Each is one transaction; the cache is refreshed after it, and the groups of requests that are complete are told.
+        Runs take turns here, before they do in the database: one that waits there would hold a connection meanwhile.
         """
         outcome = ApplyOutcome()
-        async with heartbeating() as beat:
-            before = -1
-            while outcome.batches > before and (waiting := await self._waiting(newest)):
-                before = outcome.batches
-                for batch in waiting:
-                    if newest.stream is StreamName.RESULTS:
-                        await self._apply_results(batch, outcome)
-                    else:
-                        await self._apply_snapshot(batch, outcome)
+        async with heartbeating() as beat, self._turns[newest.stream]:
+            if newest.stream is StreamName.RESULTS:
+                while await self._apply_results(newest, outcome):
                     beat(outcome)
+            else:
+                before = -1
+                while outcome.batches > before and (waiting := await self._waiting(newest)):
+                    before = outcome.batches
+                    for batch in waiting:
+                        await self._apply_snapshot(batch, outcome)
+                        beat(outcome)
         return outcome
 
     async def _waiting(self, newest: BatchRef) -> list[BatchRef]:
@@ -75,25 +84,30 @@ class ImportActivities:
             found = await unapplied(connection, newest.stream)
         return [batch for batch in found if (batch.epoch, batch.sequence) <= (newest.epoch, newest.sequence)]
 
-    async def _apply_results(self, batch: BatchRef, outcome: ApplyOutcome) -> None:
+    async def _apply_results(self, newest: BatchRef, outcome: ApplyOutcome) -> bool:
+        """Apply the oldest batch that is not applied yet; False where there is none."""
         async with self._engine.begin() as connection:
-            await hold_applying(connection, batch.stream)
-            stored = await received_batch(connection, batch.stream, batch.epoch, batch.sequence)
+            await hold_applying(connection, newest.stream)
+            stored = await first_unapplied(connection, newest)
             if stored is None:
-                return
+                return False
+            batch = BatchRef(stream=newest.stream, epoch=stored.epoch, sequence=stored.sequence)
             lines = await _records(stored)
             aside = await numbers_set_aside(connection, batch.stream, batch.epoch, stored.first_record, len(lines))
             numbered = [(n, line) for n, line in enumerate(lines, stored.first_record) if n not in aside]
-            results, added, rejected = await take_results(connection, batch, numbered)
+            results, passed_over, rejected = await take_results(connection, batch, numbered)
             for number, body, reason in rejected:
                 await quarantine(connection, batch.stream, batch.epoch, batch.sequence, number, body, reason)
-            await mark_applied(connection, batch.stream, batch.epoch, batch.sequence)
             groups = await fulfilled_groups(connection, batch.epoch, batch.sequence)
+            added = [item for item in results if item.request_id not in passed_over]
+            waited_for = added if len(added) <= WAITED_FOR else []
+            whose = await owners(connection, [item.request_id for item in waited_for])
+            await mark_applied(connection, batch.stream, batch.epoch, batch.sequence)
         await self._cache.put_many(
             {
-                result_key(added[item.request_id].user_id, item.request_id): item.body
-                for item in results
-                if item.request_id in added and not added[item.request_id].late
+                result_key(whose[item.request_id], item.request_id): item.body
+                for item in waited_for
+                if item.request_id in whose
             },
             self._cache_seconds,
         )
@@ -102,6 +116,7 @@ class ImportActivities:
         outcome.quarantined += len(rejected) + len(aside)
         outcome.groups_fulfilled += len(groups)
         await tell_groups(self._client, groups)
+        return True
 
     async def _apply_snapshot(self, batch: BatchRef, outcome: ApplyOutcome) -> None:
         """Replace the snapshot by the one that this batch completes. Earlier parts wait for the one that does."""
@@ -170,21 +185,20 @@ async def _records(stored: ReceivedBatch) -> list[bytes]:
 
 async def take_results(
     connection: AsyncConnection, batch: BatchRef, numbered: Sequence[tuple[int, bytes]]
-) -> tuple[list[ArrivedResult], dict[UUID, AddedResult], list[SetAsideRecord]]:
+) -> tuple[list[ArrivedResult], set[UUID], list[SetAsideRecord]]:
     """Store what are results of requests known here, in the caller's transaction; the first result of a request stays.
 
-    Gives the results, those of them that are new, and what cannot be applied with the reason.
+    Gives the results, which of them were passed over, and what cannot be applied with the reason.
     """
     results, rejected = parse_results(numbered)
-    added = await store_results(connection, batch, results)
-    rejected += await _explain(connection, [item for item in results if item.request_id not in added])
-    return results, added, rejected
+    passed_over = await store_results(connection, batch, results)
+    if passed_over:
+        rejected += await _explain(connection, [item for item in results if item.request_id in passed_over])
+    return results, passed_over, rejected
 
 
 async def _explain(connection: AsyncConnection, passed_over: list[ArrivedResult]) -> list[SetAsideRecord]:
     """Why results were not stored; one that is here already with the same bytes is no news."""
-    if not passed_over:
-        return []
     here = await stored_result_bodies(connection, [item.request_id for item in passed_over])
     reasons = []
     for item in passed_over:
@@ -203,7 +217,7 @@ def parse_results(numbered: Sequence[tuple[int, bytes]]) -> tuple[list[ArrivedRe
     for number, line in numbered:
         try:
             loaded = cast(dict[str, object], orjson.loads(line))
-            request_id, status = UUID(str(loaded["request_id"])), str(loaded["status"])
+            request_id, status = DriverUUID(str(loaded["request_id"])), str(loaded["status"])
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
             rejected.append((number, line, f"not a result: {error}"))
             continue

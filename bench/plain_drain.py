@@ -13,6 +13,7 @@ import hashlib
 import os
 import struct
 import sys
+from operator import itemgetter
 
 import asyncpg
 import orjson
@@ -49,7 +50,8 @@ async def send() -> None:
         connection = connections[turn]
         transaction = connection.transaction()
         await transaction.start()
-        taken = sorted(await connection.fetch(_TAKE, last, CHUNK))
+        taken = await connection.fetch(_TAKE, last, CHUNK)
+        taken.sort(key=itemgetter(0))
         if not taken:
             await transaction.rollback()
             break

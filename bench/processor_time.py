@@ -1,7 +1,7 @@
 """Where a measurement's processor time went: by process, and PostgreSQL's by database and by who was served."""
 
 import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping
 
 import psutil
@@ -10,9 +10,9 @@ _SERVING = re.compile(r"^postgres: (?:\S+: )?(airlock|bench)_(\w+) \S+ 127")
 _NUMBER = re.compile(r"-\d+$")
 
 
-def processor_seconds(pids: Mapping[str, int]) -> Counter[str]:
+def processor_seconds(pids: Mapping[str, int]) -> dict[str, float]:
     """User and system time that these processes have taken so far; numbered ones of a kind are taken together."""
-    taken: Counter[str] = Counter()
+    taken: defaultdict[str, float] = defaultdict(float)
     for name, pid in pids.items():
         for process in _with_children(pid) if name == "postgres" else _existing(pid):
             try:

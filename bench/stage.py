@@ -3,7 +3,6 @@
 Nothing runs by itself but what the measurement triggers: its schedules fire once a year.
 """
 
-import asyncio
 import dataclasses
 import json
 import os
@@ -102,9 +101,7 @@ class Stage:
                 specs.append(dataclasses.replace(spec, name=_numbered("request-api", number)))
         for network, count in (("response", cast.response_workers), ("request", cast.request_workers)):
             spec = worker_spec(network, self.where, WORKERS_STOP)
-            specs += [
-                dataclasses.replace(spec, name=_numbered(spec.name, number)) for number in range(1, count + 1)
-            ]
+            specs += [dataclasses.replace(spec, name=_numbered(spec.name, number)) for number in range(1, count + 1)]
         return specs
 
 
@@ -113,15 +110,22 @@ def _numbered(name: str, number: int) -> str:
 
 
 @asynccontextmanager
-async def stage(root: Path, cast: Cast = Cast(), environment: Mapping[str, str] | None = None) -> AsyncIterator[Stage]:
-    """Everything ready, in an empty directory; stopped at the end. What the processes say is in its logs."""
-    root.mkdir(parents=True, exist_ok=True)
+async def stage(
+    root: Path,
+    cast: Cast = Cast(),
+    environment: Mapping[str, str] | None = None,
+    postgres_settings: Mapping[str, str] | None = None,
+) -> AsyncIterator[Stage]:
+    """Everything ready, in an empty directory; stopped at the end. What the processes say is in its logs.
+
+    ``postgres_settings`` in addition to those of `airlock up`: to look closer, not to be faster.
+    """
     with Home.open(root) as home, (root / "stage.log").open("w") as log:
         supervisor = Supervisor(Terminal(log), home.logs)
         ports = free_ports()
         postgres = Postgres(home, ports.postgres)
         try:
-            databases = await _servers(home, ports, supervisor, postgres)
+            databases = await _servers(home, ports, supervisor, postgres, postgres_settings or {})
             ensure_link_keys(home.keys)
             told = {name: value for name, value in os.environ.items() if not name.startswith("AIRLOCK_")}
             told |= {"AIRLOCK_RESPONSE_CADENCES": RARELY}
@@ -134,10 +138,14 @@ async def stage(root: Path, cast: Cast = Cast(), environment: Mapping[str, str] 
             await supervisor.stop()
 
 
-async def _servers(home: Home, ports: Ports, supervisor: Supervisor, postgres: Postgres) -> Databases:
+async def _servers(
+    home: Home, ports: Ports, supervisor: Supervisor, postgres: Postgres, settings: Mapping[str, str]
+) -> Databases:
     async def databases() -> Databases:
         await postgres.initialise()
-        await supervisor.start(postgres.spec(STORES_STOP))
+        spec = postgres.spec(STORES_STOP)
+        more = tuple(part for name, setting in settings.items() for part in ("-c", f"{name}={setting}"))
+        await supervisor.start(dataclasses.replace(spec, argv=spec.argv + more))
         made = await create_databases(postgres, home)
         await upgrade(made.request, "request")
         await upgrade(made.response, "response")
@@ -148,9 +156,7 @@ async def _servers(home: Home, ports: Ports, supervisor: Supervisor, postgres: P
         databases(),
         supervisor.start(redis_spec(home.root, ports.redis, STORES_STOP)),
         supervisor.start(
-            temporal_spec(
-                home.root, ports.temporal, ports.temporal_ui, free_port(vars(ports).values()), TEMPORAL_STOPS
-            )
+            temporal_spec(home.root, ports.temporal, ports.temporal_ui, free_port(vars(ports).values()), TEMPORAL_STOPS)
         ),
     )
     return made

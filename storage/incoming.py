@@ -124,6 +124,20 @@ async def received_batch(
     return ReceivedBatch(*found) if found else None
 
 
+async def first_unapplied(connection: AsyncConnection, newest: BatchRef) -> ReceivedBatch | None:
+    """The oldest batch of a stream that is stored and not applied, up to ``newest``."""
+    found = await row(
+        connection,
+        "SELECT epoch, sequence, first_record, records, manifest, signature, payload FROM received_batches"
+        " WHERE stream = :stream AND applied_at IS NULL AND (epoch, sequence) <= (:epoch, :sequence)"
+        " ORDER BY epoch, sequence LIMIT 1",
+        stream=newest.stream,
+        epoch=newest.epoch,
+        sequence=newest.sequence,
+    )
+    return ReceivedBatch(*found) if found else None
+
+
 async def unapplied(
     connection: AsyncConnection, stream: StreamName, older_than_seconds: float = 0.0, limit: int = 200
 ) -> list[BatchRef]:
