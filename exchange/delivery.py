@@ -1,15 +1,14 @@
 """Delivering a pushed stream: seal what is pending, send what is sealed, believe only receipts, until caught up."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from exchange.batch import to_wire
+from exchange.beside import beside
 from exchange.errors import Fork, Gap, LinkUnavailable, Malformed, Oversize, StreamStopped
 from exchange.link import LinkClient
 from exchange.notes import Receipt
@@ -31,8 +30,6 @@ from storage.outgoing import (
 )
 
 log = structlog.get_logger(__name__)
-
-T = TypeVar("T")
 
 LEAST_BATCH_BYTES = 64 * 1024
 """Smaller batches than this are not sealed, whatever is refused on the way."""
@@ -86,7 +83,7 @@ class Delivery:
             batch = coming or await self._next(stream, position, emptied)
             if batch is None and outcome.batches:
                 return
-            async with _beside(self._ahead(stream, batch, emptied, outcome)) as ahead:
+            async with beside(self._ahead(stream, batch, emptied, outcome)) as ahead:
                 try:
                     receipt = await (self._push(stream, batch) if batch else self._beat(stream))
                 except Gap as gap:
@@ -178,18 +175,6 @@ class Delivery:
 
     async def _beat(self, stream: StreamName) -> Receipt:
         return await self.link.heartbeat(stream, self.sealer.heartbeat(await self._head(stream)))
-
-
-@asynccontextmanager
-async def _beside(work: Coroutine[Any, Any, T]) -> AsyncIterator["asyncio.Task[T]"]:
-    """Have this done beside the block; where the block ends before it, it is given up."""
-    task = asyncio.create_task(work)
-    try:
-        yield task
-    finally:
-        task.cancel()
-        await asyncio.wait((task,))
-        task.cancelled() or task.exception()  # taken notice of
 
 
 async def accept_receipt(connection: AsyncConnection, stream: StreamName, receipt: Receipt) -> OutgoingStream:

@@ -39,6 +39,10 @@ OVER_THE_LINK: Timing = {
     ),
 }
 
+ARRIVALS: Timing = QUICK | {
+    "start_to_close_timeout": timedelta(minutes=30),  # a backlog is applied in one go; the next attempt carries it on
+}
+
 WHOLE_BATCH: Timing = {
     "start_to_close_timeout": timedelta(hours=2),  # 5,000 requests of a slow type; results are stored as they come
     "heartbeat_timeout": _BEAT,
