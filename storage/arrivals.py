@@ -10,6 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from models.streams import BatchRef, StreamName
 from storage.database import AnyRow, notify, row, rows, run
 
+AT_ONCE = 1000
+"""Results in one statement: what is sent beyond some 100 KB is moved about in memory once for each part of it."""
+
 
 class ArrivedResult(NamedTuple):
     """One record of the results stream, parsed just far enough; ``body`` as it crossed."""
@@ -27,8 +30,15 @@ async def store_results(connection: AsyncConnection, batch: BatchRef, results: S
     Each request is looked up by its key, however many there are: OFFSET 0 keeps the planner from reading the whole
     table instead, which would cost each batch what all batches before it left there.
     """
-    if not results:
-        return set()
+    passed_over: set[UUID] = set()
+    for begin in range(0, len(results), AT_ONCE):
+        passed_over |= await _store_some(connection, batch, results[begin : begin + AT_ONCE])
+    if len(passed_over) < len(results):
+        await notify(connection, "finished")
+    return passed_over
+
+
+async def _store_some(connection: AsyncConnection, batch: BatchRef, results: Sequence[ArrivedResult]) -> set[UUID]:
     passed_over = await rows(
         connection,
         """
@@ -50,8 +60,6 @@ async def store_results(connection: AsyncConnection, batch: BatchRef, results: S
         statuses=[result.status for result in results],
         bodies=[result.body for result in results],
     )
-    if len(passed_over) < len(results):
-        await notify(connection, "finished")
     return {request_id for (request_id,) in passed_over}
 
 
