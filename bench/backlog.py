@@ -35,6 +35,12 @@ _MIX = " ".join(
 )
 _SMALL = f"""convert_to('{{"request_id":"' || {_ID} || '","status":"completed","data":[]}}', 'UTF8')"""
 
+
+def bodies() -> str:
+    """A query for ``request_id`` and ``body`` of the results number $1 to $2, for a database with `mixed_rows`."""
+    return f"SELECT {_ID} AS request_id, {_BODY} AS body FROM generate_series($1::bigint, $2) AS number {_MIX}"
+
+
 _ASKED = f"""
 INSERT INTO requests (request_id, user_id, type, priority, params, submitted_at, epoch, sequence)
 SELECT {_ID}, '{USER}', 'airport', 5, '{{}}', now(), {_GROUPED} FROM generate_series($1::bigint, $2) AS number
@@ -47,7 +53,7 @@ ON CONFLICT DO NOTHING
 _EXECUTED = f"""
 WITH made AS (
     INSERT INTO results (request_id, type, status, returned, total, duration_ms, body)
-    SELECT {_ID}, 'airport', 'completed', 4, 4, 2.6, {_BODY} FROM generate_series($1::bigint, $2) AS number {_MIX}
+    SELECT request_id, 'airport', 'completed', 4, 4, 2.6, body FROM ({bodies()}) AS executed
     RETURNING request_id, body)
 INSERT INTO outbox (stream, body) SELECT 'results', body FROM made ORDER BY request_id
 """
@@ -67,14 +73,19 @@ _DATA = {
 }
 
 
+async def mixed_rows(url: str) -> None:
+    """Make the rows that results are made of, in a database that has the airports."""
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(_MIXED)
+        await connection.execute("ANALYZE bench_rows")
+    finally:
+        await connection.close()
+
+
 async def backlog(stage: Stage, first: int, count: int) -> None:
     """Results of 1 KB of requests number ``first`` and on, executed and not sent."""
-    response = await stage.connect("response")
-    try:
-        await response.execute(_MIXED)
-        await response.execute("ANALYZE bench_rows")
-    finally:
-        await response.close()
+    await mixed_rows(stage.databases.response)
     await asyncio.gather(
         _fill(stage, "response", (_ASKED, _EXECUTED), first, count),
         _fill(stage, "request", (_ASKED, _GROUPS), first, count),
