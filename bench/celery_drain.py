@@ -27,6 +27,8 @@ from sample.install import load_airports
 PAGE = 1000
 EXPORTS = 2
 """Tasks that export at the same time: each takes rows that no other holds."""
+VISIBILITY_SECONDS = 20
+"""Of the broker, to see it pass; Celery's own default is an hour."""
 BROKER = 7
 """Number of the Redis database."""
 DATABASES = {"request": "bench_request", "response": "bench_response"}
@@ -64,10 +66,14 @@ class CeleryDrain:
                 await connection.close()
         await self._stage.checkpoint()
 
-    async def begin(self) -> None:
-        """Send the tasks."""
+    def workers(self) -> dict[str, int]:
+        """Name and pid of each worker."""
+        return self._stage.pids("celery-worker")
+
+    async def begin(self, exports: int = EXPORTS) -> None:
+        """Send so many tasks."""
         assert self._caller.stdin is not None, "the caller is started with a pipe"
-        self._caller.stdin.write(f"{EXPORTS}\n".encode())
+        self._caller.stdin.write(f"{exports}\n".encode())
         await self._caller.stdin.drain()
 
     async def connect(self, network: str) -> "asyncpg.Connection[asyncpg.Record]":
@@ -76,8 +82,10 @@ class CeleryDrain:
 
 
 @asynccontextmanager
-async def celery_drain(stage: Stage) -> AsyncIterator[CeleryDrain]:
-    """Started beside what is on the stage; it ends with the stage."""
+async def celery_drain(stage: Stage, workers: int = 1, visibility: int | None = None) -> AsyncIterator[CeleryDrain]:
+    """Started beside what is on the stage; it ends with the stage. ``visibility``: seconds of the broker's timeout, by
+    default as long as Celery's own.
+    """
     python = await asyncio.to_thread(make_environment)
     urls = await _databases(stage)
     port = free_port()
@@ -94,11 +102,14 @@ async def celery_drain(stage: Stage) -> AsyncIterator[CeleryDrain]:
         "BENCH_WATCHED": "no",
         "PYTHONPATH": str(CLONE),
         "PYTHONUNBUFFERED": "1",
-    }
+    } | ({} if visibility is None else {"BENCH_VISIBILITY": str(visibility)})
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AIRLOCK_", "BENCH_", "CELERY"))}
     await stage.supervisor.start(
         _api(port, kept | told | {"BENCH_DATABASE": urls["request"]}),
-        _worker(python, kept | told | {"BENCH_DATABASE": urls["response"]}, stage.home.root),
+        *(
+            _worker(number, python, kept | told | {"BENCH_DATABASE": urls["response"]}, stage.home.root)
+            for number in range(1, workers + 1)
+        ),
     )
     caller = await asyncio.create_subprocess_exec(
         *(str(python), "-P", "-c", _CALL),
@@ -151,13 +162,14 @@ def _api(port: int, environment: Mapping[str, str]) -> ProcessSpec:
     )
 
 
-def _worker(python: Path, environment: Mapping[str, str], directory: Path) -> ProcessSpec:
+def _worker(number: int, python: Path, environment: Mapping[str, str], directory: Path) -> ProcessSpec:
     async def ready(process: Process) -> None:
         await process.wait_for_line(" ready.")
 
-    command = ("worker", "--queues", "link", "--concurrency", str(EXPORTS), "--loglevel", "INFO")
+    named = ("--hostname", f"drain-{number}@%h")
+    command = ("worker", *named, "--queues", "link", "--concurrency", str(EXPORTS), "--loglevel", "INFO")
     return ProcessSpec(
-        name="celery-worker",
+        name=f"celery-worker-{number}",
         argv=(str(python), "-P", "-m", "celery", "-A", "bench.celery.app", *command),
         ready=ready,
         env=environment,

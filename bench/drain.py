@@ -66,10 +66,10 @@ async def drained(airlock: Stage, count: int) -> float:
     """
     connection = await airlock.connect("request")
     try:
-        before = await _arrived(connection)
+        before = await applied(connection)
         began = time.perf_counter()
         await airlock.begin_drain()
-        await _until(lambda: _arrived(connection), before + count)
+        await _until(lambda: applied(connection), before + count)
         seconds = time.perf_counter() - began
         stored = await connection.fetchval("SELECT count(*) FROM results WHERE epoch = 1")
         aside = await connection.fetchval("SELECT count(*) FROM quarantined_records")
@@ -91,7 +91,7 @@ async def _airlock(airlock: Stage, count: int, spent: dict[str, float]) -> float
     return count / seconds
 
 
-async def _arrived(connection: "asyncpg.Connection[asyncpg.Record]") -> int:
+async def applied(connection: "asyncpg.Connection[asyncpg.Record]") -> int:
     """Results that are applied, and all before them; counted by the stream, which costs nothing."""
     found = await connection.fetchval(
         "SELECT coalesce(sum(records), 0) FROM received_batches JOIN incoming_streams USING (stream, epoch)"

@@ -17,7 +17,7 @@ class Timing(TypedDict):
     retry_policy: RetryPolicy
 
 
-_BEAT = timedelta(seconds=10)  # a worker that was killed is noticed, and its work taken over, within this
+_BEAT = timedelta(seconds=9)  # a worker that was killed is noticed by it, and its work taken over within 10 s
 
 QUICK: Timing = {
     "start_to_close_timeout": timedelta(minutes=2),  # a few statements; the database ends each after 60 s
