@@ -9,8 +9,9 @@ import structlog
 from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from activities.applying import take_results
 from activities.executing import take_requests
-from activities.importing import bad_records, take_results
+from activities.importing import bad_records
 from exchange.auditing import snapshot_records
 from exchange.expectations import request_differs, request_named
 from exchange.manifest import Manifest
@@ -155,7 +156,7 @@ def _batch(aside: SetAside) -> BatchRef:
 
 
 async def _retry_result(connection: AsyncConnection, aside: SetAside, body: bytes) -> str | None:
-    _, _, rejected = await take_results(connection, _batch(aside), [(aside.record, body)])
+    rejected = await take_results(connection, _batch(aside), [(aside.record, body)])
     return rejected[0][2] if rejected else None
 
 

@@ -212,7 +212,7 @@ def _in_its_network(stream: str, work: "Callable[[Quarantine, StreamName], Await
 
 @asynccontextmanager
 async def _quarantine(settings: "NetworkSettings") -> "AsyncIterator[Quarantine]":
-    from activities.importing import tell_groups
+    from activities.applying import tell_groups
     from activities.quarantining import Quarantine
 
     async def tell(groups: Any) -> None:

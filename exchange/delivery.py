@@ -1,5 +1,6 @@
 """Delivering a pushed stream: seal what is pending, send what is sealed, believe only receipts, until caught up."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -7,10 +8,11 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from exchange.batch import to_wire
+from exchange.beside import beside
 from exchange.errors import Fork, Gap, LinkUnavailable, Malformed, Oversize, StreamStopped
 from exchange.link import LinkClient
 from exchange.notes import Receipt
-from exchange.sealing import Sealer
+from exchange.sealing import Emptied, Sealer
 from models.outcomes import DrainOutcome
 from models.streams import GENESIS, StreamName
 from storage.outgoing import (
@@ -72,27 +74,29 @@ class Delivery:
     async def _drain(
         self, stream: StreamName, position: int, progress: Callable[[DrainOutcome], None], outcome: DrainOutcome
     ) -> None:
-        rewinds = 0
+        """Send batch after batch. While one is on its way the next one is made ready, once the link has taken a batch:
+        one that is dead, or refuses its size, finds no more than one sealed.
+        """
+        rewinds, emptied = 0, Emptied()
+        coming: StoredBatch | None = None
         while True:
-            try:
-                batch = await self._next(stream, position)
-                if batch is None and outcome.batches:
-                    return
-                receipt = await self._push(stream, batch) if batch else await self._beat(stream)
-            except Gap as gap:
-                position, rewinds = int(gap.extra.get("expected", 0)) - 1, rewinds + 1
-                log.warning("delivery.rewound", stream=stream, to=position + 1, reason=str(gap))
-                if rewinds > MAX_REWINDS:
-                    raise LinkUnavailable(f"{stream}: the receiver asked {rewinds} times for earlier batches") from gap
-                continue
-            async with self.engine.begin() as connection:
-                head = await accept_receipt(connection, stream, receipt)
-                if batch is not None and head.batch_bytes is not None:
-                    await seal_as_before(connection, stream, batch.raw_bytes)
-            if batch is not None and receipt.received < batch.sequence:
-                raise Malformed(
-                    f"{stream}: batch {batch.sequence} was taken, but the receipt covers batch {receipt.received}"
-                )
+            batch = coming or await self._next(stream, position, emptied)
+            if batch is None and outcome.batches:
+                return
+            async with beside(self._ahead(stream, batch, emptied, outcome)) as ahead:
+                try:
+                    receipt = await (self._push(stream, batch) if batch else self._beat(stream))
+                except Gap as gap:
+                    position, rewinds = int(gap.extra.get("expected", 0)) - 1, rewinds + 1
+                    coming, emptied = None, Emptied()
+                    log.warning("delivery.rewound", stream=stream, to=position + 1, reason=str(gap))
+                    if rewinds > MAX_REWINDS:
+                        raise LinkUnavailable(
+                            f"{stream}: the receiver asked {rewinds} times for earlier batches"
+                        ) from gap
+                    continue
+                await asyncio.wait((ahead,))
+                await self._believe(stream, batch, receipt, None if ahead.exception() else ahead.result())
             position = receipt.received
             if batch is None:
                 outcome.heartbeat = True
@@ -101,6 +105,32 @@ class Delivery:
             outcome.records += batch.records
             outcome.payload_bytes += len(batch.payload or b"")
             progress(outcome)
+            coming = ahead.result()
+            if coming is not None and coming.sequence != position + 1:
+                coming = None  # another run was faster
+
+    async def _ahead(
+        self, stream: StreamName, batch: StoredBatch | None, emptied: Emptied, outcome: DrainOutcome
+    ) -> StoredBatch | None:
+        """The batch after one that is on its way, sealed if need be and not marked as sent."""
+        if batch is None or not outcome.batches:
+            return None
+        return await self._next(stream, batch.sequence, emptied, sent=False)
+
+    async def _believe(
+        self, stream: StreamName, batch: StoredBatch | None, receipt: Receipt, following: StoredBatch | None
+    ) -> None:
+        """Take a receipt over, and note that the batch which follows goes out now."""
+        async with self.engine.begin() as connection:
+            head = await accept_receipt(connection, stream, receipt)
+            if batch is not None and head.batch_bytes is not None:
+                await seal_as_before(connection, stream, batch.raw_bytes)
+            if following is not None:
+                await mark_sent(connection, stream, following.epoch, following.sequence)
+        if batch is not None and receipt.received < batch.sequence:
+            raise Malformed(
+                f"{stream}: batch {batch.sequence} was taken, but the receipt covers batch {receipt.received}"
+            )
 
     async def _head(self, stream: StreamName) -> OutgoingStream:
         async with self.engine.begin() as connection:
@@ -109,16 +139,18 @@ class Delivery:
             raise StreamStopped(f"the {stream} stream is stopped: {head.stopped}")
         return head
 
-    async def _next(self, stream: StreamName, position: int) -> StoredBatch | None:
-        """The batch after ``position``; where all sealed ones are delivered, pending records are sealed first."""
+    async def _next(self, stream: StreamName, position: int, emptied: Emptied, sent: bool = True) -> StoredBatch | None:
+        """The batch after ``position``; where there is none, pending records are sealed first. ``sent``: it goes out
+        at once.
+        """
         async with self.engine.begin() as connection:
             head = await outgoing_stream(connection, stream)
             if not 0 <= position <= head.sequence:
                 raise Fork(f"{stream}: the receiver asks for batch {position + 1}, sealed are {head.sequence}")
             if position == head.sequence:
-                await self.sealer.seal_pending(connection, stream)
+                await self.sealer.seal_pending(connection, stream, emptied)
             batch = await batch_after(connection, stream, head.epoch, position)
-            if batch is not None:
+            if batch is not None and sent:
                 await mark_sent(connection, stream, batch.epoch, batch.sequence)
         return batch
 

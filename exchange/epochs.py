@@ -163,7 +163,7 @@ class SendingEnd:
 
     async def _seal_recovered(self, connection: AsyncConnection, outcome: Resealed) -> None:
         """Requests given back that are not here any more, and every cancellation."""
-        while lines := await take_from_outbox(connection, StreamName.REQUESTS, MAX_RECORDS, MAX_RAW_BYTES):
+        while lines := (await take_from_outbox(connection, StreamName.REQUESTS, MAX_RECORDS, MAX_RAW_BYTES)).records:
             records = [(RequestRecord.model_validate_json(line), line) for line in lines]
             wanted = await missing_requests(connection, [record.request_id for record, _ in records])
             again = [line for record, line in records if record.kind != "request" or record.request_id in wanted]

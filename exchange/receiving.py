@@ -39,6 +39,13 @@ class Acceptance:
     """All was stored before: acknowledged again, nothing changed."""
     receipt: Receipt
 
+    @property
+    def begins_applying(self) -> bool:
+        """Whether somebody has to be told to apply it. Where results before it are not applied yet, whoever is at them
+        takes it along.
+        """
+        return not self.repeated and (self.batch.stream.is_snapshot or self.receipt.applied >= self.batch.sequence - 1)
+
 
 @dataclass(frozen=True)
 class Receiver:

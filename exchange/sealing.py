@@ -28,6 +28,13 @@ LARGE = 256 * 1024
 """Bytes from which compressing is worth a thread."""
 
 
+@dataclass
+class Emptied:
+    """How far one run has emptied the outbox, so that it need not look at the beginning each time."""
+
+    up_to: int = 0
+
+
 @dataclass(frozen=True)
 class Sealer:
     """Seals the batches of one network. Call its methods inside a transaction: all of it commits, or nothing."""
@@ -40,11 +47,17 @@ class Sealer:
         await hold_sealing(connection, stream)
         return await self._seal(connection, stream, records)
 
-    async def seal_pending(self, connection: AsyncConnection, stream: StreamName) -> BatchRef | None:
-        """Seal the oldest records of the outbox that fit one batch; None where there are none."""
+    async def seal_pending(
+        self, connection: AsyncConnection, stream: StreamName, emptied: Emptied | None = None
+    ) -> BatchRef | None:
+        """Seal the oldest records of the outbox that fit one batch; None where there are none. Whoever empties it batch
+        by batch hands in the same ``emptied`` each time.
+        """
         await hold_sealing(connection, stream)
-        records = await take_from_outbox(connection, stream, MAX_RECORDS, MAX_RAW_BYTES)
-        return await self._seal(connection, stream, records) if records else None
+        emptied = emptied or Emptied()
+        taken = await take_from_outbox(connection, stream, MAX_RECORDS, MAX_RAW_BYTES, emptied.up_to)
+        emptied.up_to = taken.last
+        return await self._seal(connection, stream, taken.records) if taken.records else None
 
     async def seal_snapshot(
         self, connection: AsyncConnection, stream: StreamName, records: Sequence[bytes]

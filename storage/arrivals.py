@@ -1,8 +1,8 @@
 """What has arrived in the request network: results, the newest snapshots, and the callbacks that results cause."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -10,9 +10,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from models.streams import BatchRef, StreamName
 from storage.database import AnyRow, notify, row, rows, run
 
+AT_ONCE = 1000
+"""Results in one statement: what is sent beyond some 100 KB is moved about in memory once for each part of it."""
 
-@dataclass(frozen=True)
-class ArrivedResult:
+
+class ArrivedResult(NamedTuple):
     """One record of the results stream, parsed just far enough; ``body`` as it crossed."""
 
     record: int
@@ -21,35 +23,36 @@ class ArrivedResult:
     body: bytes
 
 
-@dataclass(frozen=True)
-class AddedResult:
-    """Whose result it is, and whether it came too late: after its request was cancelled or expired."""
+async def store_results(connection: AsyncConnection, batch: BatchRef, results: Sequence[ArrivedResult]) -> set[UUID]:
+    """Store results of requests that are known here; gives those that were passed over: there is no request of this id
+    here, or it has a result already.
 
-    user_id: UUID
-    late: bool
-
-
-async def store_results(
-    connection: AsyncConnection, batch: BatchRef, results: Sequence[ArrivedResult]
-) -> dict[UUID, AddedResult]:
-    """Store results of requests that are known here; gives those that were added, by request id.
-
-    What is not given had no request here, or has a result already.
+    Each request is looked up by its key, however many there are: OFFSET 0 keeps the planner from reading the whole
+    table instead, which would cost each batch what all batches before it left there.
     """
-    if not results:
-        return {}
-    added = await rows(
+    passed_over: set[UUID] = set()
+    for begin in range(0, len(results), AT_ONCE):
+        passed_over |= await _store_some(connection, batch, results[begin : begin + AT_ONCE])
+    if len(passed_over) < len(results):
+        await notify(connection, "finished")
+    return passed_over
+
+
+async def _store_some(connection: AsyncConnection, batch: BatchRef, results: Sequence[ArrivedResult]) -> set[UUID]:
+    passed_over = await rows(
         connection,
         """
         WITH added AS (
-        INSERT INTO results (request_id, user_id, status, body, epoch, sequence)
-        SELECT request_id, requests.user_id, status, body, :epoch, :sequence
-        FROM unnest(CAST(:request_ids AS uuid[]), CAST(:statuses AS text[]), CAST(:bodies AS bytea[]))
-             AS arrived (request_id, status, body)
-        JOIN requests USING (request_id)
-        ON CONFLICT (request_id) DO NOTHING
-        RETURNING request_id, user_id)
-        SELECT request_id, added.user_id, closed IS NOT NULL FROM added JOIN requests USING (request_id)
+            INSERT INTO results (request_id, user_id, status, body, epoch, sequence)
+            SELECT arrived.request_id, known.user_id, arrived.status, arrived.body, :epoch, :sequence
+            FROM unnest(CAST(:request_ids AS uuid[]), CAST(:statuses AS text[]), CAST(:bodies AS bytea[]))
+                 AS arrived (request_id, status, body)
+            CROSS JOIN LATERAL (
+                SELECT user_id FROM requests WHERE requests.request_id = arrived.request_id OFFSET 0) AS known
+            ON CONFLICT (request_id) DO NOTHING
+            RETURNING request_id)
+        SELECT request_id FROM unnest(CAST(:request_ids AS uuid[])) AS arrived (request_id)
+        WHERE request_id NOT IN (SELECT request_id FROM added)
         """,
         epoch=batch.epoch,
         sequence=batch.sequence,
@@ -57,9 +60,18 @@ async def store_results(
         statuses=[result.status for result in results],
         bodies=[result.body for result in results],
     )
-    if added:
-        await notify(connection, "finished")
-    return {request_id: AddedResult(user_id, late) for request_id, user_id, late in added}
+    return {request_id for (request_id,) in passed_over}
+
+
+async def owners(connection: AsyncConnection, request_ids: Sequence[UUID]) -> dict[UUID, UUID]:
+    """Whose requests these are, by request id: of those that were neither cancelled nor expired."""
+    found = await rows(
+        connection,
+        "SELECT request_id, user_id FROM requests"
+        " WHERE request_id = ANY(CAST(:request_ids AS uuid[])) AND closed IS NULL",
+        request_ids=list(request_ids),
+    )
+    return {request_id: user_id for request_id, user_id in found}
 
 
 async def stored_result_bodies(connection: AsyncConnection, request_ids: Sequence[UUID]) -> dict[UUID, bytes]:

@@ -114,6 +114,17 @@ async def run(connection: AsyncConnection, statement: str, **parameters: Any) ->
     return (await connection.execute(sql(statement), parameters)).rowcount
 
 
+async def driver(connection: AsyncConnection) -> "asyncpg.Connection[asyncpg.Record]":
+    """The driver's own connection, inside the same transaction: for statements that give thousands of rows, each of
+    which costs many times its bytes on the way through SQLAlchemy. Raises `asyncpg.PostgresError` as it is.
+    """
+    own: asyncpg.Connection[asyncpg.Record] | None = (await connection.get_raw_connection()).driver_connection
+    assert own is not None, "a connection that is in use has its driver's"
+    if not own.is_in_transaction():
+        await connection.execute(sql("SELECT"))  # has SQLAlchemy begin the transaction that it thinks we are in
+    return own
+
+
 async def notify(connection: AsyncConnection, message: str) -> None:
     """Wake the listeners of `listen` when, and only if, this transaction commits."""
     await connection.execute(sql("SELECT pg_notify(:channel, :message)"), {"channel": CHANNEL, "message": message})

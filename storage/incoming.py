@@ -150,6 +150,35 @@ async def received_batch(
     return ReceivedBatch(*found) if found else None
 
 
+async def first_unapplied(
+    connection: AsyncConnection, stream: StreamName, after: BatchRef | None = None
+) -> ReceivedBatch | None:
+    """The oldest batch that is stored and not applied, of those behind ``after`` where that is given."""
+    found = await row(
+        connection,
+        "SELECT epoch, sequence, first_record, records, manifest, signature, payload FROM received_batches"
+        " WHERE stream = :stream AND applied_at IS NULL AND (epoch, sequence) > (:epoch, :sequence)"
+        " ORDER BY epoch, sequence LIMIT 1",
+        stream=stream,
+        epoch=after.epoch if after else 0,
+        sequence=after.sequence if after else 0,
+    )
+    return ReceivedBatch(*found) if found else None
+
+
+async def is_unapplied(connection: AsyncConnection, batch: BatchRef) -> bool:
+    """Whether a batch is stored and not applied."""
+    found: bool = await value(
+        connection,
+        "SELECT EXISTS (SELECT FROM received_batches WHERE stream = :stream AND epoch = :epoch"
+        " AND sequence = :sequence AND applied_at IS NULL)",
+        stream=batch.stream,
+        epoch=batch.epoch,
+        sequence=batch.sequence,
+    )
+    return found
+
+
 async def unapplied(
     connection: AsyncConnection, stream: StreamName, older_than_seconds: float = 0.0, limit: int = 200
 ) -> list[BatchRef]:

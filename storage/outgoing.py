@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from models.streams import GENESIS, StreamName
-from storage.database import lock_until_commit, row, rows, run, value
+from storage.database import driver, lock_until_commit, row, rows, run, value
 
 
 @dataclass(frozen=True)
@@ -80,29 +81,44 @@ async def append_to_outbox(connection: AsyncConnection, stream: StreamName, bodi
         )
 
 
+@dataclass(frozen=True)
+class Taken:
+    """Records that were taken out of the outbox, in order, and the number of the last one there."""
+
+    records: list[bytes]
+    last: int
+
+
+_TAKE = """
+WITH oldest AS (
+    SELECT place, sum(length + 1) OVER (ORDER BY id) AS bytes, row_number() OVER (ORDER BY id) AS nth
+    FROM (SELECT ctid AS place, id, octet_length(body) AS length FROM outbox
+          WHERE stream = $1 AND id > $2 ORDER BY id LIMIT $3) AS first_ones
+)
+DELETE FROM outbox USING oldest
+WHERE outbox.ctid = oldest.place AND (oldest.nth = 1 OR oldest.bytes <=
+    least($4, (SELECT batch_bytes FROM outgoing_streams WHERE stream = $1)))
+RETURNING outbox.id, outbox.body
+"""
+"""By the rows' places, which is safe within one statement: what its snapshot sees, no vacuum moves or gives away."""
+
+
 async def take_from_outbox(
-    connection: AsyncConnection, stream: StreamName, max_records: int, max_bytes: int
-) -> list[bytes]:
+    connection: AsyncConnection, stream: StreamName, max_records: int, max_bytes: int, after: int = 0
+) -> Taken:
     """Take away the oldest committed records that fit one batch, one at least whatever its size, and no more than the
     stream's own bound allows. The caller seals them in the same transaction.
+
+    Those with a number above ``after`` come first: whoever empties the outbox batch by batch then steps over none of
+    what it took itself, which PostgreSQL would read once more each time until a vacuum. Where there are none, it begins
+    from the start: numbers are given before they are committed, so a lower one may have come since.
     """
-    taken = await rows(
-        connection,
-        """
-        WITH oldest AS (
-            SELECT id, sum(octet_length(body) + 1) OVER (ORDER BY id) AS bytes, row_number() OVER (ORDER BY id) AS place
-            FROM (SELECT id, body FROM outbox WHERE stream = :stream ORDER BY id LIMIT :max_records) AS first_ones
-        )
-        DELETE FROM outbox USING oldest
-        WHERE outbox.id = oldest.id AND (oldest.place = 1 OR oldest.bytes <=
-            least(:max_bytes, (SELECT batch_bytes FROM outgoing_streams WHERE stream = :stream)))
-        RETURNING outbox.id, outbox.body
-        """,
-        stream=stream,
-        max_records=max_records,
-        max_bytes=max_bytes,
-    )
-    return [body for _, body in sorted((taken_row[0], taken_row[1]) for taken_row in taken)]
+    raw = await driver(connection)
+    taken = await raw.fetch(_TAKE, stream.value, after, max_records, max_bytes)
+    if not taken and after:
+        taken = await raw.fetch(_TAKE, stream.value, 0, max_records, max_bytes)
+    taken.sort(key=itemgetter(0))
+    return Taken([body for _, body in taken], taken[-1][0] if taken else 0)
 
 
 async def take_back_from_outbox(connection: AsyncConnection, stream: StreamName, bodies: Sequence[bytes]) -> int:

@@ -272,7 +272,11 @@ async def group_state(connection: AsyncConnection, group: BatchRef) -> GroupStat
 
 
 async def fulfilled_groups(connection: AsyncConnection, epoch: int, sequence: int) -> list[FulfilledGroup]:
-    """Groups that the results of this batch left with nothing outstanding."""
+    """Groups that the results of this batch left with nothing outstanding.
+
+    By keys alone, and no further into a group than to what is outstanding first: OFFSET 0 keeps the planner from
+    joining the whole tables, as it would while its statistics are older than most rows, for each batch anew.
+    """
     found = await rows(
         connection,
         """
@@ -281,13 +285,17 @@ async def fulfilled_groups(connection: AsyncConnection, epoch: int, sequence: in
                    SELECT FROM requests WHERE requests.epoch = candidate.epoch
                    AND requests.sequence = candidate.sequence AND callback_url IS NOT NULL)
         FROM (
-            SELECT DISTINCT requests.epoch, requests.sequence FROM results JOIN requests USING (request_id)
+            SELECT DISTINCT asked.epoch, asked.sequence
+            FROM results CROSS JOIN LATERAL (
+                SELECT requests.epoch, requests.sequence FROM requests
+                WHERE requests.request_id = results.request_id OFFSET 0) AS asked
             WHERE results.epoch = :epoch AND results.sequence = :sequence) AS candidate
         LEFT JOIN request_groups USING (epoch, sequence)
         WHERE NOT EXISTS (
-            SELECT FROM requests LEFT JOIN results USING (request_id)
-            WHERE requests.epoch = candidate.epoch AND requests.sequence = candidate.sequence
-              AND closed IS NULL AND results.request_id IS NULL)
+            SELECT FROM requests
+            WHERE requests.epoch = candidate.epoch AND requests.sequence = candidate.sequence AND closed IS NULL
+              AND NOT EXISTS (SELECT FROM results WHERE results.request_id = requests.request_id OFFSET 0)
+            OFFSET 0)
         """,
         epoch=epoch,
         sequence=sequence,

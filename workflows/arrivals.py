@@ -11,20 +11,21 @@ with workflow.unsafe.imports_passed_through():
     from activities.maintaining import MaintenanceActivities
     from models.outcomes import ApplyOutcome, CallbackOutcome, GroupState
     from models.streams import BatchRef, StreamName
-    from workflows.timing import CALL_BACK_AGAIN, LOOK_AGAIN, OVER_THE_LINK, QUICK, until_look
+    from workflows.timing import ARRIVALS, CALL_BACK_AGAIN, LOOK_AGAIN, OVER_THE_LINK, QUICK, until_look
 
 
 @workflow.defn
 class ImportBatch:
     """Apply a batch that was accepted, refresh the cache and wake those who wait.
 
+    Batches of results that are accepted meanwhile are applied with it, and have no workflow of their own.
     A health batch, which comes every few minutes, is also the occasion to tend this side: it has no schedules.
     """
 
     @workflow.run
     async def run(self, batch: BatchRef) -> ApplyOutcome:
         outcome = await workflow.execute_activity_method(
-            ImportActivities.apply_batches, batch, summary=f"{batch}: {batch.records} records", **QUICK
+            ImportActivities.apply_batches, batch, summary=f"{batch}: {batch.records} records", **ARRIVALS
         )
         workflow.set_current_details(f"{batch}: {outcome}")
         if batch.stream is StreamName.HEALTH:

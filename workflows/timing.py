@@ -19,7 +19,7 @@ class Timing(TypedDict):
     retry_policy: RetryPolicy
 
 
-_BEAT = timedelta(seconds=10)  # a worker that was killed is noticed, and its work taken over, within this
+_BEAT = timedelta(seconds=9)  # a worker that was killed is noticed by it, and its work taken over within 10 s
 
 QUICK: Timing = {
     "start_to_close_timeout": timedelta(minutes=2),  # a few statements; the database ends each after 60 s
@@ -39,6 +39,10 @@ OVER_THE_LINK: Timing = {
         maximum_interval=timedelta(seconds=5),  # for ever: how long a link that is back may go unnoticed
         non_retryable_error_types=UNTIL_AN_OPERATOR_DECIDES,
     ),
+}
+
+ARRIVALS: Timing = QUICK | {
+    "start_to_close_timeout": timedelta(minutes=30),  # a backlog is applied in one go; the next attempt carries it on
 }
 
 WHOLE_BATCH: Timing = {

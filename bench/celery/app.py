@@ -5,12 +5,15 @@ Runs in `.venv-celery`. Surroundings come from the environment, set by `servers.
 
 import json
 import os
+from dataclasses import replace
 from typing import Any
 
 from bench.celery.profiles import PROFILES
 from celery import Celery
 
 PROFILE = PROFILES[os.environ["BENCH_PROFILE"]]
+if "BENCH_VISIBILITY" in os.environ:
+    PROFILE = replace(PROFILE, visibility_timeout=int(os.environ["BENCH_VISIBILITY"]))
 CADENCES: dict[str, float] = json.loads(os.environ["BENCH_CADENCES"])
 """Seconds; in the pipeline as it was, 120 for results and 60 for settings."""
 LINK_TASKS = ("pull_requests", "export_results", "export_settings")

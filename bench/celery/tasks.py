@@ -22,7 +22,7 @@ from bench.celery.link_signature import HEADER, fits, sign
 from sample.request_types import REQUEST_TYPES
 
 TYPES = {kind["name"]: kind for kind in REQUEST_TYPES}
-PAGE = 500
+PAGE = int(os.environ.get("BENCH_PAGE", "500"))
 """Requests or results in one call."""
 CHUNK = 10
 """Requests in one task."""

@@ -16,7 +16,7 @@ from exchange.sealing import Sealer
 from models.streams import StreamName
 from storage.database import rows, value
 from storage.incoming import incoming_stream
-from storage.outgoing import batch_after, outgoing_stream
+from storage.outgoing import append_to_outbox, batch_after, outgoing_stream, take_from_outbox
 from tests.conftest import Networks, Side
 
 RESULTS = StreamName.RESULTS
@@ -199,6 +199,20 @@ async def test_large_records_split_by_bytes_and_one_that_fits_no_batch_is_refuse
     with pytest.raises(Oversize):
         async with networks.response.engine.begin() as connection:
             await sealer.enqueue(connection, RESULTS, [b"x" * (8 * 1024 * 1024)])
+
+
+async def test_whoever_empties_the_outbox_goes_on_where_it_was_and_finds_what_came_late_at_the_end(
+    networks: Networks,
+) -> None:
+    bodies = [b'{"n":%d}' % number for number in range(3)]
+    async with networks.response.engine.begin() as connection:
+        await append_to_outbox(connection, RESULTS, bodies)
+        first = await take_from_outbox(connection, RESULTS, 1, 1000)
+        second = await take_from_outbox(connection, RESULTS, 1, 1000, first.last + 1)
+        rest = await take_from_outbox(connection, RESULTS, 1, 1000, second.last)
+        none = await take_from_outbox(connection, RESULTS, 1, 1000, second.last)
+    assert (first.records, second.records, rest.records) == (bodies[:1], bodies[2:], bodies[1:2])
+    assert (none.records, none.last) == ([], 0)
 
 
 async def test_an_unchanged_snapshot_is_not_sealed_again(networks: Networks) -> None:

@@ -1,0 +1,220 @@
+"""Applying results that arrived in the request network: the next batch is opened while this one is stored."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import cast
+from uuid import UUID
+
+import orjson
+import structlog
+from asyncpg.pgproto.pgproto import UUID as DriverUUID
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from cache.redis_cache import Cache, result_key
+from exchange.batch import unpack
+from exchange.beside import beside
+from exchange.manifest import Manifest
+from models.outcomes import ApplyOutcome
+from models.requests import RequestStatus
+from models.streams import BatchRef, StreamName
+from storage.arrivals import ArrivedResult, owners, store_results, stored_result_bodies
+from storage.incoming import (
+    ReceivedBatch,
+    first_unapplied,
+    hold_applying,
+    hold_receiving,
+    is_unapplied,
+    mark_applied,
+    quarantine,
+)
+from storage.quarantine import numbers_set_aside
+from storage.submissions import fulfilled_groups, leaders_that_wait
+
+log = structlog.get_logger(__name__)
+
+RESULTS = StreamName.RESULTS
+FINAL = frozenset(status.value for status in RequestStatus if status.is_final)
+SIGNALS_AT_ONCE = 16
+SLICE = 250
+"""Records read in one go: about a millisecond."""
+WAITED_FOR = 500
+"""Results in a batch up to which somebody may be waiting for each: they go into the cache before they are asked for.
+More of them are a backlog. It would drive from the cache what is being read, and each enters it when it is read first.
+"""
+
+SetAsideRecord = tuple[int, bytes, str]
+"""Number, body and reason of a record that cannot be applied."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A batch's records, read as results."""
+
+    batch: BatchRef
+    numbered: list[tuple[int, bytes]]
+    results: list[ArrivedResult]
+    rejected: list[SetAsideRecord]
+
+
+@dataclass(frozen=True)
+class ResultApplication:
+    """Safe to run twice, in several processes at a time too: a batch is applied in one transaction, under a lock, that
+    also marks it, and a result that is there stays.
+    """
+
+    engine: AsyncEngine
+    cache: Cache
+    cache_seconds: int
+    client: Client
+
+    async def apply_all(self, outcome: ApplyOutcome, beat: Callable[[ApplyOutcome], None]) -> None:
+        """Apply what is there, in order, until nothing is left; ``beat`` is called after each batch.
+
+        Whoever accepts a batch while the one before it waits to be applied counts on this to take it along
+        (`exchange.receiving.Acceptance.begins_applying`). So the last look takes turns with acceptance: what is not
+        seen then is accepted afterwards, with nothing before it left. Where another process is at it too, it is left
+        to that one, which ends no sooner either.
+        """
+        coming = await self._opened_after(None) or await self._last_look()
+        while coming is not None:
+            opened = coming
+            async with beside(self._opened_after(opened.batch)) as ahead:
+                if not await self._apply(opened, outcome):
+                    return
+                beat(outcome)
+                coming = await ahead or await self._last_look()
+
+    async def _opened_after(self, place: BatchRef | None) -> Opened | None:
+        async with self.engine.connect() as connection:
+            stored = await first_unapplied(connection, RESULTS, place)
+        return await _open(stored) if stored else None
+
+    async def _last_look(self) -> Opened | None:
+        async with self.engine.begin() as connection:
+            await hold_receiving(connection, RESULTS)
+            stored = await first_unapplied(connection, RESULTS)
+        return await _open(stored) if stored else None
+
+    async def _apply(self, opened: Opened, outcome: ApplyOutcome) -> bool:
+        """Apply one batch; False where it was applied meanwhile."""
+        batch, numbered, results, rejected = opened.batch, opened.numbered, opened.results, opened.rejected
+        async with self.engine.begin() as connection:
+            await hold_applying(connection, RESULTS)
+            if not await is_unapplied(connection, batch):
+                return False
+            first = numbered[0][0] if numbered else 0
+            aside = await numbers_set_aside(connection, RESULTS, batch.epoch, first, len(numbered))
+            if aside:
+                results, rejected = await parse_results([item for item in numbered if item[0] not in aside])
+            passed_over = await store_results(connection, batch, results)
+            rejected = rejected + await _explain(connection, results, passed_over)
+            for number, body, reason in rejected:
+                await quarantine(connection, RESULTS, batch.epoch, batch.sequence, number, body, reason)
+            groups = await fulfilled_groups(connection, batch.epoch, batch.sequence)
+            waited_for = results if len(results) <= WAITED_FOR else []
+            whose = await owners(connection, [item.request_id for item in waited_for])
+            await mark_applied(connection, RESULTS, batch.epoch, batch.sequence)
+        await self.cache.put_many(
+            {
+                result_key(whose[item.request_id], item.request_id): item.body
+                for item in waited_for
+                if item.request_id in whose and item.request_id not in passed_over
+            },
+            self.cache_seconds,
+        )
+        outcome.batches += 1
+        outcome.records += len(results) - len(passed_over)
+        outcome.quarantined += len(rejected) + len(aside)
+        outcome.groups_fulfilled += len(groups)
+        await tell_groups(self.client, leaders_that_wait(groups))
+        return True
+
+
+async def _open(stored: ReceivedBatch) -> Opened:
+    manifest = Manifest.model_validate_json(stored.manifest)
+    lines = await asyncio.to_thread(unpack, manifest, stored.payload)
+    numbered = list(enumerate(lines, stored.first_record))
+    batch = BatchRef(stream=RESULTS, epoch=stored.epoch, sequence=stored.sequence, records=stored.records)
+    return Opened(batch, numbered, *await parse_results(numbered))
+
+
+async def tell_groups(client: Client, groups: Sequence[BatchRef]) -> None:
+    """Signal the workflows of complete groups. One that cannot be reached looks for itself a little later."""
+    slots = asyncio.Semaphore(SIGNALS_AT_ONCE)
+
+    async def tell(group: BatchRef) -> None:
+        async with slots:
+            try:
+                await client.get_workflow_handle(group.workflow_id("fulfil")).signal("results_arrived")
+            except (RPCError, RuntimeError) as error:  # RuntimeError: a lazy client that cannot connect
+                log.info("group.not_told", group=str(group), error=str(error))
+
+    await asyncio.gather(*(tell(group) for group in groups))
+
+
+async def take_results(
+    connection: AsyncConnection, batch: BatchRef, numbered: Sequence[tuple[int, bytes]]
+) -> list[SetAsideRecord]:
+    """Store what are results of requests known here, in the caller's transaction; the first result of a request stays.
+
+    Gives what cannot be applied, with the reason.
+    """
+    results, rejected = await parse_results(numbered)
+    passed_over = await store_results(connection, batch, results)
+    return rejected + await _explain(connection, results, passed_over)
+
+
+async def _explain(
+    connection: AsyncConnection, results: Sequence[ArrivedResult], passed_over: set[UUID]
+) -> list[SetAsideRecord]:
+    """Why results were not stored; one that is here already with the same bytes is no news."""
+    if not passed_over:
+        return []
+    here = await stored_result_bodies(connection, list(passed_over))
+    reasons = []
+    for item in results:
+        if item.request_id in passed_over:
+            known = here.get(item.request_id)
+            if known is None:
+                reasons.append((item.record, item.body, "a result for a request that is not known here"))
+            elif known != item.body:
+                reasons.append((item.record, item.body, "another result for a request that has one"))
+    return reasons
+
+
+async def parse_results(
+    numbered: Sequence[tuple[int, bytes]],
+) -> tuple[list[ArrivedResult], list[SetAsideRecord]]:
+    """Read from each record just its request and status; gives the results, and what is none with the reason.
+
+    Slice by slice, so that whatever else goes on is looked after in between. In a thread it would be held up more: the
+    interpreter takes 5 ms to turn from a thread that computes to one that has something to send.
+    """
+    results: dict[UUID, ArrivedResult] = {}
+    rejected: list[SetAsideRecord] = []
+    for begin in range(0, len(numbered), SLICE):
+        _parse(numbered[begin : begin + SLICE], results, rejected)
+        await asyncio.sleep(0)
+    return list(results.values()), rejected
+
+
+def _parse(
+    numbered: Sequence[tuple[int, bytes]], results: dict[UUID, ArrivedResult], rejected: list[SetAsideRecord]
+) -> None:
+    for number, line in numbered:
+        try:
+            loaded = cast(dict[str, object], orjson.loads(line))
+            # One of Python's UUIDs, made in a fifth of the time and bound to a statement as it is.
+            request_id, status = DriverUUID(str(loaded["request_id"])), str(loaded["status"])
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+            rejected.append((number, line, f"not a result: {error}"))
+            continue
+        if status not in FINAL or not isinstance(loaded.get("data"), list):
+            rejected.append((number, line, f"not a result: status {status[:32]!r} or no data"))
+        elif request_id in results:
+            rejected.append((number, line, "the batch holds a result for this request twice"))
+        else:
+            results[request_id] = ArrivedResult(number, request_id, status, line)

@@ -1,0 +1,53 @@
+"""Whether a drain costs the same however much has been drained before."""
+
+from collections.abc import Sequence
+
+from bench.backlog import backlog, clear, history
+from bench.drain import drained
+from bench.figures import OURS, Figure, Line, Options, Spread
+from bench.stage import stage
+
+ALREADY = (10_000, 100_000, 1_000_000, 10_000_000)
+DRAINED = 100_000
+MOST = 0.2
+
+
+class Growth(Figure):
+    """Time per result of 1 KB drained and applied, with so many small ones in both networks' tables already."""
+
+    name = "growth"
+
+    async def measure(self, options: Options) -> Sequence[Line]:
+        """As many drains at each size as there are rounds; before the first, one that does not count."""
+        sizes = [max(int(size * options.scale), 1000) for size in ALREADY]
+        count = max(int(DRAINED * min(1.0, options.scale * 10)), 10_000)
+        there, spreads = 0, {}
+        async with stage(options.root / "growth") as airlock:
+            await clear(airlock)
+            await backlog(airlock, there, count)
+            await drained(airlock, count)
+            there += count
+            for size in sizes:
+                if size > there:
+                    await history(airlock, there, size - there)
+                    there = size
+                taken = []
+                for _ in range(options.rounds):
+                    await backlog(airlock, there, count)
+                    taken.append(await drained(airlock, count) / count * 1e6)
+                    there += count
+                spreads[size] = Spread(tuple(taken))
+                options.say(f"{size:,} there: {spreads[size].median:.1f} µs a record")
+        least = min(spread.median for spread in spreads.values())
+        most = max(spread.median for spread in spreads.values())
+        return [
+            Line(
+                what=f"time per result drained with {sizes[0]:,} to {sizes[-1]:,} in the tables",
+                unit="highest / lowest",
+                aim=f"≤ {1 + MOST:g}",
+                met=most <= least * (1 + MOST),
+                measured={OURS: Spread((most / least,))},
+                note=", ".join(f"{size:,}: {spread.median:.1f} µs" for size, spread in spreads.items()),
+                details={"microseconds": {str(size): spread.rounds for size, spread in spreads.items()}},
+            )
+        ]

@@ -1,0 +1,107 @@
+"""What a drain costs in Temporal: billable actions and history events per 1,000 results."""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from temporalio.api.enums.v1 import EventType
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.client import Client
+
+from bench.backlog import backlog, clear
+from bench.drain import drained
+from bench.figures import OURS, Figure, Line, Options, Spread
+from bench.stage import stage
+
+RECORDS = 1_000_000
+
+ACTIONS = {
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED: "workflow started",
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED: "signal",
+    EventType.EVENT_TYPE_TIMER_STARTED: "timer started",
+    EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED: "activity started",
+    EventType.EVENT_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES: "search attributes upserted",
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED: "update",
+    EventType.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_INITIATED: "child workflow started",
+    EventType.EVENT_TYPE_MARKER_RECORDED: "local activities or side effects",
+}
+"""Events that Temporal Cloud bills as an action (https://docs.temporal.io/cloud/actions). To them come each further
+attempt of an activity, each heartbeat that reaches the server, each signal that finds no workflow, and two for each run
+of a schedule, which counts as three with the start of its workflow."""
+HEARTBEAT_SECONDS = 7.2
+"""What lies between two heartbeats at least: the SDK sends one in 0.8 of the heartbeat timeout (`workflows.timing`).
+Histories do not show them."""
+
+
+class TemporalCost(Figure):
+    """Read from the histories of all workflows of both networks that began in the drain, and that ended in it."""
+
+    name = "temporal-cost"
+
+    async def measure(self, options: Options) -> Sequence[Line]:
+        """One drain is enough: these are counts, which no noise changes."""
+        count = max(int(RECORDS * options.scale), 10_000)
+        async with stage(options.root / "temporal-cost") as airlock:
+            await clear(airlock)
+            await backlog(airlock, 0, count)
+            began = datetime.now(UTC)
+            await drained(airlock, count)
+            actions: Counter[str] = Counter()
+            events = 0
+            for network in ("request", "response"):
+                counted, seen = await _cost(await airlock.temporal(network), began)
+                actions += counted
+                events += seen
+            connection = await airlock.connect("request")
+            try:
+                groups = await connection.fetchval("SELECT count(*) FROM request_groups")
+            finally:
+                await connection.close()
+        actions["signal to a group that is complete"] += groups
+        details = {"actions": dict(actions), "events": events, "records": count}
+        return [
+            _line("Temporal actions per 1,000 results drained", 5, sum(actions.values()) / count * 1000, details),
+            _line("Temporal history events per 1,000 results drained", 20, events / count * 1000, details),
+        ]
+
+
+def _line(what: str, most: float, per_thousand: float, details: dict[str, object]) -> Line:
+    return Line(
+        what=what,
+        unit="per 1,000 results",
+        aim=f"≤ {most:g}",
+        met=per_thousand <= most,
+        measured={OURS: Spread((per_thousand,))},
+        note="no limit: without orchestration there are none; no rival: Celery has no histories",
+        details=details,
+    )
+
+
+async def _cost(client: Client, since: datetime) -> tuple[Counter[str], int]:
+    """Billable actions and history events of the workflows that began since then."""
+    actions: Counter[str] = Counter()
+    events = 0
+    async for found in client.list_workflows(f"StartTime >= '{since:%Y-%m-%dT%H:%M:%S.%fZ}'"):
+        history = await client.get_workflow_handle(found.id, run_id=found.run_id).fetch_history()
+        events += len(history.events)
+        actions += billed(history.events)
+        if "TemporalScheduledById" in found.search_attributes:
+            actions["schedule"] += 2
+    return actions, events
+
+
+def billed(events: Sequence[HistoryEvent]) -> Counter[str]:
+    """The actions that one history shows, and the heartbeats that its activities can have sent at most."""
+    actions: Counter[str] = Counter()
+    begun: dict[int, datetime] = {}
+    for event in events:
+        if event.event_type in ACTIONS:
+            actions[ACTIONS[event.event_type]] += 1
+        if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_STARTED:
+            begun[event.event_id] = event.event_time.ToDatetime()
+            actions["activity tried again"] += event.activity_task_started_event_attributes.attempt - 1
+        if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
+            started = begun[event.activity_task_completed_event_attributes.started_event_id]
+            seconds = (event.event_time.ToDatetime() - started).total_seconds()
+            actions["heartbeat"] += 1 + int(seconds / HEARTBEAT_SECONDS)
+    return actions
