@@ -15,7 +15,7 @@ from uuid import UUID
 import asyncpg
 import httpx
 from temporalio.client import Client
-from temporalio.runtime import Runtime
+from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 from temporalio.testing import ActivityEnvironment
 from temporalio.worker import Worker
 from uuid_utils.compat import uuid7
@@ -185,7 +185,8 @@ async def world(servers: Servers, root: Path, name: str, statements: Statements)
             )
         )
         await until(lambda: _serves(caller), "the API answers")
-        runtime = Runtime.default()
+        quiet = LoggingConfig(filter=TelemetryFilter(core_level="ERROR", other_level="ERROR"))  # it says so on stdout
+        runtime = Runtime(telemetry=TelemetryConfig(logging=quiet))
         workers = {
             Network.RESPONSE: await stack.enter_async_context(response_worker(response, runtime)),
             Network.REQUEST: await stack.enter_async_context(request_worker(request, runtime)),
