@@ -186,15 +186,18 @@ async def batches(made: World) -> Counts:
 
 
 async def stored(servers: Servers, network: Network) -> Counts:
-    """What a database has written and holds after everything. Nothing may be connected to it any more: what a
-    connection has done is in PostgreSQL's statistics when it has ended, at the latest.
+    """What a database has written and holds after everything. Connections that are left are ended: what one
+    has done is in PostgreSQL's statistics then at the latest.
     """
     look = await servers.look(f"{NAME}_{network}")
     try:
 
         async def is_left_alone() -> bool:
-            query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-            return bool(await look.fetchval(query) == 1)
+            ended = await look.fetch(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            return not ended
 
         await until(is_left_alone, f"nobody is connected to the {network} network's database")
         rows = await look.fetchrow(
