@@ -19,8 +19,8 @@ LOOKS: ContextVar[list[str] | None] = ContextVar("looks", default=None)
 
 OWN_LOOKS = "counts"
 """The application name of the measurement's own connections, which are not counted."""
-_PREPARING = ("typeinfo", "'jit'")
-"""In what asyncpg asks of types that are new to a connection, while it prepares a statement."""
+_SETTING_UP = ("typeinfo", "'jit'", "pg_catalog.", "pg_type", "show standard_conforming", "transaction isolation level")
+"""In what asyncpg and SQLAlchemy ask of a new connection, and of types that are new to it."""
 _ENDS = ("COMMIT", "ROLLBACK")
 _SPOKEN = ("query", "bind_execute", "bind_execute_many", "bind", "execute", "close_portal", "copy_in", "copy_out")
 
@@ -57,8 +57,8 @@ def _counting(protocol: Any, statements: Statements) -> Any:
     def __init__(self: Any, addr: Any, connected: Any, params: Any, *more: Any) -> None:
         protocol.__init__(self, addr, connected, params, *more)
         self.counted_database = params.database
-        self.is_own = (params.server_settings or {}).get("application_name") == OWN_LOOKS
-        self.counted_from_now = False
+        application = (params.server_settings or {}).get("application_name", "")
+        self.is_own = application == OWN_LOOKS or application.endswith("-listen")  # that one asks by the clock
 
     def spoken(name: str) -> Any:
         original = getattr(protocol, name)
@@ -68,9 +68,7 @@ def _counting(protocol: Any, statements: Statements) -> Any:
                 return await original(self, *arguments, **named)
             subject = next(iter((*arguments, *named.values())))  # a prepared statement, or text
             text = " ".join(str(getattr(subject, "query", subject)).split())
-            if text.startswith("BEGIN"):
-                self.counted_from_now = True  # before its first transaction, a connection is only being set up
-            if any(mark in text for mark in _PREPARING) or not (self.counted_from_now or name.startswith("copy")):
+            if any(mark in text for mark in _SETTING_UP):
                 return await original(self, *arguments, **named)
             statements.told[self.counted_database, text] += 1
             statements.in_flight += 1
