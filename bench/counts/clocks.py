@@ -25,6 +25,7 @@ PUT_OFF: list[tuple[ModuleType, str, float | timedelta | tuple[float, ...]]] = [
     (activities.link_watch, "EVERY_SECONDS", 1e9),  # a success is noted once; more than the machine has been up
     (activities.pulling, "POLL_SECONDS", 60.0),  # what the API allows at most
     (api.request.dispatching, "LOOK_SECONDS", NEVER),
+    (api.request.dispatching, "TOGETHER_SECONDS", 0.0),  # a workflow for each group: none waits for the next
     (api.request.first_reads, "FLUSH_SECONDS", NEVER),
     (exchange.key_exchange, "TELL_SECONDS", NEVER),
     (exchange.live_keys, "LOOK_SECONDS", NEVER),
