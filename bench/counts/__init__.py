@@ -1,0 +1,1 @@
+"""Counts that do not depend on the machine, compared with those of the last release: `python -m bench.counts`."""

@@ -1,0 +1,96 @@
+"""The servers that are counted on: as `airlock up` runs them, but writing nothing by themselves."""
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+
+from bench.counts.wire import OWN_LOOKS
+from embedded.databases import Databases, create_databases
+from embedded.home import Home
+from embedded.ports import free_port, free_ports
+from embedded.postgres import Postgres
+from embedded.redis import redis_spec
+from embedded.supervisor import Supervisor
+from embedded.temporal import temporal_spec
+from embedded.terminal import Terminal
+from models.streams import Network
+from storage.migrate import upgrade
+
+STEADY = {"autovacuum": "off", "full_page_writes": "off", "checkpoint_timeout": "1d", "max_wal_size": "8GB"}
+"""What is written is then what was asked for: nothing for a checkpoint or a vacuum that happened to fall in between."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Servers:
+    """Addresses, and the connection strings of the migrated databases that others are copied from."""
+
+    superuser_url: str
+    templates: Databases
+    redis_url: str
+    temporal: str
+    temporal_metrics: str
+    """URL of the Temporal server's own metrics."""
+
+    async def database(self, network: Network, name: str) -> str:
+        """Make an empty, migrated database; gives its connection string."""
+        template = getattr(self.templates, network)
+        owner = template.rsplit("/", 1)[1]
+        await self._administer(f"CREATE DATABASE {name} TEMPLATE {owner} OWNER {owner} STRATEGY file_copy")
+        return str(template).rsplit("/", 1)[0] + f"/{name}"
+
+    async def look(self, database: str = "postgres") -> "asyncpg.Connection[asyncpg.Record]":
+        """A connection for the measurement's own looks, which are not counted."""
+        url = self.superuser_url.rsplit("/", 1)[0] + f"/{database}"
+        return await asyncpg.connect(url, server_settings={"application_name": OWN_LOOKS})
+
+    async def _administer(self, statement: str) -> None:
+        connection = await self.look()
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+
+@asynccontextmanager
+async def running_servers(root: Path, namespaces: list[str]) -> AsyncIterator[Servers]:
+    """PostgreSQL, Redis and Temporal with these namespaces, in an empty directory; stopped at the end."""
+    with Home.open(root / "home") as home, (root / "servers.log").open("w") as log:
+        supervisor, ports = Supervisor(Terminal(log), home.logs), free_ports()
+        postgres = Postgres(home, ports.postgres)
+        http, metrics = free_port(vars(ports).values()), free_port(vars(ports).values())
+        temporal = temporal_spec(home.root, ports.temporal, ports.temporal_ui, http)
+        more = [part for name in namespaces for part in ("--namespace", name)]
+        temporal = dataclasses.replace(temporal, argv=(*temporal.argv, *more, "--metrics-port", str(metrics)))
+        try:
+            _, databases = await asyncio.gather(
+                supervisor.start(redis_spec(home.root, ports.redis), temporal), _databases(supervisor, postgres, home)
+            )
+            yield Servers(
+                postgres.superuser_url,
+                databases,
+                f"redis://127.0.0.1:{ports.redis}",
+                f"127.0.0.1:{ports.temporal}",
+                f"http://127.0.0.1:{metrics}/metrics",
+            )
+        finally:
+            await supervisor.stop()
+
+
+async def _databases(supervisor: Supervisor, postgres: Postgres, home: Home) -> Databases:
+    await postgres.initialise()
+    await supervisor.start(postgres.spec())
+    connection = await asyncpg.connect(postgres.superuser_url)
+    try:
+        for name, content in STEADY.items():
+            await connection.execute(f"ALTER SYSTEM SET {name} = '{content}'")
+        await connection.execute("SELECT pg_reload_conf()")
+    finally:
+        await connection.close()
+    databases = await create_databases(postgres, home)
+    await upgrade(databases.request, "request")
+    await upgrade(databases.response, "response")
+    return databases
