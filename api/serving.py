@@ -20,6 +20,9 @@ log = structlog.get_logger(__name__)
 HEADER_SECONDS = 20.0
 """Time for a call's line and headers, and for which a connection without a call is kept. Bodies: `api.body_limit`."""
 
+CONNECTIONS = 16_384
+"""Open at a time; who waits for a result holds one. With more, callers wait until one is given up."""
+
 FINISH_SECONDS = 4.0
 """Time that calls under way have when the server stops. A caller who neither sends nor reads may not hold it up."""
 
@@ -89,6 +92,7 @@ def _server(app: FastAPI, listener: Listener) -> Server:
         log_level=LogLevels.error,  # below that it only says that it starts, in a form of its own
         log_dictconfig={"handlers": {}, "loggers": {"_granian": {"propagate": True}}},
         backlog=1024,
+        backpressure=CONNECTIONS,
         **listener.options(),
     )
 

@@ -14,8 +14,8 @@ ALLOWED = 0.9
 
 
 class Scaling(Figure):
-    """The drain's throughput with two, four and eight workers relative to one. A stream has one sealer and one applier at
-    a time, whoever they are: more workers are for staying up, and for executing.
+    """The drain's throughput with two, four and eight workers relative to one. A stream has one sealer and one applier
+    at a time, whoever they are: more workers are for staying up, and for executing.
     """
 
     name = "scaling"

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from uuid import UUID
 
 import structlog
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -15,6 +15,8 @@ log = structlog.get_logger(__name__)
 PREFIX = "airlock:"
 ANSWER_SECONDS = 0.25
 """Time that Redis has to answer: a cache slower than this is no help."""
+CONNECTIONS = 32
+"""Per process. Who finds all of them in use waits, as long as for an answer: a cache that is busy is not away."""
 REST_SECONDS = 1.0
 """Time for which Redis is left alone after it failed, so that a dead one costs next to nothing."""
 
@@ -38,12 +40,16 @@ class Cache:
     """A cache that never raises: what it cannot get, it does not have. Close it with `aclose`."""
 
     def __init__(self, url: str) -> None:
-        self._redis: Redis = Redis.from_url(
-            url,
-            socket_timeout=ANSWER_SECONDS,
-            socket_connect_timeout=ANSWER_SECONDS,
-            retry=Retry(NoBackoff(), 0),
-            health_check_interval=0,
+        self._redis: Redis = Redis.from_pool(
+            BlockingConnectionPool.from_url(
+                url,
+                max_connections=CONNECTIONS,
+                timeout=ANSWER_SECONDS,
+                socket_timeout=ANSWER_SECONDS,
+                socket_connect_timeout=ANSWER_SECONDS,
+                retry=Retry(NoBackoff(), 0),
+                health_check_interval=0,
+            )
         )
         self._rest_until = 0.0
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, TypeAlias
+from weakref import WeakKeyDictionary
 
 import asyncpg
 import structlog
@@ -73,7 +74,14 @@ def _refuse_closed(connection: Any, _record: Any, _proxy: Any) -> None:
 
 def reading(engine: AsyncEngine) -> AsyncConnection:
     """A connection for queries alone: each by itself, without the round trips of BEGIN and ROLLBACK."""
-    return engine.execution_options(isolation_level="AUTOCOMMIT").connect()
+    known = _READING.get(engine)
+    if known is None:
+        known = _READING[engine] = engine.execution_options(isolation_level="AUTOCOMMIT")
+    return known.connect()
+
+
+_READING: WeakKeyDictionary[AsyncEngine, AsyncEngine] = WeakKeyDictionary()
+"""Each engine's view of itself for `reading`: the pool is the same. To make one costs as much as a query."""
 
 
 def driver_url(url: str) -> str:

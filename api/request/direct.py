@@ -9,10 +9,10 @@ import re
 from uuid import UUID
 
 import orjson
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.bearer import key_hash
 from api.problems import error_response
@@ -66,15 +66,11 @@ class Direct:
         await response(scope, receive, send)
 
     async def _submit(self, key: bytes, scope: Scope, receive: Receive, send: Send) -> None:
-        message = await receive()
-        if message["type"] != "http.request" or message.get("more_body", False):
-            await self._app(scope, _after(message, receive), send)
-            return
         scope["route"] = self._routes.get(REQUESTS)
         services: Services = scope["app"].state.services
         try:
             caller = await services.catalog.caller(key)
-            ids = await accept(services, caller, message.get("body", b""), None)
+            ids = await accept(services, caller, await _body(receive), None)
         except Exception as error:
             response = await error_response(Request(scope), error)
         else:
@@ -117,11 +113,13 @@ def _is_short_json(scope: Scope) -> bool:
     return size is not None and size <= _MOST_BYTES
 
 
-def _after(first: Message, receive: Receive) -> Receive:
-    """The same messages, the first of which was taken already."""
-    taken = [first]
-
-    async def again() -> Message:
-        return taken.pop() if taken else await receive()
-
-    return again
+async def _body(receive: Receive) -> bytes:
+    """The whole body, which `BodyLimit` bounds. Raises ``ClientDisconnect``."""
+    parts: list[bytes] = []
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise ClientDisconnect
+        parts.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return b"".join(parts)

@@ -4,6 +4,7 @@ The same in every run of one version of Python. What zstd and SHA-256 allocate f
 counted.
 """
 
+import asyncio
 import gc
 import hashlib
 import sys
@@ -15,7 +16,7 @@ from uuid import UUID
 
 import orjson
 
-from activities.importing import parse_results
+from activities.applying import parse_results
 from bench.counts.counting import Count, Counts
 from bench.counts.functions import words
 from exchange.batch import open_wire, pack, to_wire
@@ -54,7 +55,7 @@ def count_allocations(root: Path) -> Counts:
     work: dict[str, Callable[[], object]] = {
         "pack": lambda: pack(records),
         "open": lambda: open_wire(keys[Network.REQUEST], wire),
-        "parse": lambda: parse_results(numbered),
+        "parse": lambda: asyncio.run(parse_results(numbered)),
     }
     counts: Counts = {"python.pack.payload": Count(len(payload) / RECORDS, "bytes a record", SLACK)}
     for name, do in work.items():
