@@ -95,16 +95,24 @@ async def find_outcome(connection: AsyncConnection, user_id: UUID, request_id: U
     )
 
 
-async def finished_among(connection: AsyncConnection, request_ids: Sequence[UUID]) -> set[UUID]:
-    """Which of these requests have an outcome."""
-    found = await rows(
+async def outcomes_among(
+    connection: AsyncConnection, request_ids: Sequence[UUID], whether_or_not: Sequence[UUID]
+) -> Sequence[AnyRow]:
+    """How those of these requests ended that did: request_id, user_id, closed, closed_at, body. Those of
+    ``whether_or_not`` also where they did not, with neither ``closed`` nor ``body``.
+    """
+    return await rows(
         connection,
-        "SELECT request_id FROM requests LEFT JOIN results USING (request_id)"
-        " WHERE request_id = ANY(CAST(:request_ids AS uuid[]))"
-        " AND (closed IS NOT NULL OR results.request_id IS NOT NULL)",
-        request_ids=list(request_ids),
+        """
+        SELECT requests.request_id, requests.user_id, closed, closed_at, results.body
+        FROM requests LEFT JOIN results USING (request_id)
+        WHERE request_id = ANY(CAST(:request_ids AS uuid[]))
+          AND (closed IS NOT NULL OR results.request_id IS NOT NULL
+               OR request_id = ANY(CAST(:whether_or_not AS uuid[])))
+        """,
+        request_ids=request_ids,
+        whether_or_not=whether_or_not,
     )
-    return {request_id for (request_id,) in found}
 
 
 async def store_snapshot(

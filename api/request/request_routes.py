@@ -1,7 +1,5 @@
 """Requests: submit, list, look at, read the result of, cancel."""
 
-import asyncio
-import time
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -18,7 +16,7 @@ from api.problems import problem_responses
 from api.request.callers import App, CallerOf
 from api.request.catalog import Caller
 from api.request.reading import check_media_type, read_submissions, to_submission
-from api.request.result_reading import Found, how_far, look_for_result
+from api.request.result_reading import Found, how_far, look_for_result, wait_for_result
 from api.request.services import Services
 from api.request.submitting import refused_while_stopped
 from exchange.errors import StreamStopped
@@ -174,24 +172,10 @@ async def get_result(
 
 async def read_result(services: Services, caller: Caller, request_id: UUID, wait: float) -> Found:
     """The result, waiting up to ``wait`` seconds for it, or else how far its request is; raises `NotFound`."""
-    event = services.finished.expect(request_id) if wait else None
-    try:
-        until = time.monotonic() + wait
+    if wait and not services.stopping.is_set():
+        found = await wait_for_result(services, caller, request_id, wait)
+    else:
         found = await look_for_result(services, caller, request_id)
-        while event is not None and found is None and not services.stopping.is_set():
-            left = until - time.monotonic()
-            if left <= 0:
-                break
-            try:
-                async with asyncio.timeout(left):
-                    await event.wait()
-            except TimeoutError:
-                pass  # the last look finds a result whose notice was lost
-            event.clear()
-            found = await look_for_result(services, caller, request_id)
-    finally:
-        if event is not None:
-            services.finished.forget(request_id, event)
     return found or await how_far(services, caller, request_id)
 
 

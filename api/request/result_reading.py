@@ -1,6 +1,7 @@
 """Reading a result: from Redis as raw bytes, else from PostgreSQL; right either way."""
 
 import hashlib
+import time
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -13,8 +14,10 @@ from models.errors import NotFound
 from models.requests import RequestStatus
 from models.results import closed_body, with_source
 from storage.arrivals import find_outcome
-from storage.database import reading
+from storage.database import AnyRow, reading
 from storage.submissions import find_request
+
+YOUNG_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -31,21 +34,49 @@ async def look_for_result(services: Services, caller: Caller, request_id: UUID) 
 
     A result never changes once it is there, and its key in the cache names its owner, so what the cache gives is right.
     """
-    key = result_key(caller.user_id, request_id)
-    if (cached := await services.cache.get(key)) is not None and _is_result_of(cached, request_id):
-        services.first_reads.note(request_id)
-        return _final(cached, "cache")
+    if (cached := await _cached(services, caller, request_id)) is not None:
+        return cached
     async with reading(services.engine) as connection:
         outcome = await find_outcome(connection, caller.user_id, request_id)
     if outcome is None:
         raise NotFound(f"There is no request {request_id} of yours")
+    found = _of_outcome(services, request_id, outcome)
+    if found is not None and not outcome.closed:
+        key = result_key(caller.user_id, request_id)
+        await services.cache.put(key, outcome.body, services.settings.result_cache_seconds)
+    return found
+
+
+async def wait_for_result(services: Services, caller: Caller, request_id: UUID, seconds: float) -> Found | None:
+    """The same, waiting for the result for so long. Who waits is looked after together with all others: in the cache
+    it is not worth looking for a result that cannot be there yet.
+    """
+    if not _is_young(request_id) and (cached := await _cached(services, caller, request_id)) is not None:
+        return cached
+    outcome = await services.finished.outcome(caller.user_id, request_id, seconds)
+    return None if outcome is None else _of_outcome(services, request_id, outcome)
+
+
+async def _cached(services: Services, caller: Caller, request_id: UUID) -> Found | None:
+    cached = await services.cache.get(result_key(caller.user_id, request_id))
+    if cached is None or not _is_result_of(cached, request_id):
+        return None
+    services.first_reads.note(request_id)
+    return _final(cached, "cache")
+
+
+def _of_outcome(services: Services, request_id: UUID, outcome: AnyRow) -> Found | None:
     if outcome.closed:
         return _final(closed_body(request_id, outcome.closed, outcome.closed_at), "database")
     if outcome.body is None:
         return None
     services.first_reads.note(request_id)
-    await services.cache.put(key, outcome.body, services.settings.result_cache_seconds)
     return _final(outcome.body, "database")
+
+
+def _is_young(request_id: UUID) -> bool:
+    """Whether the request was just submitted: a UUIDv7 (RFC 9562, 5.7) begins with the milliseconds since 1970."""
+    return abs(time.time() - (request_id.int >> 80) / 1000) < YOUNG_SECONDS
 
 
 async def how_far(services: Services, caller: Caller, request_id: UUID) -> Found:

@@ -46,6 +46,12 @@ class Dispatched:
             for epoch, sequence, size, started in found
         }
 
+    async def leaders(self) -> set[BatchRef]:
+        """The groups whose workflows see to all."""
+        async with self.networks.request.engine.connect() as connection:
+            found = await rows(connection, "SELECT DISTINCT epoch, coalesce(leader, sequence) FROM request_groups")
+        return {BatchRef(stream=StreamName.REQUESTS, epoch=epoch, sequence=sequence) for epoch, sequence in found}
+
     async def all_started(self) -> bool:
         return all((await self.groups()).values())
 
@@ -100,8 +106,25 @@ async def test_many_calls_at_once_become_few_workflows_and_each_is_started(dispa
     groups = await dispatched.groups()
     assert sum(group.records for group in groups) == 60
     assert len(groups) < 30
-    for group in groups:
+    for group in await dispatched.leaders():
         assert await dispatched.is_running(group, "fulfil"), str(group)
+
+
+async def test_one_workflow_sees_to_groups_that_come_close_together(
+    dispatched: Dispatched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatching, "TOGETHER_SECONDS", 2.0)
+    monkeypatch.setattr(dispatching, "LOOK_SECONDS", 60.0)  # nothing is taken for left meanwhile
+    for _ in range(5):
+        assert (await dispatched.http.post("/v1/requests", json=IST)).status_code == 202
+    await eventually(dispatched.all_started, "every group has its workflow")
+    assert len(await dispatched.groups()) == 5
+    first, second = sorted(await dispatched.leaders(), key=lambda group: group.sequence)
+    assert (first.sequence, second.sequence) == (1, 2), "the first does not wait, the others do for one another"
+    assert await dispatched.is_running(first, "fulfil")
+    assert await dispatched.is_running(second, "fulfil")
+    third = BatchRef(stream=StreamName.REQUESTS, epoch=1, sequence=3)
+    assert not await dispatched.is_running(third, "fulfil")
 
 
 async def test_what_comes_while_temporal_is_away_is_accepted_and_started_when_it_is_back(
