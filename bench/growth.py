@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from bench.backlog import backlog, clear, history
 from bench.drain import drained
 from bench.figures import OURS, Figure, Line, Options, Spread
+from bench.processor_time import processor_seconds
 from bench.stage import stage
 
 ALREADY = (10_000, 100_000, 1_000_000, 10_000_000)
@@ -22,6 +23,7 @@ class Growth(Figure):
         sizes = [max(int(size * options.scale), 1000) for size in ALREADY]
         count = max(int(DRAINED * min(1.0, options.scale * 10)), 10_000)
         there, spreads = 0, {}
+        spent: dict[str, dict[str, float]] = {}
         async with stage(options.root / "growth") as airlock:
             await clear(airlock)
             await backlog(airlock, there, count)
@@ -34,7 +36,12 @@ class Growth(Figure):
                 taken = []
                 for _ in range(options.rounds):
                     await backlog(airlock, there, count)
+                    before = processor_seconds(airlock.supervisor.pids())
                     taken.append(await drained(airlock, count) / count * 1e6)
+                    after = processor_seconds(airlock.supervisor.pids())
+                    spent[str(size)] = {
+                        who: round((after[who] - before.get(who, 0.0)) / count * 1e6, 2) for who in sorted(after)
+                    }
                     there += count
                 spreads[size] = Spread(tuple(taken))
                 options.say(f"{size:,} there: {spreads[size].median:.1f} µs a record")
@@ -48,6 +55,9 @@ class Growth(Figure):
                 met=most <= least * (1 + MOST),
                 measured={OURS: Spread((most / least,))},
                 note=", ".join(f"{size:,}: {spread.median:.1f} µs" for size, spread in spreads.items()),
-                details={"microseconds": {str(size): spread.rounds for size, spread in spreads.items()}},
+                details={
+                    "microseconds": {str(size): spread.rounds for size, spread in spreads.items()},
+                    "processor_microseconds_in_the_last_round": spent,
+                },
             )
         ]

@@ -57,7 +57,7 @@ class TemporalCost(Figure):
                 groups = await connection.fetchval("SELECT count(*) FROM request_groups")
             finally:
                 await connection.close()
-        actions["signal to a group that is complete"] += groups
+        actions["signal to groups that are complete, at most"] += groups
         details = {"actions": dict(actions), "events": events, "records": count}
         return [
             _line("Temporal actions per 1,000 results drained", 5, sum(actions.values()) / count * 1000, details),

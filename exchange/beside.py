@@ -10,14 +10,15 @@ T = TypeVar("T")
 
 @asynccontextmanager
 async def beside(work: Coroutine[Any, Any, T]) -> AsyncIterator["asyncio.Task[T]"]:
-    """Have this done beside the block; where the block ends before it, it is given up. Its error is raised where its
-    result is asked for, and nowhere else.
+    """Have this done beside the block, which ends no sooner; where the block is cancelled, so is this. Its error is
+    raised where its result is asked for, and nowhere else.
     """
     task = asyncio.create_task(work)
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())  # taken notice of, asked for or not
     try:
         yield task
-    finally:
+    except asyncio.CancelledError:
         task.cancel()
+        raise
+    finally:
         await asyncio.wait((task,))
-        if not task.cancelled():
-            task.exception()  # taken notice of

@@ -283,7 +283,7 @@ async def fulfilled_groups(connection: AsyncConnection, epoch: int, sequence: in
         SELECT candidate.epoch, candidate.sequence, coalesce(leader, candidate.sequence),
                coalesce(started_at < now() - make_interval(secs => :first_look), true) OR EXISTS (
                    SELECT FROM requests WHERE requests.epoch = candidate.epoch
-                   AND requests.sequence = candidate.sequence AND callback_url IS NOT NULL)
+                   AND requests.sequence = candidate.sequence AND callback_url IS NOT NULL OFFSET 0)
         FROM (
             SELECT DISTINCT asked.epoch, asked.sequence
             FROM results CROSS JOIN LATERAL (

@@ -90,7 +90,8 @@ class World:
     link: SimulatedLink
     sealers: dict[Network, Sealer]
     receivers: dict[Network, Receiver]
-    importing: ImportActivities
+    importing: Callable[[], ImportActivities]
+    """Of another worker each time: those of one take turns by themselves."""
     executing: ExecutionActivities
     heard: list[Receipt] = field(default_factory=list)
     """Receipts that the sender got as an answer."""
@@ -153,7 +154,7 @@ class World:
 
     async def import_batches(self, stream: StreamName) -> None:
         newest = BatchRef(stream=stream, epoch=END_OF_TIME, sequence=0)
-        await ActivityEnvironment().run(self.importing.apply_batches, newest)
+        await ActivityEnvironment().run(self.importing().apply_batches, newest)
 
     async def execute_batches(self) -> None:
         async with self.engines[Network.RESPONSE].connect() as connection:
@@ -271,7 +272,7 @@ async def open_world(servers: Servers, root: Path) -> AsyncIterator[World]:
         stack.push_async_callback(executors.aclose)
         yield World(
             asyncio.get_running_loop(), engines, commits, connections, clocks, network, link, sealers, receivers,
-            ImportActivities(engines[Network.REQUEST], cache, 60, NobodyListens()),
+            lambda: ImportActivities(engines[Network.REQUEST], cache, 60, NobodyListens()),
             ExecutionActivities(engines[Network.RESPONSE], sealers[Network.RESPONSE], executors, 8, _announce),
             link.heard,
         )  # fmt: skip
