@@ -19,7 +19,7 @@ KEPT_UP = 0.98
 """Share of a rate that must be answered within the time."""
 GROWTH_SECONDS = 0.5
 """Seconds of requests by which the backlog may be longer in the last quarter of the time than in the second."""
-HOPELESS_SECONDS = 10.0
+HOPELESS_SECONDS = 5.0
 """Seconds of requests that are outstanding when a try is given up."""
 
 
@@ -95,8 +95,7 @@ class Search:
                 most=int(HOPELESS_SECONDS * rate),
             )
             outcome = await load(order, directory / "load")
-            reasons = [faults(outcome)] if outcome.wrong and not outcome.gave_up else []
-            reasons += behind(outcome, rate)
+            reasons = behind(outcome, rate)
             if not outcome.wrong:
                 reasons += await contestant.differences(outcome.good)
         self.tries.append(Try(rate, outcome, tuple(reasons)))
@@ -114,12 +113,11 @@ def following(low: int, high: int, stride: int) -> int:
 
 
 def behind(outcome: Outcome, rate: float) -> list[str]:
-    """What says that the contestant fell behind, or that the generator did."""
+    """What says that a rate was not sustained: wrong answers, too few, a growing backlog; or a starved generator."""
     if outcome.gave_up:
-        return [
-            f"after some {outcome.begun / rate:.0f} s more than {HOPELESS_SECONDS:g} s of requests were outstanding"
-        ]
-    reasons = []
+        hopeless = f"more than {HOPELESS_SECONDS:g} s of requests were outstanding"
+        return [f"after some {outcome.begun / rate:.0f} s: {faults(outcome) if outcome.problems else hopeless}"]
+    reasons = [faults(outcome)] if outcome.wrong else []
     if outcome.late_ms > 1000:
         reasons.append(f"the generator began a request {outcome.late_ms:,.0f} ms too late")
     if outcome.rate < KEPT_UP * rate:

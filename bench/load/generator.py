@@ -54,7 +54,7 @@ class Generator:
         for number in range(total):
             due = self._first + number / self._order.rate
             await self._until(due)
-            if 0 < self._order.most < self._tally.begun - self._tally.ended:
+            if self._order.most and self._tally.is_hopeless(self._order.most):
                 self._tally.gave_up = True
                 return
             self._tally.late = max(self._tally.late, self._clock() - due)

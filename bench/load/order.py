@@ -35,7 +35,7 @@ class Order:
     """After the end, for what is still under way."""
     headers: Mapping[str, str] = field(default_factory=dict)
     most: int = 0
-    """With a rate: beyond so many outstanding the load gives up, since they would only become more. 0: never."""
+    """With a rate: the load gives up at the first problem, and when more than so many are outstanding; 0: never."""
 
     def __post_init__(self) -> None:
         if (self.connections > 0) == (self.rate > 0):
@@ -76,7 +76,7 @@ class Outcome:
     cpu_seconds: float
     """That the generator itself used."""
     gave_up: bool = False
-    """Whether more than ``most`` were outstanding."""
+    """Whether there was a problem, or more than ``most`` were outstanding, where that was set."""
 
     @property
     def wrong(self) -> int:

@@ -35,6 +35,10 @@ class Tally:
         if self._begin <= began < self._end:
             self._latencies.append(now - began)
 
+    def is_hopeless(self, most: int) -> bool:
+        """Whether something was wrong, or more than so many are outstanding."""
+        return bool(self._problems) or self.begun - self.ended > most
+
     def note_outstanding(self) -> None:
         """To be called at each full second that counts."""
         self._outstanding.append(self.begun - self.ended)
