@@ -1,5 +1,6 @@
 """What a figure should reach, a number or a share of what another contestant reached; and by how much it is missed."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,10 @@ class Aim:
     def reached(self, measured: Mapping[str, Spread]) -> float:
         """What stands against the bound."""
         ours = measured[OURS].median
-        return ours / measured[self.beside].median if self.beside else ours
+        if not self.beside:
+            return ours
+        other = measured[self.beside].median
+        return ours / other if other else math.inf
 
     def is_met(self, measured: Mapping[str, Spread]) -> bool:
         """Whether it is reached; not where the other contestant was not measured."""

@@ -101,7 +101,12 @@ class Connections:
             connection.close()
         opening = asyncio.create_task(self._open(call, then))
         self._opening.add(opening)
-        opening.add_done_callback(self._opening.discard)
+        opening.add_done_callback(self._opened)
+
+    def _opened(self, opening: "asyncio.Task[None]") -> None:
+        self._opening.discard(opening)
+        if not opening.cancelled() and (error := opening.exception()) is not None:
+            raise error  # to the loop's handler: nobody awaits this task
 
     async def _open(self, call: bytes, then: Then) -> None:
         try:
