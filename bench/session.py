@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -43,13 +44,19 @@ class Session:
             try:
                 self._lines[figure.name] = await self._measured(figure)
             except (NotMeasured, CannotRun, AirlockError) as error:
-                self._not_measured[figure.name] = str(error)
-                self.say(f"{figure.name} could not be measured: {error}")
+                self._cannot(figure, str(error))
+            except Exception as error:  # one figure that breaks must not cost an hour of the others
+                self.say("".join(traceback.format_exception(error)).rstrip())
+                self._cannot(figure, f"{type(error).__name__}: {error}")
             except asyncio.CancelledError:
                 self._not_measured.update({each.name: INTERRUPTED for each in self.figures[number - 1 :]})
                 raise
             finally:
                 self._seconds[figure.name] = time.monotonic() - begin
+
+    def _cannot(self, figure: Figure, reason: str) -> None:
+        self._not_measured[figure.name] = reason
+        self.say(f"{figure.name} could not be measured: {reason}")
 
     async def _measured(self, figure: Figure) -> Sequence[Line]:
         root = self.root / figure.name

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 
 from bench.aims import Aim, line
 from bench.asks import fresh, submissions
-from bench.contestants import STARTS, Start
+from bench.contestants import STARTS, Start, ask
 from bench.figures import LIMIT, OURS, RIVAL, Figure, Line, NotMeasured, Options, Spread, in_turn
 from bench.load.order import Order, Outcome
 from bench.load.running import clean_load
@@ -15,6 +16,15 @@ CONNECTIONS = 64
 SECONDS, WARM_UP = 8.0, 3.0
 AIM = Aim(1.5, beside=LIMIT)
 ALONE, WHOLE = ", alone", ", whole"
+
+
+@dataclass(frozen=True)
+class Taken:
+    """One round of one contestant."""
+
+    outcome: Outcome
+    executed: int
+    """Results that the response network had made by the end: the more, the more of the machine went there."""
 
 
 class Submission(Figure):
@@ -31,9 +41,11 @@ class Submission(Figure):
             OURS + WHOLE: partial(_one, STARTS[OURS], options, OURS, False),
             RIVAL + WHOLE: partial(_one, STARTS[RIVAL], options, RIVAL, False),
         }
-        taken = await in_turn(runs, options.rounds, 0, lambda what, got: options.say(f"{what} {got.rate:,.0f}/s"))
-        rates = {name: Spread(tuple(each.rate for each in outcomes)) for name, outcomes in taken.items()}
-        details = {name: [vars(each) for each in outcomes] for name, outcomes in taken.items()}
+        taken = await in_turn(runs, options.rounds, 0, lambda what, got: options.say(f"{what} {_said(got)}"))
+        rates = {name: Spread(tuple(each.outcome.rate for each in got)) for name, got in taken.items()}
+        details = {
+            name: [vars(each.outcome) | {"executed": each.executed} for each in got] for name, got in taken.items()
+        }
         limit = "limit: a route with one INSERT per call and nothing behind it"
         return [
             line(
@@ -54,7 +66,11 @@ class Submission(Figure):
         ]
 
 
-async def _one(start: Start, options: Options, name: str, alone: bool) -> Outcome:
+def _said(taken: Taken) -> str:
+    return f"{taken.outcome.rate:,.0f}/s, executed meanwhile {taken.executed:,} of {taken.outcome.good:,}"
+
+
+async def _one(start: Start, options: Options, name: str, alone: bool) -> Taken:
     """One round of one contestant, which must have stored exactly what it accepted."""
     directory = fresh(options.root, name)
     async with start(directory) as contestant:
@@ -69,6 +85,7 @@ async def _one(start: Start, options: Options, name: str, alone: bool) -> Outcom
         with contestant.alone() if alone else nullcontext():
             outcome = await clean_load(order, directory / "load")
             stored = await contestant.stored()
+            executed = await ask(contestant.response_database, "SELECT count(*) FROM results")
     if stored != outcome.good:
         raise NotMeasured(f"{name} accepted {outcome.good} requests and stored {stored}")
-    return outcome
+    return Taken(outcome, executed)

@@ -40,6 +40,15 @@ class Broken(Figure):
         raise NotMeasured("the server is away: start it")
 
 
+class Mistaken(Quick):
+    """A figure with a mistake in it."""
+
+    name = "mistaken"
+
+    async def measure(self, options: Options) -> Sequence[Line]:
+        raise ZeroDivisionError("of a kind")
+
+
 @pytest.fixture
 def _two_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench.catalogue, "FIGURES", (Broken, Quick))
@@ -88,6 +97,15 @@ def test_a_figure_that_cannot_be_measured_is_said_and_the_others_are_measured(tm
     assert "unknown" not in written["machine"].values()
 
 
+def test_a_mistake_in_one_figure_does_not_cost_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench.catalogue, "FIGURES", (Mistaken, Quick))
+    ended = CliRunner().invoke(app, ["bench"])
+    assert ended.exit_code == 2
+    assert "mistaken was not measured: ZeroDivisionError: of a kind" in ended.stdout
+    assert "a quick thing falls short" in ended.stdout
+    assert "Traceback" in ended.stderr
+
+
 @pytest.mark.usefixtures("_two_figures")
 def test_a_missed_aim_is_said_and_is_no_error(tmp_path: Path) -> None:
     path = str(tmp_path / "run.json")
@@ -115,7 +133,8 @@ def test_a_small_figure_on_real_servers(monkeypatch: pytest.MonkeyPatch, tmp_pat
         assert each[0]["good"] > 50
 
 
-async def test_ctrl_c_stops_everything_that_was_started(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_stops_everything_that_was_started(number: signal.Signals, tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-m", "commands", "bench", "startup", "--quick"),
         env=environment_for(tmp_path / "none"),
@@ -129,7 +148,7 @@ async def test_ctrl_c_stops_everything_that_was_started(tmp_path: Path) -> None:
                 assert process.returncode is None
                 await asyncio.sleep(0.05)
             family = psutil.Process(process.pid).children(recursive=True)
-            process.send_signal(signal.SIGINT)
+            process.send_signal(number)
             output, _ = await process.communicate()
     finally:
         if process.returncode is None:

@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 
 from bench.figures import NotMeasured
+from bench.load.connection import Connection
 from bench.load.generator import Generator
 from bench.load.order import Ask, Order, Outcome
 from bench.load.running import clean_load, load
@@ -69,10 +70,27 @@ async def test_what_is_not_the_right_answer_is_a_problem_and_never_good(
     assert outcome.good == outcome.begun - 1
 
 
+class Wire(asyncio.Transport):
+    """A transport that goes nowhere."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
 async def test_an_answer_in_pieces_is_put_together() -> None:
     (whole,) = answer(200, "all right")
-    outcome = await outcome_of(lambda *_: [whole[:7], whole[7:40], whole[40:-3], whole[-3:]])
-    assert (outcome.wrong, outcome.good > 5) == (0, True)
+    answers: list[tuple[int, bytes]] = []
+    connection = Connection([])
+    connection.connection_made(Wire())
+    for _ in range(2):
+        connection.ask(b"", lambda status, body: answers.append((status, body)))
+        for begin, end in ((0, 7), (7, 40), (40, -3), (-3, None)):
+            assert not answers
+            connection.data_received(whole[begin:end])
+        assert answers.pop() == (200, b"all right")
 
 
 async def test_a_server_that_is_not_there_is_a_problem() -> None:
