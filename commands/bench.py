@@ -112,9 +112,8 @@ def _show(report: "Report", earlier: "Report | None") -> None:
     print_table("Airlock beside its limit and beside Celery: median (lowest to highest)", COLUMNS, rows(report))
     for sentence in falls_short(report):
         typer.echo(sentence)
-    typer.echo("\nHow it was measured")
-    for note in notes(report):
-        typer.echo(f"  {note}")
+    for number, note in enumerate(notes(report)):
+        typer.echo(f"  {note}" if number else f"\nHow it was measured\n  {note}")
     if report.scale != 1.0:
         typer.echo(f"  at {report.scale:g} of the full size: this shows that it works, not how fast it is")
     typer.echo(f"\n{in_words(report.machine)}; {report.date}")
