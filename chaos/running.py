@@ -69,12 +69,16 @@ def last_lines(path: Path, count: int = 15) -> str:
 
 
 class Airlock:
-    """`airlock up` in ``directory``; a `Target` of faults."""
+    """`airlock up` in ``directory``; a `Target` of faults.
 
-    def __init__(self, directory: Path) -> None:
+    With ``harmed=False`` it is as a user starts it: no proxy in its link, and the cadences of every day.
+    """
+
+    def __init__(self, directory: Path, *, harmed: bool = True) -> None:
         self.home = directory / "home"
         self.log = directory / "up.log"
         self._environment = environment_for(self.home)
+        self._harmed = harmed
         self._process: asyncio.subprocess.Process | None = None
         self._proxy: Proxy | None = None
 
@@ -87,11 +91,12 @@ class Airlock:
     async def start(self) -> None:
         """Start it and return once it accepts requests. Raises `CannotRun`."""
         ports = free_ports()
-        self._proxy = Proxy("127.0.0.1", ports.request)
-        await self._proxy.start()
         told = {variable(name): str(port) for name, port in vars(ports).items()}
-        told["AIRLOCK_RESPONSE_LINK_URL"] = self._proxy.url
-        told["AIRLOCK_RESPONSE_CADENCES"] = json.dumps(CADENCES)
+        if self._harmed:
+            self._proxy = Proxy("127.0.0.1", ports.request)
+            await self._proxy.start()
+            told["AIRLOCK_RESPONSE_LINK_URL"] = self._proxy.url
+            told["AIRLOCK_RESPONSE_CADENCES"] = json.dumps(CADENCES)
         self._process = await spawn(
             "commands", "up", "--no-samples", environment=self._environment | told, log=self.log
         )

@@ -9,6 +9,7 @@ import typer
 
 from commands import (
     access,
+    bench,
     chaos,
     checks,
     epochs,
@@ -47,6 +48,7 @@ app.command()(streams.preview)
 app.command()(verification.verify)
 app.command()(tracing.trace)
 app.command()(chaos.chaos)
+app.command()(bench.bench)
 app.add_typer(keys.keys, name="keys")
 app.add_typer(access.users, name="users")
 

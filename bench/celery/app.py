@@ -8,14 +8,15 @@ import os
 from dataclasses import replace
 from typing import Any
 
-from bench.celery.profiles import PROFILES
 from celery import Celery
+
+from bench.celery.profiles import PROFILES
 
 PROFILE = PROFILES[os.environ["BENCH_PROFILE"]]
 if "BENCH_VISIBILITY" in os.environ:
     PROFILE = replace(PROFILE, visibility_timeout=int(os.environ["BENCH_VISIBILITY"]))
 CADENCES: dict[str, float] = json.loads(os.environ["BENCH_CADENCES"])
-"""Seconds; in the pipeline as it was, 120 for results and 60 for settings."""
+"""Seconds; in the pipeline as it was, 120 for results, 60 for settings and 1 for requests."""
 LINK_TASKS = ("pull_requests", "export_results", "export_settings")
 
 app = Celery("bench.celery", broker=os.environ["BENCH_BROKER"], include=["bench.celery.tasks"])
@@ -47,7 +48,7 @@ def every(seconds: float, task: str, *arguments: Any) -> dict[str, Any]:
 
 
 app.conf.beat_schedule = {
-    "pull-requests": every(1.0, "pull_requests"),
+    "pull-requests": every(CADENCES["pull-requests"], "pull_requests"),
     "export-results": every(CADENCES["export-results"], "export_results"),
     "export-settings": every(CADENCES["export-settings"], "export_settings"),
 }

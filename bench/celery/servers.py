@@ -35,8 +35,8 @@ BROKER = 0
 """Number of the Redis database."""
 
 
-CADENCES = {name: float(cadence["every"]) for name, cadence in running.CADENCES.items()}
-"""Seconds, the same as Airlock's under faults."""
+CADENCES = {name: float(cadence["every"]) for name, cadence in running.CADENCES.items()} | {"pull-requests": 1.0}
+"""Seconds, the same as Airlock's under faults; and how often requests are pulled, which Airlock does by long poll."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,13 @@ class Pipeline:
 
 
 @asynccontextmanager
-async def pipeline(root: Path, profile: Profile, log: TextIO) -> AsyncIterator[Pipeline]:
-    """Everything on free ports, ready; stopped at the end. What is started again is said in ``log``."""
+async def pipeline(
+    root: Path, profile: Profile, log: TextIO, cadences: Mapping[str, float] = CADENCES, *, harmed: bool = True
+) -> AsyncIterator[Pipeline]:
+    """Everything on free ports, ready; stopped at the end. What is started again is said in ``log``.
+
+    With ``harmed=False`` the link goes straight to the API: the proxy, which is there for faults, costs time.
+    """
     python = await asyncio.to_thread(make_environment)
     with Home.open(root) as home:
         ports = free_ports()
@@ -83,9 +88,9 @@ async def pipeline(root: Path, profile: Profile, log: TextIO) -> AsyncIterator[P
             )
             celery = {
                 "BENCH_LINK_KEY": keys["BENCH_LINK_KEY"],
-                "BENCH_LINK_URL": proxy.url,
+                "BENCH_LINK_URL": proxy.url if harmed else f"http://127.0.0.1:{ports.request}",
                 "BENCH_PROFILE": profile.name,
-                "BENCH_CADENCES": json.dumps(CADENCES),
+                "BENCH_CADENCES": json.dumps(dict(cadences)),
                 "BENCH_BROKER": f"redis://127.0.0.1:{ports.redis}/{BROKER}",
                 "BENCH_DATABASE": databases.response,
                 "BENCH_SOURCE": databases.reader,

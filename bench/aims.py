@@ -1,0 +1,80 @@
+"""What a figure should reach, a number or a share of what another contestant reached; and by how much it is missed."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.figures import LIMIT, OURS, RIVAL, Line, Spread
+
+
+@dataclass(frozen=True)
+class Aim:
+    """One bound, as a multiple of the median of the contestant ``beside`` or, without one, in the line's unit."""
+
+    bound: float
+    at_most: bool = False
+    beside: str = ""
+
+    def reached(self, measured: Mapping[str, Spread]) -> float:
+        """What stands against the bound."""
+        ours = measured[OURS].median
+        if not self.beside:
+            return ours
+        other = measured[self.beside].median
+        return ours / other if other else math.inf
+
+    def is_met(self, measured: Mapping[str, Spread]) -> bool:
+        """Whether it is reached; not where the other contestant was not measured."""
+        if self.beside and self.beside not in measured:
+            return False
+        reached = self.reached(measured)
+        return reached <= self.bound if self.at_most else reached >= self.bound
+
+    def text(self, unit: str) -> str:
+        """In words."""
+        return f"{'≤' if self.at_most else '≥'} {self.amount(self.bound, unit)}"
+
+    def amount(self, number: float, unit: str) -> str:
+        """A number of this aim's kind."""
+        return f"{number:.3g} × {self.beside}" if self.beside else f"{number:,.4g} {unit}"
+
+    def short(self, measured: Mapping[str, Spread], unit: str) -> str:
+        """By how much it is missed."""
+        if self.beside and self.beside not in measured:
+            return f"{self.beside} was not measured"
+        reached = self.reached(measured)
+        text = f"{self.amount(reached, unit)} instead of {self.text(unit)}"
+        if not self.bound:
+            return text
+        return f"{text}, {abs(reached - self.bound) / self.bound:.0%} {'over' if self.at_most else 'short'}"
+
+
+def beats(contestant: str, *, at_most: bool = False) -> Aim:
+    """No worse than another."""
+    return Aim(1.0, at_most, contestant)
+
+
+def line(
+    what: str,
+    unit: str,
+    aims: Sequence[Aim],
+    measured: Mapping[str, Spread],
+    note: str = "",
+    details: Mapping[str, object] | None = None,
+    *,
+    less_is_better: bool = False,
+) -> Line:
+    """A line that says whether all aims are met, and which are missed by how much."""
+    missed = [aim.short(measured, unit) for aim in aims if not aim.is_met(measured)]
+    known = {name: measured[name] for name in (OURS, LIMIT, RIVAL) if name in measured}
+    return Line(
+        what,
+        unit,
+        "; ".join(aim.text(unit) for aim in aims),
+        not missed,
+        known,
+        note,
+        details or {},
+        short="; ".join(missed),
+        less_is_better=less_is_better,
+    )

@@ -1,0 +1,34 @@
+"""All figures, in the order in which they are measured. A new one is a class of `Figure`, and a line here."""
+
+from bench.figures import Figure
+from bench.idle import IdleCost
+from bench.lone import Lone
+from bench.read import Read
+from bench.startup import Startup
+from bench.submission import Submission
+from bench.sustained import Sustained
+
+FIGURES: tuple[type[Figure], ...] = (
+    Lone,
+    Sustained,
+    Submission,
+    Read,
+    IdleCost,
+    Startup,
+)
+
+
+def described(figure: type[Figure]) -> str:
+    """What it measures, in one line."""
+    return (figure.__doc__ or "").strip().partition("\n")[0]
+
+
+def chosen(names: list[str]) -> list[Figure]:
+    """The figures of these names, all where none is named, in the catalogue's order.
+
+    Raises `LookupError` with a sentence for a name that there is not.
+    """
+    known = {figure.name: figure for figure in FIGURES}
+    if unknown := [name for name in names if name not in known]:
+        raise LookupError(f"there is no figure {unknown[0]!r}; there are {', '.join(known)}")
+    return [figure() for name, figure in known.items() if not names or name in names]

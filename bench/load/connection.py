@@ -1,0 +1,129 @@
+"""HTTP/1.1 on connections that are kept: one call at a time on each, no more parsing than the answer's length needs."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+Then = Callable[[int, bytes], None]
+"""Gets an answer's status and body, or 0 and the reason why there is none. Called once."""
+
+IDLE_SECONDS = 10.0
+"""A connection that was idle for longer is not used again: the server may be just closing it."""
+CONNECT_SECONDS = 10.0
+
+
+class Connection(asyncio.Protocol):
+    """One connection; back in the pool's ``free`` when its answer has come."""
+
+    def __init__(self, free: "list[Connection]") -> None:
+        self._free = free
+        self._transport: asyncio.Transport | None = None
+        self._then: Then | None = None
+        self._received = b""
+        self._body_at = 0
+        self._whole = 0
+        self.idle_since = 0.0
+        self.is_open = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport, self.is_open = transport, True
+
+    def ask(self, call: bytes, then: Then) -> None:
+        """Send a whole call."""
+        assert self._transport is not None
+        assert self._then is None, "one call at a time"
+        self._then = then
+        self._transport.write(call)
+
+    def data_received(self, data: bytes) -> None:
+        self._received = self._received + data if self._received else data
+        if not self._whole and not self._measured():
+            return
+        if len(self._received) < self._whole:
+            return
+        if len(self._received) > self._whole:
+            self._fail("more came than the answer's Content-Length says")
+            return
+        status, body, then = int(self._received[9:12]), self._received[self._body_at :], self._then
+        self._received, self._whole, self._then = b"", 0, None
+        self.idle_since = asyncio.get_running_loop().time()
+        self._free.append(self)
+        if then is not None:
+            then(status, body)
+
+    def _measured(self) -> bool:
+        """Whether the head is there, and with it the length of the whole."""
+        end = self._received.find(b"\r\n\r\n")
+        if end < 0:
+            return False
+        head = self._received[:end].lower()
+        at = head.find(b"\r\ncontent-length:")
+        if not head.startswith(b"http/1.1 ") or at < 0:
+            self._fail("the answer is no HTTP/1.1 with a Content-Length")
+            return False
+        self._body_at = end + 4
+        self._whole = self._body_at + int(head[at + 17 :].split(b"\r\n", 1)[0])
+        return True
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.is_open = False
+        then, self._then = self._then, None
+        if then is not None:
+            then(0, b"the connection was closed before the answer")
+
+    def _fail(self, reason: str) -> None:
+        then, self._then = self._then, None
+        self.close()
+        if then is not None:
+            then(0, reason.encode())
+
+    def close(self) -> None:
+        self.is_open = False
+        if self._transport is not None:
+            self._transport.close()
+
+
+class Connections:
+    """As many connections to one server on 127.0.0.1 as there are calls at the same time."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._free: list[Connection] = []
+        self._opening: set[asyncio.Task[None]] = set()
+
+    def ask(self, call: bytes, then: Then) -> None:
+        """Send a call on the connection that was used last, or on a new one where none is free."""
+        while self._free:
+            connection = self._free.pop()
+            if connection.is_open and asyncio.get_running_loop().time() - connection.idle_since < IDLE_SECONDS:
+                connection.ask(call, then)
+                return
+            connection.close()
+        opening = asyncio.create_task(self._open(call, then))
+        self._opening.add(opening)
+        opening.add_done_callback(self._opened)
+
+    def _opened(self, opening: "asyncio.Task[None]") -> None:
+        self._opening.discard(opening)
+        if not opening.cancelled() and (error := opening.exception()) is not None:
+            raise error  # to the loop's handler: nobody awaits this task
+
+    async def _open(self, call: bytes, then: Then) -> None:
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                _, connection = await asyncio.get_running_loop().create_connection(
+                    lambda: Connection(self._free), "127.0.0.1", self._port
+                )
+        except (OSError, TimeoutError) as error:
+            then(0, f"no connection: {type(error).__name__}".encode())
+            return
+        connection.ask(call, then)
+
+
+def as_call(method: str, path: str, body: str, headers: Mapping[str, str]) -> bytes:
+    """A call's bytes."""
+    content = body.encode()
+    lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", *(f"{name}: {text}" for name, text in headers.items())]
+    if content:
+        lines += ["Content-Type: application/json", f"Content-Length: {len(content)}"]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + content
