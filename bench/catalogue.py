@@ -1,20 +1,32 @@
 """All figures, in the order in which they are measured. A new one is a class of `Figure`, and a line here."""
 
+from bench.drain import Drain
 from bench.figures import Figure
+from bench.growth import Growth
 from bench.idle import IdleCost
 from bench.lone import Lone
+from bench.memory import Memory
 from bench.read import Read
+from bench.scaling import Scaling
 from bench.startup import Startup
 from bench.submission import Submission
 from bench.sustained import Sustained
+from bench.takeover import Takeover
+from bench.temporal_cost import TemporalCost
 
 FIGURES: tuple[type[Figure], ...] = (
     Lone,
     Sustained,
     Submission,
     Read,
+    Drain,
+    Memory,
+    Growth,
+    TemporalCost,
     IdleCost,
+    Takeover,
     Startup,
+    Scaling,
 )
 
 
