@@ -128,6 +128,7 @@ def test_a_small_figure_on_real_servers(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert ended.exit_code == 0, ended.stderr
     (line,) = json.loads((tmp_path / "run.json").read_text())["figures"]["read"]["lines"]
     assert line["measured"].keys() == {OURS, LIMIT}
+    assert "The cache answered 0" not in line["note"]
     for each in line["details"].values():
         assert (each[0]["problems"], each[0]["unfinished"]) == ({}, 0)
         assert each[0]["good"] > 50
