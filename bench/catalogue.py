@@ -31,8 +31,8 @@ FIGURES: tuple[type[Figure], ...] = (
 
 
 def described(figure: type[Figure]) -> str:
-    """What it measures, in one line."""
-    return (figure.__doc__ or "").strip().partition("\n")[0]
+    """What it measures: the first sentence of its docstring."""
+    return " ".join((figure.__doc__ or "").split()).partition(". ")[0].rstrip(".")
 
 
 def chosen(names: list[str]) -> list[Figure]:

@@ -29,6 +29,7 @@ class Drain(Figure):
     """Records of 1 KB a second, with the outbox full at the start: sealed, sent, received and applied."""
 
     name = "drain"
+    rounds = 3
 
     async def measure(self, options: Options) -> Sequence[Line]:
         """Three contestants in turn, on one stage, each from full to empty tables; everything there once at the end."""

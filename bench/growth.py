@@ -17,6 +17,7 @@ class Growth(Figure):
     """Time per result of 1 KB drained and applied, with so many small ones in both networks' tables already."""
 
     name = "growth"
+    rounds = 3
 
     async def measure(self, options: Options) -> Sequence[Line]:
         """As many drains at each size as there are rounds; before the first, one that does not count."""
@@ -59,5 +60,6 @@ class Growth(Figure):
                     "microseconds": {str(size): spread.rounds for size, spread in spreads.items()},
                     "processor_microseconds_in_the_last_round": spent,
                 },
+                less_is_better=True,
             )
         ]

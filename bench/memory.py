@@ -24,6 +24,7 @@ class Memory(Figure):
     """
 
     name = "memory"
+    rounds = 1
 
     async def measure(self, options: Options) -> Sequence[Line]:
         """One pass: the largest backlog says more than repeating a smaller one."""
@@ -48,6 +49,7 @@ class Memory(Figure):
                 measured={OURS: Spread((growth[worst],))},
                 note=f"the most: {worst}; no limit and no rival, flat is flat",
                 details={"peak_mb": {str(size): peaks[size] for size in sizes}},
+                less_is_better=True,
             )
         ]
 

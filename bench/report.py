@@ -94,12 +94,12 @@ def rows(report: Report) -> list[tuple[str, ...]]:
 
 def falls_short(report: Report) -> list[str]:
     """A sentence for each aim that is missed and for each figure that was not measured."""
-    said = [
-        f"{each.what} falls short: {each.short or f'the aim is {each.aim}'}"
-        for each in report.all_lines
-        if not each.met
-    ]
+    said = [f"{each.what} falls short: {each.short or _reached(each)}" for each in report.all_lines if not each.met]
     return said + [f"{name} was not measured: {reason}" for name, reason in report.not_measured.items()]
+
+
+def _reached(line: Line) -> str:
+    return f"{number(line.measured[OURS].median)} {line.unit}, the aim is {line.aim}"
 
 
 def notes(report: Report) -> list[str]:

@@ -19,6 +19,7 @@ class Scaling(Figure):
     """
 
     name = "scaling"
+    rounds = 3
 
     async def measure(self, options: Options) -> Sequence[Line]:
         """Workers are added on one stage, since they cannot be taken away unnoticed: no alternation here."""

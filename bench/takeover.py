@@ -23,6 +23,7 @@ class Takeover(Figure):
     """Seconds between SIGKILL, to the worker that does the work, and the next record applied."""
 
     name = "takeover"
+    rounds = 3
 
     async def measure(self, options: Options) -> Sequence[Line]:
         """Both kinds of worker, as often as there are rounds; two of each run."""
@@ -43,6 +44,7 @@ class Takeover(Figure):
                     if kind == KINDS[0]
                     else "no rival: nothing but the API applies there"
                 ),
+                less_is_better=True,
             )
             for kind, taken in ours.items()
         ]

@@ -34,9 +34,12 @@ Histories do not show them."""
 
 
 class TemporalCost(Figure):
-    """Read from the histories of all workflows of both networks that began in the drain, and that ended in it."""
+    """Temporal's actions and history events per 1,000 results of a drain.
+
+    Read from the histories of all workflows of both networks that began in the drain, and that ended in it."""
 
     name = "temporal-cost"
+    rounds = 1
 
     async def measure(self, options: Options) -> Sequence[Line]:
         """One drain is enough: these are counts, which no noise changes."""
@@ -74,6 +77,7 @@ def _line(what: str, most: float, per_thousand: float, details: dict[str, object
         measured={OURS: Spread((per_thousand,))},
         note="no limit: without orchestration there are none; no rival: Celery has no histories",
         details=details,
+        less_is_better=True,
     )
 
 

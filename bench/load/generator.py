@@ -50,7 +50,7 @@ class Generator:
 
     async def _keep_pace(self) -> None:
         """Begin each at its time, whether or not those before have ended; those that are late at once."""
-        total = int((self._end - self._first) * self._order.rate)
+        total = round((self._order.warm_up + self._order.seconds) * self._order.rate)
         for number in range(total):
             due = self._first + number / self._order.rate
             await self._until(due)

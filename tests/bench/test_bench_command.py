@@ -88,7 +88,7 @@ def test_a_figure_that_cannot_be_measured_is_said_and_the_others_are_measured(tm
     ended = CliRunner().invoke(app, ["bench", "--json", str(tmp_path / "run.json")])
     assert ended.exit_code == 2
     assert "broken was not measured: the server is away: start it" in ended.stdout
-    assert "a quick thing falls short: the aim is ≥ 9 calls/s" in ended.stdout
+    assert "a quick thing falls short: 3.00 calls/s, the aim is ≥ 9 calls/s" in ended.stdout
     written = json.loads((tmp_path / "run.json").read_text())
     assert written["figures"]["quick"]["lines"][0]["measured"][OURS]["rounds"] == [1, 2, 3, 4, 5]
     assert written["figures"]["broken"] == {"seconds": 0.0, "lines": [], "not_measured": "the server is away: start it"}
@@ -128,6 +128,7 @@ def test_a_small_figure_on_real_servers(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert ended.exit_code == 0, ended.stderr
     (line,) = json.loads((tmp_path / "run.json").read_text())["figures"]["read"]["lines"]
     assert line["measured"].keys() == {OURS, LIMIT}
+    assert "The cache answered 0" not in line["note"]
     for each in line["details"].values():
         assert (each[0]["problems"], each[0]["unfinished"]) == ({}, 0)
         assert each[0]["good"] > 50
