@@ -10,7 +10,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from configuration.cadences import EXPORT_RESULTS
 from models.streams import StreamName
-from storage.outgoing import delivering_run
+from storage.outgoing import delivering_runs
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +38,7 @@ class ExportAnnouncer:
         self._done = 0
         self._paused = False
         self._pause_asked_at = float("-inf")
-        self._triggered_after: str | None = None
+        self._triggered_after: dict[str, str] | None = None
         self._triggered_at = float("-inf")
 
     async def results_are_ready(self) -> None:
@@ -61,13 +61,16 @@ class ExportAnnouncer:
         if await self._is_paused():
             return
         async with self._engine.connect() as connection:
-            run = await delivering_run(connection, StreamName.RESULTS)
-        if run and await self._signalled(run):
-            return
-        if run == self._triggered_after and time.monotonic() - self._triggered_at < STARTING_SECONDS:
+            runs = await delivering_runs(connection, StreamName.RESULTS)
+        for run in dict.fromkeys(
+            runs.values()
+        ):  # one, but for the moment in which a run has not begun with every partition
+            if await self._signalled(run):
+                return
+        if runs == self._triggered_after and time.monotonic() - self._triggered_at < STARTING_SECONDS:
             return  # the run that was triggered has yet to look into the outbox, and will find these results there
         await self._schedule.trigger(overlap=ScheduleOverlapPolicy.BUFFER_ONE)
-        self._triggered_after, self._triggered_at = run, time.monotonic()
+        self._triggered_after, self._triggered_at = runs, time.monotonic()
 
     async def _signalled(self, run: str) -> bool:
         """Whether this run still goes on, and now knows that there is more."""

@@ -35,7 +35,6 @@ from storage.submissions import fulfilled_groups, leaders_that_wait
 
 log = structlog.get_logger(__name__)
 
-RESULTS = StreamName.RESULTS
 FINAL = frozenset(status.value for status in RequestStatus if status.is_final)
 SIGNALS_AT_ONCE = 16
 SLICE = 250
@@ -70,53 +69,54 @@ class ResultApplication:
     cache_seconds: int
     client: Client
 
-    async def apply_all(self, outcome: ApplyOutcome, beat: Callable[[ApplyOutcome], None]) -> None:
-        """Apply what is there, in order, until nothing is left; ``beat`` is called after each batch.
+    async def apply_all(self, stream: StreamName, outcome: ApplyOutcome, beat: Callable[[ApplyOutcome], None]) -> None:
+        """Apply what is there of a partition of results, in order, until nothing is left; ``beat`` is called after each
+        batch.
 
         Whoever accepts a batch while the one before it waits to be applied counts on this to take it along
         (`exchange.receiving.Acceptance.begins_applying`). So the last look takes turns with acceptance: what is not
         seen then is accepted afterwards, with nothing before it left. Where another process is at it too, it is left
         to that one, which ends no sooner either.
         """
-        coming = await self._opened_after(None) or await self._last_look()
+        coming = await self._opened_after(stream, None) or await self._last_look(stream)
         while coming is not None:
             opened = coming
-            async with beside(self._opened_after(opened.batch)) as ahead:
+            async with beside(self._opened_after(stream, opened.batch)) as ahead:
                 if not await self._apply(opened, outcome):
                     return
                 beat(outcome)
-                coming = await ahead or await self._last_look()
+                coming = await ahead or await self._last_look(stream)
 
-    async def _opened_after(self, place: BatchRef | None) -> Opened | None:
+    async def _opened_after(self, stream: StreamName, place: BatchRef | None) -> Opened | None:
         async with self.engine.connect() as connection:
-            stored = await first_unapplied(connection, RESULTS, place)
-        return await _open(stored) if stored else None
+            stored = await first_unapplied(connection, stream, place)
+        return await _open(stream, stored) if stored else None
 
-    async def _last_look(self) -> Opened | None:
+    async def _last_look(self, stream: StreamName) -> Opened | None:
         async with self.engine.begin() as connection:
-            await hold_receiving(connection, RESULTS)
-            stored = await first_unapplied(connection, RESULTS)
-        return await _open(stored) if stored else None
+            await hold_receiving(connection, stream)
+            stored = await first_unapplied(connection, stream)
+        return await _open(stream, stored) if stored else None
 
     async def _apply(self, opened: Opened, outcome: ApplyOutcome) -> bool:
         """Apply one batch; False where it was applied meanwhile."""
         batch, numbered, results, rejected = opened.batch, opened.numbered, opened.results, opened.rejected
         async with self.engine.begin() as connection:
-            await hold_applying(connection, RESULTS)
+            await hold_applying(connection, batch.stream)
             if not await is_unapplied(connection, batch):
                 return False
             first = numbered[0][0] if numbered else 0
-            aside = await numbers_set_aside(connection, RESULTS, batch.epoch, first, len(numbered))
+            aside = await numbers_set_aside(connection, batch.stream, batch.epoch, first, len(numbered))
             if aside:
                 results, rejected = await parse_results([item for item in numbered if item[0] not in aside])
             passed_over = await store_results(connection, batch, results)
             rejected = rejected + await _explain(connection, results, passed_over)
             for number, body, reason in rejected:
-                await quarantine(connection, RESULTS, batch.epoch, batch.sequence, number, body, reason)
-            groups = await fulfilled_groups(connection, batch.epoch, batch.sequence)
+                await quarantine(connection, batch.stream, batch.epoch, batch.sequence, number, body, reason)
+            groups = await fulfilled_groups(connection, batch)
             waited_for = results if len(results) <= WAITED_FOR else []
             whose = await owners(connection, [item.request_id for item in waited_for])
-            await mark_applied(connection, RESULTS, batch.epoch, batch.sequence)
+            await mark_applied(connection, batch.stream, batch.epoch, batch.sequence)
         await self.cache.put_many(
             {
                 result_key(whose[item.request_id], item.request_id): item.body
@@ -133,11 +133,11 @@ class ResultApplication:
         return True
 
 
-async def _open(stored: ReceivedBatch) -> Opened:
+async def _open(stream: StreamName, stored: ReceivedBatch) -> Opened:
     manifest = Manifest.model_validate_json(stored.manifest)
     lines = await asyncio.to_thread(unpack, manifest, stored.payload)
     numbered = list(enumerate(lines, stored.first_record))
-    batch = BatchRef(stream=RESULTS, epoch=stored.epoch, sequence=stored.sequence, records=stored.records)
+    batch = BatchRef(stream=stream, epoch=stored.epoch, sequence=stored.sequence, records=stored.records)
     return Opened(batch, numbered, *await parse_results(numbered))
 
 

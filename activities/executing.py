@@ -21,7 +21,7 @@ from models.executors import executor_spec
 from models.outcomes import ExecutionOutcome
 from models.parameters import ParameterCheck
 from models.requests import Limits, RequestRecord
-from models.streams import BatchRef, StreamName
+from models.streams import BatchRef, StreamName, partition_of
 from storage.catalog import list_request_types, secret_settings
 from storage.database import reading
 from storage.executions import (
@@ -56,12 +56,14 @@ class ExecutionActivities:
         executors: Executors,
         concurrency: int,
         announce: Callable[[], Awaitable[None]],
+        partitions: int = 1,
     ) -> None:
         self._engine = engine
         self._sealer = sealer
         self._executors = executors
         self._slots = asyncio.Semaphore(concurrency)
         self._announce = announce
+        self._partitions = partitions
 
     @activity.defn
     async def execute_batch(self, batch: BatchRef) -> ExecutionOutcome:
@@ -79,21 +81,21 @@ class ExecutionActivities:
     async def _close(self, batch: BatchRef) -> dict[str, int]:
         """Note that the batches are done; gives their results by status."""
         async with self._engine.begin() as connection:
-            await hold_applying(connection, StreamName.REQUESTS)
-            await mark_applied(connection, StreamName.REQUESTS, batch.epoch, batch.sequence, first=batch.begin)
+            await hold_applying(connection, batch.stream)
+            await mark_applied(connection, batch.stream, batch.epoch, batch.sequence, first=batch.begin)
             return await execution_counts(connection, batch)
 
     async def _open(self, batch: BatchRef) -> int:
         """Take the records of the batches into the tables, all in one transaction; gives how many were set aside."""
         async with self._engine.begin() as connection:
-            await hold_applying(connection, StreamName.REQUESTS)
+            await hold_applying(connection, batch.stream)
             bundle = await received_bundle(connection, batch)
             opened = [stored for stored in bundle if stored.payload is not None]  # past retention: opened long ago
             if not opened:
                 return 0
             begin, last = opened[0].first_record, opened[-1]
             aside = await numbers_set_aside(
-                connection, StreamName.REQUESTS, batch.epoch, begin, last.first_record + last.records - begin
+                connection, batch.stream, batch.epoch, begin, last.first_record + last.records - begin
             )
             rejections = 0
             for stored in opened:
@@ -110,6 +112,7 @@ class ExecutionActivities:
         self, waiting: list[WaitingRequest], types: Mapping[str, ExecutableType], secrets: Mapping[str, str]
     ) -> None:
         finished: list[FinishedResult] = []
+        owners = {request.request_id: request.user_id for request in waiting}
         first_at = time.monotonic()
 
         async def one(request: WaitingRequest) -> FinishedResult:
@@ -133,19 +136,23 @@ class ExecutionActivities:
                     first_at = time.monotonic()
                 finished += [task.result() for task in done]
                 if len(finished) >= FLUSH_RESULTS or (running and time.monotonic() - first_at >= FLUSH_SECONDS):
-                    await self._flush(finished)
+                    await self._flush(finished, owners)
                     await self._announce()
         finally:
             for task in running:
                 task.cancel()
-        await self._flush(finished)
+        await self._flush(finished, owners)
 
-    async def _flush(self, finished: list[FinishedResult]) -> None:
-        """Commit results together with their place in the outbox, then forget them here."""
+    async def _flush(self, finished: list[FinishedResult], owners: Mapping[UUID, UUID]) -> None:
+        """Commit results together with their place in the outbox, of their owner's partition; then forget them here."""
         if finished:
             async with self._engine.begin() as connection:
-                bodies = await store_results(connection, finished)
-                await self._sealer.enqueue(connection, StreamName.RESULTS, bodies)
+                by_partition: dict[int, list[bytes]] = {}
+                for result in await store_results(connection, finished):
+                    number = partition_of(owners[result.request_id], self._partitions)
+                    by_partition.setdefault(number, []).append(result.body)
+                for number, bodies in by_partition.items():
+                    await self._sealer.enqueue(connection, StreamName.RESULTS.at(number), bodies)
             finished.clear()
 
 
@@ -180,10 +187,7 @@ async def take_requests(
         else:
             requests[record.request_id] = (number, record, line)
     new = await store_requests(
-        connection,
-        batch.epoch,
-        batch.sequence,
-        [(record, to_json(record.params)) for _, record, _ in requests.values()],
+        connection, batch, [(record, to_json(record.params)) for _, record, _ in requests.values()]
     )
     again = [record for request_id, (_, record, _) in requests.items() if request_id not in new]
     changed = await differing_requests(connection, [(record, to_json(record.params)) for record in again])

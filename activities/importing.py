@@ -1,6 +1,7 @@
 """Applying what arrived in the request network: results and snapshots, then the cache, then whoever waits."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Sequence
 
 import orjson
@@ -37,7 +38,7 @@ class ImportActivities:
     def __init__(self, engine: AsyncEngine, cache: Cache, cache_seconds: int, client: Client) -> None:
         self._engine = engine
         self._results = ResultApplication(engine, cache, cache_seconds, client)
-        self._turns = {stream: asyncio.Lock() for stream in StreamName}
+        self._turns: defaultdict[StreamName, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     @activity.defn
     async def apply_batches(self, newest: BatchRef) -> ApplyOutcome:
@@ -48,8 +49,8 @@ class ImportActivities:
         """
         outcome = ApplyOutcome()
         async with heartbeating() as beat, self._turns[newest.stream]:
-            if newest.stream is StreamName.RESULTS:
-                await self._results.apply_all(outcome, beat)
+            if newest.stream.kind is StreamName.RESULTS:
+                await self._results.apply_all(newest.stream, outcome, beat)
             else:
                 before = -1
                 while outcome.batches > before and (waiting := await self._waiting(newest)):

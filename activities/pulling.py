@@ -40,7 +40,7 @@ class PullActivities:
 
     @activity.defn
     async def pull_requests(self, so_far: PullProgress) -> PullProgress:
-        """For one round: wait for batches of requests, store each and start its execution.
+        """For one round: wait for batches of requests, or of one partition of them, store each and start its execution.
 
         First, batches that are stored and not executed are started again: whoever stored them may not have lived to do
         so. Returns early when the worker stops, so that another one goes on at once. An attempt goes on counting where
@@ -48,55 +48,58 @@ class PullActivities:
         """
         earlier = activity.info().heartbeat_details
         progress = PullProgress.model_validate(earlier[0]) if earlier else so_far.model_copy()
+        stream = progress.stream
         async with heartbeating() as beat:
             try:
-                await self._recover()
-                await self._pull_until(time.monotonic() + ROUND_SECONDS, progress, beat)
+                await self._recover(stream)
+                await self._pull_until(stream, time.monotonic() + ROUND_SECONDS, progress, beat)
             except LinkError as error:
-                raise for_temporal(error, await self._watch.failed(StreamName.REQUESTS, error)) from error
+                raise for_temporal(error, await self._watch.failed(stream, error)) from error
         return progress
 
-    async def _recover(self) -> None:
-        await self._start_left()  # first: it needs no link
-        await self._pull.confirm(StreamName.REQUESTS)
+    async def _recover(self, stream: StreamName) -> None:
+        await self._start_left(stream)  # first: it needs no link
+        await self._pull.confirm(stream)
 
-    async def _start_left(self) -> None:
+    async def _start_left(self, stream: StreamName) -> None:
         async with reading(self._pull.engine) as connection:
-            left = await unapplied_bundles(connection, StreamName.REQUESTS, LEFT_AT_ONCE)
+            left = await unapplied_bundles(connection, stream, LEFT_AT_ONCE)
         for batch in left:
             await self._execute(batch)
 
-    async def _next(self, not_before: float) -> BatchRef | None:
+    async def _next(self, stream: StreamName, not_before: float) -> BatchRef | None:
         await asyncio.sleep(not_before - time.monotonic())
-        return await self._pull.once(StreamName.REQUESTS, POLL_SECONDS, BUNDLE)
+        return await self._pull.once(stream, POLL_SECONDS, BUNDLE)
 
-    async def _spacing(self) -> float:
+    async def _spacing(self, stream: StreamName) -> float:
         """Seconds from this bundle to the next."""
         most = round(WIDEST_SPACING_SECONDS / SPACING_SECONDS)
         async with reading(self._pull.engine) as connection:
-            waiting = await unapplied_bundles(connection, StreamName.REQUESTS, most)
+            waiting = await unapplied_bundles(connection, stream, most)
         return max(1, len(waiting)) * SPACING_SECONDS
 
-    async def _pull_until(self, end: float, progress: PullProgress, beat: Callable[[PullProgress], None]) -> None:
+    async def _pull_until(
+        self, stream: StreamName, end: float, progress: PullProgress, beat: Callable[[PullProgress], None]
+    ) -> None:
         stopping = asyncio.create_task(activity.wait_for_worker_shutdown())
         poll: asyncio.Task[BatchRef | None] | None = None
         try:
             while not stopping.done() and time.monotonic() < end:
-                poll = poll or asyncio.create_task(self._next(not_before=time.monotonic()))
+                poll = poll or asyncio.create_task(self._next(stream, not_before=time.monotonic()))
                 await asyncio.wait((poll, stopping), return_when=asyncio.FIRST_COMPLETED)
                 if not poll.done():
                     return
                 batch, poll = poll.result(), None
-                await self._watch.succeeded(StreamName.REQUESTS)
+                await self._watch.succeeded(stream)
                 if batch:
                     # The next one comes in while this one is started.
-                    poll = asyncio.create_task(self._next(time.monotonic() + await self._spacing()))
+                    poll = asyncio.create_task(self._next(stream, time.monotonic() + await self._spacing(stream)))
                     await self._execute(batch)
                     progress.batches += batch.batches
                     progress.records += batch.records
                     beat(progress)
                 else:  # time to look after what an operator's retry or repair took up again
-                    await self._start_left()
+                    await self._start_left(stream)
         finally:
             left = [task for task in (stopping, poll) if task is not None and not task.done()]
             for task in left:

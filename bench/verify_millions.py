@@ -100,7 +100,7 @@ async def one_batch(request: End, response: End, count: int) -> None:
         await store_submitted(connection, group, rows)
     await Receiver(response.engine, response.keys, LINK).accept(REQUESTS, await request.wire(group))
     async with response.engine.begin() as connection:
-        await store_requests(connection, group.epoch, group.sequence, [(each, b"{}") for each in asked])
+        await store_requests(connection, group, [(each, b"{}") for each in asked])
         bodies = [result_body(each, now) for each in ids]
         finished = [
             FinishedResult(each, "rows", "completed", None, 3, 3, 2.5, body)

@@ -60,7 +60,9 @@ async def _sealed(connection: "asyncpg.Connection[asyncpg.Record]", stream: str)
     counted: Counter[str] = Counter()
     async with connection.transaction():
         async for manifest, payload in connection.cursor(
-            "SELECT manifest, payload FROM sealed_batches WHERE stream = $1 ORDER BY epoch, sequence", stream
+            "SELECT manifest, payload FROM sealed_batches WHERE split_part(stream, '.', 1) = $1"
+            " ORDER BY stream, epoch, sequence",
+            stream,
         ):
             records = unpack(Manifest.model_validate_json(manifest), payload)
             counted.update(orjson.loads(record)["request_id"] for record in records)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from commands.answering import explained, fail
+from commands.naming import stream_named
 from commands.showing import AsJson, print_json
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ def _stream() -> None:
 
 @app.command("new-epoch")
 def new_epoch(
-    stream: Annotated[str, typer.Argument(metavar="STREAM", help="settings, requests, results or health.")],
+    stream: Annotated[
+        str, typer.Argument(metavar="STREAM", help="settings, requests, results or health, or a partition.")
+    ],
     reason: Annotated[str, typer.Option("--reason", help="Why; kept with the epoch on both sides.")],
     accept_loss: Annotated[
         bool, typer.Option("--accept-loss", help="Go on without records whose payload is past retention.")
@@ -35,15 +38,12 @@ def new_epoch(
     Run it in the response network. What one side lost and the other still has comes back, what was not received is
     sealed and sent again, and nothing is applied twice.
     """
-    from models.streams import StreamName
-
-    if stream not in set(StreamName):
-        raise fail(f"there is no stream {stream!r}; there are {', '.join(StreamName)}", 2)
+    name = stream_named(stream)
     if not (reason := reason.strip()):
         raise fail('say why: --reason "…"; it is kept with the epoch', 2)
     with explained():
         try:
-            outcome = asyncio.run(_order(StreamName(stream), reason[:400], accept_loss))
+            outcome = asyncio.run(_order(name, reason[:400], accept_loss))
         except KeyboardInterrupt:
             raise fail("interrupted: the stream may rest until the new epoch is ordered again") from None
     if as_json:
@@ -78,7 +78,7 @@ async def _deliver_now(stream: "StreamName") -> None:
     from scheduling.operating import trigger
     from scheduling.views import describe
 
-    schedule = SCHEDULE_OF.get(stream)
+    schedule = SCHEDULE_OF.get(stream.kind)
     if schedule is None:
         return
     try:

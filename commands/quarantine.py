@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from commands.answering import FAILED, MISCONFIGURED, answer, database_of, fail, networks_here, temporal_of
+from commands.naming import stream_named
 from commands.showing import AsJson, print_json, print_table
 
 if TYPE_CHECKING:
@@ -21,9 +22,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(name="quarantine", help="Records that were set aside: list, show, retry, drop.", no_args_is_help=True)
 
-StreamArgument = Annotated[
-    Literal["settings", "requests", "results", "health"], typer.Argument(help="The stream that it came in.")
-]
+StreamArgument = Annotated[str, typer.Argument(metavar="STREAM", help="The stream that it came in.")]
 RecordArgument = Annotated[str, typer.Argument(metavar="EPOCH.RECORD", help="As the list shows it.")]
 MOST = 10_000
 
@@ -34,21 +33,23 @@ def list_records(
         Literal["request", "response"] | None, typer.Option(help="Only this network's; both that are known here.")
     ] = None,
     stream: Annotated[
-        Literal["settings", "requests", "results", "health"] | None, typer.Option(help="Only this stream's.")
+        str | None, typer.Option("--stream", help="Only this stream's: settings, requests, results or health.")
     ] = None,
     dropped: Annotated[bool, typer.Option("--dropped", help="Those that were dropped, by whom and why.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Records that wait for a decision, oldest first."""
-    from models.streams import StreamName
+    from models.streams import LOG_STREAMS, StreamName, in_order
 
-    wanted = [each for each in StreamName if stream in (None, each.value) and network in (None, each.receiver.value)]
+    only = stream_named(stream) if stream else None
+    every = in_order([*StreamName, *(partition for kind in LOG_STREAMS for partition in kind.partitions())])
+    wanted = [each for each in every if only in (None, each) and network in (None, each.receiver.value)]
 
     async def work() -> "list[SetAside]":
         from storage.quarantine import list_set_aside
 
         found: list[SetAside] = []
-        named = network or (StreamName(stream).receiver.value if stream else None)
+        named = network or (only.receiver.value if only else None)
         for settings in reversed(networks_here(named)):
             here = [each for each in wanted if each.receiver is settings.network]
             async with _quarantine(settings) as kept, kept.engine.connect() as connection:
@@ -198,9 +199,7 @@ def _body(body: bytes) -> dict[str, str]:
 
 def _in_its_network(stream: str, work: "Callable[[Quarantine, StreamName], Awaitable[Any]]") -> Any:
     """Run against the network that receives the stream: there its records are set aside."""
-    from models.streams import StreamName
-
-    name = StreamName(stream)
+    name = stream_named(stream)
 
     async def run() -> Any:
         (settings,) = networks_here(name.receiver.value)

@@ -89,10 +89,10 @@ async def _alerts(schedules: "list[ScheduleView]") -> list[dict[str, Any]]:
     async with response_database() as connection:
         raised = [asdict(alert) for alert in await open_alerts(connection)]
         states = await stream_states(connection, Network.RESPONSE)
-    cadences, paused = ResponseSettings.load().cadences, {each.id for each in schedules if each.paused}
+    settings, paused = ResponseSettings.load(), {each.id for each in schedules if each.paused}
     wanted: dict[str, str] = {}
     for state in states:
-        wanted |= judge_stream(state, cadences, paused)
+        wanted |= judge_stream(state, settings.cadences, paused, settings.partitions)
     known = {alert["name"] for alert in raised}
     return raised + [
         {"name": name, "message": message, "raised_at": datetime.now(UTC)}

@@ -1,11 +1,12 @@
 """How far the streams are, and what would cross."""
 
 import sys
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from commands.answering import answer, response_database
+from commands.naming import stream_named
 from commands.showing import AsJson, print_json, print_table, seconds
 
 COLUMNS = ("stream", "way", "batch", "delivered", "applied", "pending", "in flight", "oldest", "heard", "state")
@@ -55,16 +56,17 @@ def _row(state: dict[str, Any]) -> tuple[object, ...]:
 
 def preview(
     stream: Annotated[
-        Literal["settings", "results", "health"], typer.Argument(help="A stream that leaves the response network.")
+        str, typer.Argument(metavar="STREAM", help="One that leaves the response network: settings, results or health.")
     ] = "settings",
 ) -> None:
     """Print the exact bytes that would cross now: NDJSON, a record a line. Seals and sends nothing."""
     from api.response.preview import preview as bytes_of
-    from models.streams import StreamName
+
+    name = stream_named(stream)
 
     async def work() -> bytes:
         async with response_database() as connection:
-            return await bytes_of(connection, StreamName(stream))
+            return await bytes_of(connection, name)
 
     content = answer(work)
     sys.stdout.flush()

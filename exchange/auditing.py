@@ -27,6 +27,8 @@ from exchange.summaries import (
     Kind,
     RangeDigest,
     StreamHead,
+    StreamPlace,
+    StreamsInUse,
 )
 from models.streams import Network, StreamName
 from storage.arrivals import find_snapshot
@@ -34,6 +36,7 @@ from storage.database import value
 from storage.epochs import boundaries, first_void
 from storage.incoming import incoming_stream
 from storage.outgoing import outbox_backlog, outgoing_stream
+from storage.partitions import places_in_use
 from storage.quarantine import count_set_aside
 from storage.verification import (
     KeptBatch,
@@ -61,6 +64,14 @@ class Auditor:
     network: Network
     retention: float
     live: ClassVar[bool] = True
+
+    async def streams(self) -> StreamsInUse:
+        """Which streams have been used here."""
+        async with self.engine.connect() as connection:
+            found = await places_in_use(connection)
+        return StreamsInUse(
+            streams=[StreamPlace(stream=each, epoch=epoch, sequence=sequence) for each, epoch, sequence in found]
+        )
 
     async def head(self, stream: StreamName) -> StreamHead:
         """Where the stream ends here."""
@@ -146,18 +157,19 @@ class Auditor:
         """The same in a transaction of the caller's, which sees one moment."""
         if stream.is_snapshot:
             return []
-        if stream is StreamName.RESULTS and self.network is Network.RESPONSE:
+        if stream.kind is StreamName.RESULTS and self.network is Network.RESPONSE:
+            if stream.number:
+                return []  # told once, of the stream itself: these rows name no batch and thus no partition
             return [
                 self._stray(stream, 1, 0, item, "neither sealed nor waiting to be")
                 for item in await unsealed_results(connection, most)
             ]
         found: list[Finding] = []
-        table = "results" if stream is StreamName.RESULTS else "requests"
         newest = await newest_stored(connection, self.network, stream)
-        for epoch, sequence in await places_of_no_batch(connection, self.network, stream, table, most):
+        for epoch, sequence in await places_of_no_batch(connection, self.network, stream, most):
             if 1 <= sequence <= newest.get(epoch, 0):
                 continue  # there was such a batch: it is missing, and its rows may well be right
-            ids = await rows_at(connection, table, epoch, sequence, most - len(found))
+            ids = await rows_at(connection, stream, epoch, sequence, most - len(found))
             found += [self._stray(stream, epoch, sequence, item, "no batch holds it") for item in ids]
             if len(found) >= most:
                 break
@@ -167,7 +179,7 @@ class Auditor:
         return Finding(
             network=self.network,
             stream=stream,
-            table="results" if stream is StreamName.RESULTS else "requests",
+            table="results" if stream.kind is StreamName.RESULTS else "requests",
             kind=Kind.EXTRA,
             epoch=max(epoch, 1),
             sequence=sequence,

@@ -88,8 +88,8 @@ class SendingEnd:
                     if batch.payload is not None:
                         lines = unpack(Manifest.model_validate_json(batch.manifest), batch.payload)
                         await self._seal_again(connection, stream, self._wanted(stream, lines), outcome)
-                if stream is StreamName.REQUESTS:
-                    await self._seal_recovered(connection, outcome)
+                if stream.kind is StreamName.REQUESTS:
+                    await self._seal_recovered(connection, stream, outcome)
             await void_sealed(connection, stream, previous, order.epoch)
             await notify(connection, f"sealed {stream}")
         log.warning("epoch.begun", stream=stream, epoch=order.epoch, reason=order.reason, ordered_by=order.ordered_by)
@@ -147,7 +147,7 @@ class SendingEnd:
 
     def _wanted(self, stream: StreamName, lines: Sequence[bytes]) -> list[bytes]:
         """Without results that were adopted: those are in the outbox."""
-        if stream is not StreamName.RESULTS or not self.adopted:
+        if stream.kind is not StreamName.RESULTS or not self.adopted:
             return list(lines)
         return [line for line in lines if UUID(str(orjson.loads(line)["request_id"])) not in self.adopted]
 
@@ -158,23 +158,23 @@ class SendingEnd:
         for part in split(lines, most):
             batch = await self.sealer.seal(connection, stream, part)
             outcome.batches, outcome.records = outcome.batches + 1, outcome.records + batch.records
-            if stream is StreamName.REQUESTS:
+            if stream.kind is StreamName.REQUESTS:
                 await self._move(connection, batch, part)
 
-    async def _seal_recovered(self, connection: AsyncConnection, outcome: Resealed) -> None:
+    async def _seal_recovered(self, connection: AsyncConnection, stream: StreamName, outcome: Resealed) -> None:
         """Requests given back that are not here any more, and every cancellation."""
-        while lines := (await take_from_outbox(connection, StreamName.REQUESTS, MAX_RECORDS, MAX_RAW_BYTES)).records:
+        while lines := (await take_from_outbox(connection, stream, MAX_RECORDS, MAX_RAW_BYTES)).records:
             records = [(RequestRecord.model_validate_json(line), line) for line in lines]
             wanted = await missing_requests(connection, [record.request_id for record, _ in records])
             again = [line for record, line in records if record.kind != "request" or record.request_id in wanted]
-            await self._seal_again(connection, StreamName.REQUESTS, again, outcome)
+            await self._seal_again(connection, stream, again, outcome)
 
     async def _move(self, connection: AsyncConnection, batch: BatchRef, lines: Sequence[bytes]) -> None:
         """The requests' group is the new batch, so that their status and their workflow follow it."""
         for line in lines:
             record = RequestRecord.model_validate_json(line)
             if record.kind == "request":
-                await put_request(connection, record, orjson.dumps(record.params), batch.epoch, batch.sequence)
+                await put_request(connection, record, orjson.dumps(record.params), batch)
         await store_group(connection, batch, len(lines))
 
 

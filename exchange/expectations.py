@@ -93,7 +93,7 @@ class Expectations:
         aside: set[int] = set()
         if self.stream.receiver is self.network:
             aside = await quarantined_numbers(self.connection, self.stream, self.epoch, window.sequences)
-        results = self.stream is StreamName.RESULTS
+        results = self.stream.kind is StreamName.RESULTS
         if not aside and await (self._all_results(window) if results else self._all_requests(window)):
             outcome.agree += window.records
             return
@@ -109,7 +109,7 @@ class Expectations:
             return False
         if self.network is Network.RESPONSE:
             return await executed_digest(self.connection, wanted.ids) == (wanted.count, wanted.digest)
-        found = await arrived_digest(self.connection, self.epoch, window.sequences)
+        found = await arrived_digest(self.connection, self.stream, self.epoch, window.sequences)
         return found == (wanted.count, wanted.digest, True)
 
     async def _all_requests(self, window: Window) -> bool:
@@ -117,7 +117,8 @@ class Expectations:
         if read is None:
             return False
         wanted, withdrawn = read
-        if await request_digest(self.connection, self.epoch, window.sequences) != (wanted.count, wanted.digest):
+        found = await request_digest(self.connection, self.stream, self.epoch, window.sequences)
+        if found != (wanted.count, wanted.digest):
             return False
         return self.network is Network.REQUEST or await cancelled_among(self.connection, withdrawn) >= set(withdrawn)
 
@@ -150,7 +151,7 @@ class Expectations:
                 ]
                 self._compared(line, request_id, differs, outcome)
         if self.network is Network.REQUEST:
-            await self._beside("results", window, [named[0] for named in read.values()], outcome)
+            await self._beside(window, [named[0] for named in read.values()], outcome)
 
     async def _past_results(self, missing: Sequence[UUID]) -> set[UUID]:
         """Which of these results retention may have deleted: their group is old or, where nothing tells, they are."""
@@ -181,7 +182,7 @@ class Expectations:
                 outcome.findings.append(self._finding(line, request_id, Kind.MISSING, "no row"))
         await self._withdrawn(withdrawn, past, outcome)
         held = [UUID(named) for line in every if (named := request_named(line.body))]
-        await self._beside("requests", window, held, outcome)
+        await self._beside(window, held, outcome)
 
     async def _withdrawn(
         self, withdrawn: dict[UUID, tuple[Line, RequestRecord]], past: set[int], outcome: Audit
@@ -202,11 +203,12 @@ class Expectations:
 
     async def _past_batches(self, window: Window) -> set[int]:
         if self.network is Network.REQUEST:
-            return await fulfilled_long_ago(self.connection, self.epoch, window.sequences, self.retention)
+            return await fulfilled_long_ago(self.connection, self.stream, self.epoch, window.sequences, self.retention)
         return {part.sequence for part in window.parts if part.done_at and self._is_old(part.done_at)}
 
-    async def _beside(self, table: str, window: Window, ids: Sequence[UUID], outcome: Audit) -> None:
-        for sequence, request_id in await rows_beside(self.connection, table, self.epoch, window.sequences, ids):
+    async def _beside(self, window: Window, ids: Sequence[UUID], outcome: Audit) -> None:
+        found = await rows_beside(self.connection, self.stream, self.epoch, window.sequences, ids)
+        for sequence, request_id in found:
             line = Line(sequence, 0, b"")
             outcome.findings.append(self._finding(line, request_id, Kind.EXTRA, "its batch does not hold it"))
 
@@ -221,7 +223,7 @@ class Expectations:
         return Finding(
             network=self.network,
             stream=self.stream,
-            table="results" if self.stream is StreamName.RESULTS else "requests",
+            table="results" if self.stream.kind is StreamName.RESULTS else "requests",
             kind=kind,
             epoch=self.epoch,
             sequence=line.sequence,

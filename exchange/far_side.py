@@ -7,7 +7,17 @@ from pydantic import BaseModel, ValidationError
 
 from exchange.errors import Malformed
 from exchange.link import LinkClient
-from exchange.summaries import Audit, Finding, Healed, RangeDigest, RepairOrder, Strays, StreamHead, SummaryQuestion
+from exchange.summaries import (
+    Audit,
+    Finding,
+    Healed,
+    RangeDigest,
+    RepairOrder,
+    Strays,
+    StreamHead,
+    StreamsInUse,
+    SummaryQuestion,
+)
 from models.errors import NotFound
 from models.streams import Network, StreamName
 
@@ -22,6 +32,13 @@ class FarSide:
     link: LinkClient
     network: ClassVar[Network] = Network.REQUEST
     live: ClassVar[bool] = True
+
+    async def streams(self) -> StreamsInUse:
+        """Which streams have been used there; none named by a version that knows nothing of partitions."""
+        try:
+            return await self._ask(StreamName.REQUESTS, SummaryQuestion(ask="streams"), StreamsInUse)
+        except Malformed:
+            return StreamsInUse(streams=[])
 
     async def head(self, stream: StreamName) -> StreamHead:
         return self._about(stream, await self._ask(stream, SummaryQuestion(ask="head"), StreamHead))

@@ -19,7 +19,7 @@ from exchange.keys import LinkKeys
 from exchange.restoring import Restorer
 from exchange.summaries import Finding, Healed, Kind
 from models.requests import RequestRecord
-from models.streams import Network, StreamName
+from models.streams import BatchRef, Network, StreamName
 from storage.database import notify
 from storage.healing import (
     put_arrived_result,
@@ -132,8 +132,8 @@ class Healer:
             return []
         if self.auditor.network is Network.RESPONSE:
             # Whether such a result was real or not, its request is owed one that is sealed.
-            for epoch, sequence in await owed_batches(connection, [request_id for request_id, _ in moved]):
-                await take_up_again(connection, StreamName.REQUESTS, epoch, sequence)
+            for batch in await owed_batches(connection, [request_id for request_id, _ in moved]):
+                await take_up_again(connection, batch.stream, batch.epoch, batch.sequence)
                 done.taken_up_again = True
         return [(owner, request_id) for request_id, owner in moved if owner]
 
@@ -167,9 +167,9 @@ class Healer:
                 outcome.rebuilt += await self._put(connection, stream, epoch, sequence, line)
         for finding in findings:
             log.warning("verification.repaired", batch=f"{stream} {epoch}.{sequence}", found=finding.model_dump_json())
-        if stream is StreamName.RESULTS and self.auditor.network is Network.REQUEST:
+        if stream.kind is StreamName.RESULTS and self.auditor.network is Network.REQUEST:
             await notify(connection, "finished")
-        if stream is StreamName.REQUESTS and self.auditor.network is Network.RESPONSE:
+        if stream.kind is StreamName.REQUESTS and self.auditor.network is Network.RESPONSE:
             ids = [item.request_id for item in wrong.values() if item.request_id]
             if await without_result(connection, ids):
                 await take_up_again(connection, stream, epoch, sequence)
@@ -178,12 +178,13 @@ class Healer:
     async def _put(
         self, connection: AsyncConnection, stream: StreamName, epoch: int, sequence: int, line: bytes
     ) -> int:
-        if stream is StreamName.RESULTS:
+        batch = BatchRef(stream=stream, epoch=epoch, sequence=sequence)
+        if stream.kind is StreamName.RESULTS:
             result = orjson.loads(line)
             request_id = UUID(result["request_id"])
             if self.auditor.network is Network.RESPONSE:
                 return await put_executed_result(connection, request_id, result, line)
-            owner = await put_arrived_result(connection, request_id, result["status"], line, epoch, sequence)
+            owner = await put_arrived_result(connection, request_id, result["status"], line, batch)
             if owner is None:
                 return 0  # its request is gone: nobody could read it
             await self.evict(owner, request_id)
@@ -191,4 +192,4 @@ class Healer:
         record = RequestRecord.model_validate_json(line)
         if record.kind == "cancellation":
             return await put_cancellation(connection, record.request_id, record.submitted_at)
-        return await put_request(connection, record, orjson.dumps(record.params), epoch, sequence)
+        return await put_request(connection, record, orjson.dumps(record.params), batch)

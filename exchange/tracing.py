@@ -13,7 +13,7 @@ from exchange.expectations import result_named
 from exchange.link import LinkClient
 from exchange.manifest import Manifest
 from models.errors import NotFound
-from models.streams import BatchRef, Network, StreamName
+from models.streams import BatchRef, Network, StreamName, pull_workflow_id
 from models.traces import Trace, TraceStep
 from storage.tracing import batches_sealed_from, quarantined_about, sealed_times, trace_in_response_network
 from storage.verification import kept_batches
@@ -66,14 +66,16 @@ async def near_trace(connection: AsyncConnection, request_id: UUID, result_batch
     found = await trace_in_response_network(connection, request_id)
     if found is None:
         return await _quarantined(connection, request_id)
-    group = BatchRef(stream=StreamName.REQUESTS, epoch=found.request_epoch, sequence=found.request_sequence)
+    group = BatchRef(
+        stream=StreamName(found.request_stream), epoch=found.request_epoch, sequence=found.request_sequence
+    )
     steps: list[TraceStep] = []
 
     def add(step: str, at: datetime | None, **more: Any) -> None:
         if at is not None:
             steps.append(TraceStep(step=step, at=at, network=HERE, **more))
 
-    add("pulled", found.pulled_at, batch=str(group), workflow_id="pull-requests")
+    add("pulled", found.pulled_at, batch=str(group), workflow_id=pull_workflow_id(group.stream))
     add("opened", found.opened_at, batch=str(group), workflow_id=group.workflow_id("execute"))
     if found.cancelled_at is not None:
         add("cancelled", found.cancelled_at, note="word of it came over the link")
@@ -88,7 +90,7 @@ async def near_trace(connection: AsyncConnection, request_id: UUID, result_batch
         )
         waits = waits or "the next export to seal and send its result (schedule export-results)"
         return Trace(request_id=request_id, status="executing", steps=steps, waits_for=waits[:300])
-    times = await sealed_times(connection, batch.epoch, batch.sequence)
+    times = await sealed_times(connection, batch)
     delivered = times is not None and times.delivered_at is not None
     if times is not None:
         add("result-sealed", times.sealed_at, batch=str(batch))
@@ -104,26 +106,26 @@ async def _quarantined(connection: AsyncConnection, request_id: UUID) -> Trace |
     aside = await quarantined_about(connection, StreamName.REQUESTS, request_id)
     if aside is None:
         return None
-    batch = str(BatchRef(stream=StreamName.REQUESTS, epoch=aside.epoch, sequence=aside.sequence))
+    batch = str(BatchRef(stream=StreamName(aside.stream), epoch=aside.epoch, sequence=aside.sequence))
     steps = [TraceStep(step="quarantined", at=aside.quarantined_at, network=HERE, batch=batch, note=aside.reason[:300])]
     if aside.dropped_at is not None:
         steps.append(TraceStep(step="dropped", at=aside.dropped_at, network=HERE, note=aside.drop_reason[:300]))
         waits_for = "nothing more: an operator dropped it, so no result will come"
     else:
-        waits_for = f"an operator: it is quarantined as {aside.epoch}.{aside.record} of requests"
+        waits_for = f"an operator: it is quarantined as {aside.epoch}.{aside.record} of {aside.stream}"
     return Trace(request_id=request_id, status="sent", steps=steps, waits_for=waits_for)
 
 
 async def _result_batch(connection: AsyncConnection, request_id: UUID) -> BatchRef | None:
     """The sealed batch that holds this request's result, looked for in those that were sealed after it was stored."""
-    for epoch, sequence in await batches_sealed_from(connection, request_id, BATCHES_SEARCHED):
-        for batch in await kept_batches(connection, HERE, StreamName.RESULTS, epoch, sequence, sequence):
+    for ref in await batches_sealed_from(connection, request_id, BATCHES_SEARCHED):
+        for batch in await kept_batches(connection, HERE, ref.stream, ref.epoch, ref.sequence, ref.sequence):
             try:
                 lines = unpack(Manifest.model_validate_json(batch.manifest), batch.payload or b"")
             except (Malformed, ValidationError):
                 continue
             if any((named := result_named(line)) and named[0] == request_id for line in lines):
-                return BatchRef(stream=StreamName.RESULTS, epoch=epoch, sequence=sequence)
+                return ref
     return None
 
 
@@ -133,8 +135,8 @@ def result_batch_of(trace: Trace) -> BatchRef | None:
         if step.step == "result-applied" and step.batch:
             stream, _, place = step.batch.partition(" ")
             epoch, _, sequence = place.partition(".")
-            if stream == StreamName.RESULTS and epoch.isdigit() and sequence.isdigit():
-                return BatchRef(stream=StreamName.RESULTS, epoch=int(epoch), sequence=int(sequence))
+            if stream in StreamName.RESULTS.partitions() and epoch.isdigit() and sequence.isdigit():
+                return BatchRef(stream=StreamName(stream), epoch=int(epoch), sequence=int(sequence))
     return None
 
 

@@ -47,13 +47,17 @@ SCHEDULED = {
 }
 
 
-def schedule_for(schedule_id: str, cadence: Cadence) -> Schedule:
-    """The schedule of this name, running at this cadence. Its runs are called after it, with their time added."""
+def schedule_for(schedule_id: str, cadence: Cadence, partitions: int = 1) -> Schedule:
+    """The schedule of this name, running at this cadence. Its runs are called after it, with their time added.
+
+    ``partitions``: of results, which its workflow is told only where there are several.
+    """
     starts = SCHEDULED[schedule_id]
     attributes = [SearchAttributePair(STREAM_ATTRIBUTE, starts.stream.value)] if starts.stream else []
     return Schedule(
         action=ScheduleActionStartWorkflow(
             starts.workflow,
+            args=[partitions] if schedule_id == EXPORT_RESULTS and partitions > 1 else [],
             id=schedule_id,
             task_queue=task_queue(Network.RESPONSE),
             run_timeout=LONGEST_RUN,
@@ -85,7 +89,8 @@ def _meaning(schedule: Schedule, converter: DataConverter) -> tuple[Any, ...]:
     if not isinstance(action, ScheduleActionStartWorkflow):
         return ()
     return (
-        (action.workflow, action.id, action.task_queue, action.run_timeout, len(action.args)),
+        (action.workflow, action.id, action.task_queue, action.run_timeout),
+        [_argument(given, converter) for given in action.args],
         _text(action.static_summary, converter),
         {pair.key.name: pair.value for pair in action.typed_search_attributes},
         [(interval.every, interval.offset or timedelta()) for interval in spec.intervals],
@@ -98,6 +103,10 @@ def _meaning(schedule: Schedule, converter: DataConverter) -> tuple[Any, ...]:
 def cron_of(item: str | ScheduleCalendarSpec) -> str | None:
     """The cron expression that was sent, or from which the server made this calendar; None for a stranger's."""
     return item.partition(" # ")[2] if isinstance(item, str) else item.comment
+
+
+def _argument(given: Any, converter: DataConverter) -> Any:
+    return converter.payload_converter.from_payload(given) if isinstance(given, Payload) else given
 
 
 def _text(summary: str | Payload | None, converter: DataConverter) -> str | None:

@@ -33,8 +33,9 @@ class SyncOutcome(BaseModel):
     deleted: list[str] = Field(default_factory=list)
 
 
-async def sync_schedules(client: Client, cadences: Mapping[str, Cadence]) -> SyncOutcome:
-    """Create what is missing, change what differs, delete those of ours that left the configuration.
+async def sync_schedules(client: Client, cadences: Mapping[str, Cadence], partitions: int = 1) -> SyncOutcome:
+    """Create what is missing, change what differs, delete those of ours that left the configuration. ``partitions``: of
+    results, to be exported.
 
     An operator's pause and note are kept. Any number of workers may do this at the same time. Raises `Unavailable` when
     Temporal does not answer and `ConfigurationError` for a cadence that it does not take.
@@ -43,7 +44,7 @@ async def sync_schedules(client: Client, cadences: Mapping[str, Cadence]) -> Syn
     for schedule_id, cadence in cadences.items():
         try:
             with temporal_answers(client, schedule_id):
-                kind = await _sync(client, schedule_id, schedule_for(schedule_id, cadence))
+                kind = await _sync(client, schedule_id, schedule_for(schedule_id, cadence, partitions))
         except InvalidInput as error:
             raise ConfigurationError(f"AIRLOCK_RESPONSE_CADENCES, {schedule_id}: {error}") from error
         getattr(outcome, kind).append(schedule_id)

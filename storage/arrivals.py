@@ -43,8 +43,8 @@ async def _store_some(connection: AsyncConnection, batch: BatchRef, results: Seq
         connection,
         """
         WITH added AS (
-            INSERT INTO results (request_id, user_id, status, body, epoch, sequence)
-            SELECT arrived.request_id, known.user_id, arrived.status, arrived.body, :epoch, :sequence
+            INSERT INTO results (request_id, user_id, status, body, partition, epoch, sequence)
+            SELECT arrived.request_id, known.user_id, arrived.status, arrived.body, :partition, :epoch, :sequence
             FROM unnest(CAST(:request_ids AS uuid[]), CAST(:statuses AS text[]), CAST(:bodies AS bytea[]))
                  AS arrived (request_id, status, body)
             CROSS JOIN LATERAL (
@@ -54,6 +54,7 @@ async def _store_some(connection: AsyncConnection, batch: BatchRef, results: Seq
         SELECT request_id FROM unnest(CAST(:request_ids AS uuid[])) AS arrived (request_id)
         WHERE request_id NOT IN (SELECT request_id FROM added)
         """,
+        partition=batch.stream.number,
         epoch=batch.epoch,
         sequence=batch.sequence,
         request_ids=[result.request_id for result in results],
@@ -160,14 +161,15 @@ async def callbacks_due(
         SELECT requests.request_id, callback_url, closed, closed_at, results.body,
                coalesce(closed_at, received_at) AS finished_at
         FROM requests LEFT JOIN results USING (request_id)
-        WHERE (requests.epoch, requests.sequence) IN (
+        WHERE requests.partition = :partition AND (requests.epoch, requests.sequence) IN (
                 SELECT epoch, sequence FROM request_groups
-                WHERE epoch = :epoch AND (sequence = :sequence OR leader = :sequence))
+                WHERE partition = :partition AND epoch = :epoch AND (sequence = :sequence OR leader = :sequence))
           AND callback_url IS NOT NULL
           AND callback_at IS NULL AND (closed IS NOT NULL OR results.request_id IS NOT NULL)
           AND (CAST(:after AS uuid) IS NULL OR requests.request_id > CAST(:after AS uuid))
         ORDER BY requests.request_id LIMIT :limit
         """,
+        partition=group.stream.number,
         epoch=group.epoch,
         sequence=group.sequence,
         after=after,

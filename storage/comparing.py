@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from models.streams import StreamName
 from storage.database import row
 
 _RESULT = "uuid_send(results.request_id) || sha256(results.body) || convert_to(results.status || E'\\n', 'UTF8')"
@@ -22,7 +23,9 @@ def _digest(line: str, order: str) -> str:
     return f"count(*), sha256(coalesce(string_agg({line}, ''::bytea ORDER BY {order}), ''))"
 
 
-async def arrived_digest(connection: AsyncConnection, epoch: int, sequences: Sequence[int]) -> tuple[int, bytes, bool]:
+async def arrived_digest(
+    connection: AsyncConnection, stream: StreamName, epoch: int, sequences: Sequence[int]
+) -> tuple[int, bytes, bool]:
     """Results in the request network that name these batches: how many, their digest, whether each owner is right."""
     found = await row(
         connection,
@@ -30,8 +33,10 @@ async def arrived_digest(connection: AsyncConnection, epoch: int, sequences: Seq
         SELECT {_digest(_RESULT, "results.request_id")},
                coalesce(bool_and(requests.user_id IS NULL OR requests.user_id = results.user_id), true)
         FROM results LEFT JOIN requests ON requests.request_id = results.request_id
-        WHERE results.epoch = :epoch AND results.sequence = ANY(CAST(:sequences AS bigint[]))
+        WHERE results.partition = :partition AND results.epoch = :epoch
+          AND results.sequence = ANY(CAST(:sequences AS bigint[]))
         """,
+        partition=stream.number,
         epoch=epoch,
         sequences=list(sequences),
     )
@@ -50,12 +55,15 @@ async def executed_digest(connection: AsyncConnection, ids: Sequence[str]) -> tu
     return found[0], found[1]
 
 
-async def request_digest(connection: AsyncConnection, epoch: int, sequences: Sequence[int]) -> tuple[int, bytes]:
+async def request_digest(
+    connection: AsyncConnection, stream: StreamName, epoch: int, sequences: Sequence[int]
+) -> tuple[int, bytes]:
     """Requests, in either network, that name these batches: how many, and their digest."""
     found = await row(
         connection,
         f"SELECT {_digest(_REQUEST, 'request_id')} FROM requests"
-        " WHERE epoch = :epoch AND sequence = ANY(CAST(:sequences AS bigint[]))",
+        " WHERE partition = :partition AND epoch = :epoch AND sequence = ANY(CAST(:sequences AS bigint[]))",
+        partition=stream.number,
         epoch=epoch,
         sequences=list(sequences),
     )

@@ -138,9 +138,17 @@ async def notify(connection: AsyncConnection, message: str) -> None:
     await connection.execute(sql("SELECT pg_notify(:channel, :message)"), {"channel": CHANNEL, "message": message})
 
 
-async def lock_until_commit(connection: AsyncConnection, name: str) -> None:
-    """Wait for the advisory lock of this name and hold it until the transaction of ``connection`` ends."""
-    await connection.execute(sql("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": name})
+async def lock_until_commit(connection: AsyncConnection, *names: str) -> None:
+    """Wait for the advisory locks of these names, one after the other, and hold them until the transaction of
+    ``connection`` ends.
+    """
+    if len(names) == 1:
+        await connection.execute(sql("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": names[0]})
+    else:
+        statement = (
+            "SELECT pg_advisory_xact_lock(hashtextextended(name, 0)) FROM unnest(CAST(:names AS text[])) AS name"
+        )
+        await connection.execute(sql(statement), {"names": list(names)})
 
 
 async def listen(

@@ -21,6 +21,7 @@ class WaitingRequest:
     params: bytes
     deadline_passed: bool
     cancelled: bool
+    user_id: UUID
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class FinishedResult:
 
 
 async def store_requests(
-    connection: AsyncConnection, epoch: int, sequence: int, requests: Sequence[tuple[RequestRecord, bytes]]
+    connection: AsyncConnection, batch: BatchRef, requests: Sequence[tuple[RequestRecord, bytes]]
 ) -> set[UUID]:
     """Store the requests of a batch with their parameters' bytes; gives the ids of those that are new.
 
@@ -49,16 +50,18 @@ async def store_requests(
     new = await rows(
         connection,
         """
-        INSERT INTO requests (request_id, user_id, type, priority, params, submitted_at, deadline_at, epoch, sequence)
-        SELECT *, :epoch, :sequence FROM unnest(
+        INSERT INTO requests (request_id, user_id, type, priority, params, submitted_at, deadline_at,
+                              partition, epoch, sequence)
+        SELECT *, :partition, :epoch, :sequence FROM unnest(
             CAST(:request_ids AS uuid[]), CAST(:user_ids AS uuid[]), CAST(:types AS text[]),
             CAST(:priorities AS smallint[]), CAST(:params AS bytea[]), CAST(:submitted AS timestamptz[]),
             CAST(:deadlines AS timestamptz[]))
         ON CONFLICT (request_id) DO NOTHING
         RETURNING request_id
         """,
-        epoch=epoch,
-        sequence=sequence,
+        partition=batch.stream.number,
+        epoch=batch.epoch,
+        sequence=batch.sequence,
         **_columns(requests),
     )
     return {request_id for (request_id,) in new}
@@ -120,12 +123,13 @@ async def waiting_requests(connection: AsyncConnection, batch: BatchRef) -> list
         connection,
         """
         SELECT request_id, requests.type, params, coalesce(deadline_at < now(), false),
-               EXISTS (SELECT FROM cancellations WHERE cancellations.request_id = requests.request_id)
+               EXISTS (SELECT FROM cancellations WHERE cancellations.request_id = requests.request_id), user_id
         FROM requests
-        WHERE epoch = :epoch AND sequence BETWEEN :first AND :last
+        WHERE partition = :partition AND epoch = :epoch AND sequence BETWEEN :first AND :last
           AND NOT EXISTS (SELECT FROM results WHERE results.request_id = requests.request_id)
         ORDER BY priority DESC, request_id
         """,
+        partition=batch.stream.number,
         epoch=batch.epoch,
         first=batch.begin,
         last=batch.sequence,
@@ -133,8 +137,8 @@ async def waiting_requests(connection: AsyncConnection, batch: BatchRef) -> list
     return [WaitingRequest(*item) for item in found]
 
 
-async def store_results(connection: AsyncConnection, results: Sequence[FinishedResult]) -> list[bytes]:
-    """Store results; gives the bodies of those that are new, in order, for the outbox.
+async def store_results(connection: AsyncConnection, results: Sequence[FinishedResult]) -> list[FinishedResult]:
+    """Store results; gives those that are new, in order, for the outbox.
 
     A result that another run stored first wins: the same request never gets two.
     """
@@ -162,7 +166,7 @@ async def store_results(connection: AsyncConnection, results: Sequence[FinishedR
         bodies=[result.body for result in in_order],
     )
     new = {request_id for (request_id,) in added}
-    return [result.body for result in results if result.request_id in new]
+    return [result for result in results if result.request_id in new]
 
 
 async def execution_counts(connection: AsyncConnection, batch: BatchRef) -> dict[str, int]:
@@ -170,7 +174,8 @@ async def execution_counts(connection: AsyncConnection, batch: BatchRef) -> dict
     found = await rows(
         connection,
         "SELECT status, count(*) FROM results JOIN requests USING (request_id)"
-        " WHERE epoch = :epoch AND sequence BETWEEN :first AND :last GROUP BY status",
+        " WHERE partition = :partition AND epoch = :epoch AND sequence BETWEEN :first AND :last GROUP BY status",
+        partition=batch.stream.number,
         epoch=batch.epoch,
         first=batch.begin,
         last=batch.sequence,

@@ -5,8 +5,8 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from models.streams import StreamName
 from storage.database import AnyRow, rows, run
+from storage.partitions import RESULTS_STREAMS
 
 
 async def begin_explaining(connection: AsyncConnection) -> None:
@@ -20,18 +20,17 @@ async def add_explained(connection: AsyncConnection, ids: Sequence[str]) -> None
         await run(connection, "INSERT INTO explained SELECT * FROM unnest(CAST(:ids AS uuid[]))", ids=list(ids))
 
 
-async def outbox_after(connection: AsyncConnection, stream: StreamName, last: int, most: int) -> Sequence[AnyRow]:
-    """Records that are not sealed yet: id and body, from the one after ``last`` on."""
+async def results_waiting_after(connection: AsyncConnection, last: int, most: int) -> Sequence[AnyRow]:
+    """Results that are not sealed yet, of any partition: id and body, from the one after ``last`` on."""
     return await rows(
         connection,
-        "SELECT id, body FROM outbox WHERE stream = :stream AND id > :last ORDER BY id LIMIT :most",
-        stream=stream,
+        f"SELECT id, body FROM outbox WHERE stream IN ({RESULTS_STREAMS}) AND id > :last ORDER BY id LIMIT :most",
         last=last,
         most=most,
     )
 
 
-async def unexplained(connection: AsyncConnection, stream: StreamName, most: int) -> list[UUID]:
+async def unexplained(connection: AsyncConnection, most: int) -> list[UUID]:
     """Results of the response network that are not explained, made after all whose batch's payload is emptied.
 
     An hour is allowed for the clocks of the worker and the database, which times batches and rows.
@@ -39,14 +38,13 @@ async def unexplained(connection: AsyncConnection, stream: StreamName, most: int
     await run(connection, "ANALYZE explained")  # or the plan is made for a handful of ids
     found = await rows(
         connection,
-        """
+        f"""
         SELECT request_id FROM results
         WHERE NOT EXISTS (SELECT FROM explained WHERE explained.request_id = results.request_id)
           AND created_at > coalesce((SELECT max(sealed_at) + interval '1 hour' FROM sealed_batches
-                                     WHERE stream = :stream AND payload IS NULL), '-infinity')
+                                     WHERE stream IN ({RESULTS_STREAMS}) AND payload IS NULL), '-infinity')
         ORDER BY request_id LIMIT :most
         """,
-        stream=stream,
         most=most,
     )
     return [UUID(str(item)) for (item,) in found]

@@ -8,28 +8,30 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from models.requests import RequestRecord
-from models.streams import StreamName
+from models.streams import BatchRef, StreamName
 from storage.database import run, value
 
 
 async def put_arrived_result(
-    connection: AsyncConnection, request_id: UUID, status: str, body: bytes, epoch: int, sequence: int
+    connection: AsyncConnection, request_id: UUID, status: str, body: bytes, batch: BatchRef
 ) -> UUID | None:
     """A result in the request network; gives its owner, None where its request is not here."""
     owner: UUID | None = await value(
         connection,
         """
-        INSERT INTO results (request_id, user_id, status, body, epoch, sequence)
-        SELECT request_id, user_id, :status, :body, :epoch, :sequence FROM requests WHERE request_id = :request_id
+        INSERT INTO results (request_id, user_id, status, body, partition, epoch, sequence)
+        SELECT request_id, user_id, :status, :body, :partition, :epoch, :sequence
+        FROM requests WHERE request_id = :request_id
         ON CONFLICT (request_id) DO UPDATE SET user_id = excluded.user_id, status = excluded.status,
-            body = excluded.body, epoch = excluded.epoch, sequence = excluded.sequence
+            body = excluded.body, partition = excluded.partition, epoch = excluded.epoch, sequence = excluded.sequence
         RETURNING user_id
         """,
         request_id=request_id,
         status=status,
         body=body,
-        epoch=epoch,
-        sequence=sequence,
+        partition=batch.stream.number,
+        epoch=batch.epoch,
+        sequence=batch.sequence,
     )
     return None if owner is None else UUID(str(owner))
 
@@ -56,18 +58,19 @@ async def put_executed_result(connection: AsyncConnection, request_id: UUID, res
     )
 
 
-async def put_request(
-    connection: AsyncConnection, record: RequestRecord, params: bytes, epoch: int, sequence: int
-) -> int:
+async def put_request(connection: AsyncConnection, record: RequestRecord, params: bytes, batch: BatchRef) -> int:
     """A request, in either network. What never crossed (its name and callback) stays as it is, or is not known."""
     return await run(
         connection,
         """
-        INSERT INTO requests (request_id, user_id, type, priority, params, submitted_at, deadline_at, epoch, sequence)
-        VALUES (:request_id, :user_id, :type, :priority, :params, :submitted_at, :deadline_at, :epoch, :sequence)
+        INSERT INTO requests (request_id, user_id, type, priority, params, submitted_at, deadline_at,
+                              partition, epoch, sequence)
+        VALUES (:request_id, :user_id, :type, :priority, :params, :submitted_at, :deadline_at,
+                :partition, :epoch, :sequence)
         ON CONFLICT (request_id) DO UPDATE SET user_id = excluded.user_id, type = excluded.type,
             priority = excluded.priority, params = excluded.params, submitted_at = excluded.submitted_at,
-            deadline_at = excluded.deadline_at, epoch = excluded.epoch, sequence = excluded.sequence
+            deadline_at = excluded.deadline_at, partition = excluded.partition, epoch = excluded.epoch,
+            sequence = excluded.sequence
         """,
         request_id=record.request_id,
         user_id=record.user_id,
@@ -76,8 +79,9 @@ async def put_request(
         params=params,
         submitted_at=record.submitted_at,
         deadline_at=record.deadline_at,
-        epoch=epoch,
-        sequence=sequence,
+        partition=batch.stream.number,
+        epoch=batch.epoch,
+        sequence=batch.sequence,
     )
 
 

@@ -12,6 +12,7 @@ from models.outcomes import FIRST_LOOK_SECONDS, GroupState
 from models.streams import BatchRef, StreamName
 from storage.database import AnyRow, notify, row, rows, run, value
 from storage.incoming import hold_applying
+from storage.partitions import stream_of
 
 
 @dataclass(frozen=True)
@@ -55,14 +56,16 @@ async def store_submitted(connection: AsyncConnection, group: BatchRef, requests
     await run(
         connection,
         """
-        WITH noted AS (INSERT INTO request_groups (epoch, sequence, size) VALUES (:epoch, :sequence, :size))
+        WITH noted AS (INSERT INTO request_groups (partition, epoch, sequence, size)
+                       VALUES (:partition, :epoch, :sequence, :size))
         INSERT INTO requests (request_id, user_id, type, name, priority, params, callback_url, submitted_at,
-                              deadline_at, epoch, sequence)
-        SELECT *, :epoch, :sequence FROM unnest(
+                              deadline_at, partition, epoch, sequence)
+        SELECT *, :partition, :epoch, :sequence FROM unnest(
             CAST(:request_ids AS uuid[]), CAST(:user_ids AS uuid[]), CAST(:types AS text[]), CAST(:names AS text[]),
             CAST(:priorities AS smallint[]), CAST(:params AS bytea[]), CAST(:callbacks AS text[]),
             CAST(:submitted AS timestamptz[]), CAST(:deadlines AS timestamptz[]))
         """,
+        partition=group.stream.number,
         epoch=group.epoch,
         sequence=group.sequence,
         size=len(requests),
@@ -82,7 +85,8 @@ async def store_group(connection: AsyncConnection, group: BatchRef, size: int) -
     """Note a group of requests, whose workflow is yet to be started."""
     await run(
         connection,
-        "INSERT INTO request_groups (epoch, sequence, size) VALUES (:epoch, :sequence, :size)",
+        "INSERT INTO request_groups (partition, epoch, sequence, size) VALUES (:partition, :epoch, :sequence, :size)",
+        partition=group.stream.number,
         epoch=group.epoch,
         sequence=group.sequence,
         size=size,
@@ -134,9 +138,9 @@ async def store_idempotency_keys(connection: AsyncConnection, keys: Sequence[Ide
 
 
 _OF_GROUP = """
-    (requests.epoch, requests.sequence) IN (
+    requests.partition = :partition AND (requests.epoch, requests.sequence) IN (
         SELECT epoch, sequence FROM request_groups
-        WHERE epoch = :epoch AND (sequence = :sequence OR leader = :sequence))
+        WHERE partition = :partition AND epoch = :epoch AND (sequence = :sequence OR leader = :sequence))
 """
 """The requests that the workflow of a group sees to: its own, and those of the groups that it leads."""
 
@@ -154,7 +158,7 @@ _REQUEST = f"""
            requests.callback_at, requests.callback_lost
     FROM requests
     LEFT JOIN results USING (request_id)
-    LEFT JOIN sealed_batches ON sealed_batches.stream = 'requests'
+    LEFT JOIN sealed_batches ON sealed_batches.stream = {stream_of(StreamName.REQUESTS, "requests.partition")}
          AND sealed_batches.epoch = requests.epoch AND sealed_batches.sequence = requests.sequence
 """
 
@@ -173,11 +177,11 @@ async def group_of(connection: AsyncConnection, request_id: UUID) -> BatchRef | 
     """The group whose workflow sees to a request."""
     found = await row(
         connection,
-        "SELECT requests.epoch, coalesce(leader, requests.sequence) FROM requests"
-        " LEFT JOIN request_groups USING (epoch, sequence) WHERE request_id = :request_id",
+        "SELECT requests.partition, requests.epoch, coalesce(leader, requests.sequence) FROM requests"
+        " LEFT JOIN request_groups USING (partition, epoch, sequence) WHERE request_id = :request_id",
         request_id=request_id,
     )
-    return BatchRef(stream=StreamName.REQUESTS, epoch=found[0], sequence=found[1]) if found else None
+    return _group(*found) if found else None
 
 
 async def list_requests(
@@ -226,6 +230,7 @@ async def expire_overdue(connection: AsyncConnection, group: BatchRef) -> int:
         connection,
         "expired",
         f"{_OF_GROUP} AND requests.deadline_at <= now()",
+        partition=group.stream.number,
         epoch=group.epoch,
         sequence=group.sequence,
     )
@@ -234,9 +239,10 @@ async def expire_overdue(connection: AsyncConnection, group: BatchRef) -> int:
 async def close_requests(connection: AsyncConnection, outcome: str, condition: str, **parameters: Any) -> int:
     """Close the open requests that meet ``condition`` (SQL of ours, never of a caller's) and wake who waits.
 
-    Takes turns with the applying of results, so that a request ends either way and never both.
+    Takes turns with the applying of results, whichever partition they come by, so that a request ends either way and
+    never both.
     """
-    await hold_applying(connection, StreamName.RESULTS)
+    await hold_applying(connection, *StreamName.RESULTS.partitions())
     closed = await run(
         connection,
         f"UPDATE requests SET closed = :outcome, closed_at = now() WHERE {condition} AND closed IS NULL"
@@ -264,6 +270,7 @@ async def group_state(connection: AsyncConnection, group: BatchRef) -> GroupStat
                count(*) FILTER (WHERE NOT outstanding AND callback_url IS NOT NULL AND callback_at IS NULL)
         FROM members
         """,
+        partition=group.stream.number,
         epoch=group.epoch,
         sequence=group.sequence,
     )
@@ -271,7 +278,7 @@ async def group_state(connection: AsyncConnection, group: BatchRef) -> GroupStat
     return GroupState(size=found[0], outstanding=found[1], next_deadline_in=found[2], callbacks_due=found[3])
 
 
-async def fulfilled_groups(connection: AsyncConnection, epoch: int, sequence: int) -> list[FulfilledGroup]:
+async def fulfilled_groups(connection: AsyncConnection, batch: BatchRef) -> list[FulfilledGroup]:
     """Groups that the results of this batch left with nothing outstanding.
 
     By keys alone, and no further into a group than to what is outstanding first: OFFSET 0 keeps the planner from
@@ -280,64 +287,70 @@ async def fulfilled_groups(connection: AsyncConnection, epoch: int, sequence: in
     found = await rows(
         connection,
         """
-        SELECT candidate.epoch, candidate.sequence, coalesce(leader, candidate.sequence),
+        SELECT candidate.partition, candidate.epoch, candidate.sequence, coalesce(leader, candidate.sequence),
                coalesce(started_at < now() - make_interval(secs => :first_look), true) OR EXISTS (
-                   SELECT FROM requests WHERE requests.epoch = candidate.epoch
-                   AND requests.sequence = candidate.sequence AND callback_url IS NOT NULL OFFSET 0)
+                   SELECT FROM requests WHERE requests.partition = candidate.partition
+                   AND requests.epoch = candidate.epoch AND requests.sequence = candidate.sequence
+                   AND callback_url IS NOT NULL OFFSET 0)
         FROM (
-            SELECT DISTINCT asked.epoch, asked.sequence
+            SELECT DISTINCT asked.partition, asked.epoch, asked.sequence
             FROM results CROSS JOIN LATERAL (
-                SELECT requests.epoch, requests.sequence FROM requests
+                SELECT requests.partition, requests.epoch, requests.sequence FROM requests
                 WHERE requests.request_id = results.request_id OFFSET 0) AS asked
-            WHERE results.epoch = :epoch AND results.sequence = :sequence) AS candidate
-        LEFT JOIN request_groups USING (epoch, sequence)
+            WHERE results.partition = :partition AND results.epoch = :epoch
+              AND results.sequence = :sequence) AS candidate
+        LEFT JOIN request_groups USING (partition, epoch, sequence)
         WHERE NOT EXISTS (
             SELECT FROM requests
-            WHERE requests.epoch = candidate.epoch AND requests.sequence = candidate.sequence AND closed IS NULL
+            WHERE requests.partition = candidate.partition AND requests.epoch = candidate.epoch
+              AND requests.sequence = candidate.sequence AND closed IS NULL
               AND NOT EXISTS (SELECT FROM results WHERE results.request_id = requests.request_id OFFSET 0)
             OFFSET 0)
         """,
-        epoch=epoch,
-        sequence=sequence,
+        partition=batch.stream.number,
+        epoch=batch.epoch,
+        sequence=batch.sequence,
         first_look=FIRST_LOOK_SECONDS,
     )
     return [
-        FulfilledGroup(
-            BatchRef(stream=StreamName.REQUESTS, epoch=epoch, sequence=number),
-            BatchRef(stream=StreamName.REQUESTS, epoch=epoch, sequence=leader),
-            waits,
-        )
-        for epoch, number, leader, waits in found
+        FulfilledGroup(_group(partition, epoch, number), _group(partition, epoch, leader), waits)
+        for partition, epoch, number, leader, waits in found
     ]
 
 
 def leaders_that_wait(groups: Sequence[FulfilledGroup]) -> list[BatchRef]:
     """Whose workflows are to be told, each once, in order."""
     leaders = {group.leader for group in groups if group.waits}
-    return sorted(leaders, key=lambda leader: (leader.epoch, leader.sequence))
+    return sorted(leaders, key=lambda leader: (leader.stream, leader.epoch, leader.sequence))
 
 
 async def unstarted_groups(connection: AsyncConnection, older_than_seconds: float, limit: int = 200) -> list[BatchRef]:
     """Groups whose workflow was never started, because Temporal was away: oldest first, with those that they lead."""
     found = await rows(
         connection,
-        "SELECT epoch, coalesce(leader, sequence), sum(size) FROM request_groups WHERE started_at IS NULL"
-        " AND submitted_at < now() - make_interval(secs => :age) GROUP BY 1, 2 ORDER BY 1, 2 LIMIT :limit",
+        "SELECT partition, epoch, coalesce(leader, sequence), sum(size) FROM request_groups WHERE started_at IS NULL"
+        " AND submitted_at < now() - make_interval(secs => :age) GROUP BY 1, 2, 3 ORDER BY min(submitted_at), 1, 2, 3"
+        " LIMIT :limit",
         age=older_than_seconds,
         limit=limit,
     )
-    return [
-        BatchRef(stream=StreamName.REQUESTS, epoch=epoch, sequence=sequence, records=size)
-        for epoch, sequence, size in found
-    ]
+    return [_group(*item) for item in found]
+
+
+def _group(partition: int, epoch: int, sequence: int, size: int = 0) -> BatchRef:
+    return BatchRef(stream=StreamName.REQUESTS.at(partition), epoch=epoch, sequence=sequence, records=size)
 
 
 async def lead_groups(connection: AsyncConnection, leader: BatchRef, led: Sequence[BatchRef]) -> None:
-    """Have the workflow of one group see to these as well, and to those that they led; all of its epoch."""
+    """Have the workflow of one group see to these as well, and to those that they led; all of its
+    partition and epoch.
+    """
     await run(
         connection,
-        "UPDATE request_groups SET leader = :leader WHERE epoch = :epoch AND started_at IS NULL"
+        "UPDATE request_groups SET leader = :leader WHERE partition = :partition AND epoch = :epoch"
+        " AND started_at IS NULL"
         " AND (sequence = ANY(CAST(:led AS bigint[])) OR leader = ANY(CAST(:led AS bigint[])))",
+        partition=leader.stream.number,
         epoch=leader.epoch,
         leader=leader.sequence,
         led=[group.sequence for group in led],
@@ -348,8 +361,9 @@ async def mark_group_started(connection: AsyncConnection, group: BatchRef) -> No
     """Its workflow, and that of those that it leads, is with Temporal now."""
     await run(
         connection,
-        "UPDATE request_groups SET started_at = now()"
-        " WHERE epoch = :epoch AND (sequence = :sequence OR leader = :sequence) AND started_at IS NULL",
+        "UPDATE request_groups SET started_at = now() WHERE partition = :partition AND epoch = :epoch"
+        " AND (sequence = :sequence OR leader = :sequence) AND started_at IS NULL",
+        partition=group.stream.number,
         epoch=group.epoch,
         sequence=group.sequence,
     )
@@ -359,8 +373,9 @@ async def mark_group_fulfilled(connection: AsyncConnection, group: BatchRef) -> 
     """Nothing is outstanding any more, in it and in those that it leads."""
     await run(
         connection,
-        "UPDATE request_groups SET fulfilled_at = now()"
-        " WHERE epoch = :epoch AND (sequence = :sequence OR leader = :sequence) AND fulfilled_at IS NULL",
+        "UPDATE request_groups SET fulfilled_at = now() WHERE partition = :partition AND epoch = :epoch"
+        " AND (sequence = :sequence OR leader = :sequence) AND fulfilled_at IS NULL",
+        partition=group.stream.number,
         epoch=group.epoch,
         sequence=group.sequence,
     )

@@ -193,7 +193,7 @@ async def groups_past(
     found = await rows(
         connection,
         "SELECT request_id, coalesce(fulfilled_at < now() - make_interval(secs => :age), false) FROM requests"
-        " LEFT JOIN request_groups USING (epoch, sequence) WHERE request_id = ANY(CAST(:ids AS uuid[]))",
+        " LEFT JOIN request_groups USING (partition, epoch, sequence) WHERE request_id = ANY(CAST(:ids AS uuid[]))",
         ids=list(ids),
         age=age_seconds,
     )
@@ -201,13 +201,15 @@ async def groups_past(
 
 
 async def fulfilled_long_ago(
-    connection: AsyncConnection, epoch: int, sequences: Sequence[int], age_seconds: float
+    connection: AsyncConnection, stream: StreamName, epoch: int, sequences: Sequence[int], age_seconds: float
 ) -> set[int]:
     """Which of these groups of requests are past retention."""
     found = await rows(
         connection,
-        "SELECT sequence FROM request_groups WHERE epoch = :epoch AND sequence = ANY(CAST(:sequences AS bigint[]))"
+        "SELECT sequence FROM request_groups WHERE partition = :partition AND epoch = :epoch"
+        " AND sequence = ANY(CAST(:sequences AS bigint[]))"
         " AND fulfilled_at < now() - make_interval(secs => :age)",
+        partition=stream.number,
         epoch=epoch,
         sequences=list(sequences),
         age=age_seconds,
@@ -216,15 +218,17 @@ async def fulfilled_long_ago(
 
 
 async def rows_beside(
-    connection: AsyncConnection, table: str, epoch: int, sequences: Sequence[int], ids: Sequence[UUID]
+    connection: AsyncConnection, stream: StreamName, epoch: int, sequences: Sequence[int], ids: Sequence[UUID]
 ) -> list[tuple[int, UUID]]:
-    """Rows that name one of these batches, which does not hold them: batch and id. ``table``: requests or results."""
+    """Rows that name one of these batches of requests or results, which does not hold them: batch and id."""
+    table = stream.kind
     found = await rows(
         connection,
-        f"SELECT sequence, request_id FROM {table} WHERE epoch = :epoch"
+        f"SELECT sequence, request_id FROM {table} WHERE partition = :partition AND epoch = :epoch"
         " AND sequence = ANY(CAST(:sequences AS bigint[])) AND NOT EXISTS"
         f" (SELECT FROM unnest(CAST(:ids AS uuid[])) AS held (request_id) WHERE held.request_id = {table}.request_id)"
         " ORDER BY sequence, request_id LIMIT 5000",
+        partition=stream.number,
         epoch=epoch,
         sequences=list(sequences),
         ids=list(ids),
@@ -233,20 +237,22 @@ async def rows_beside(
 
 
 async def places_of_no_batch(
-    connection: AsyncConnection, network: Network, stream: StreamName, table: str, most: int
+    connection: AsyncConnection, network: Network, stream: StreamName, most: int
 ) -> list[tuple[int, int]]:
-    """Epochs and numbers that rows name and that no batch here has. Steps from one number to the next in the index
-    (PostgreSQL has no skip scan of its own for this), so that it costs as much as there are batches, not rows.
+    """Epochs and numbers that rows of requests or results name and that no batch here has. Steps from one number to the
+    next in the index (PostgreSQL has no skip scan of its own for this), so that it costs as much as there are batches,
+    not rows.
     """
-    batches, _ = _table(network, stream)
+    table, (batches, _) = stream.kind, _table(network, stream)
     found = await rows(
         connection,
         f"""
         WITH RECURSIVE places AS (
-            (SELECT epoch, sequence FROM {table} ORDER BY epoch, sequence LIMIT 1)
+            (SELECT epoch, sequence FROM {table} WHERE partition = :partition ORDER BY epoch, sequence LIMIT 1)
             UNION ALL
             SELECT following.epoch, following.sequence FROM places, LATERAL (
-                SELECT epoch, sequence FROM {table} WHERE (epoch, sequence) > (places.epoch, places.sequence)
+                SELECT epoch, sequence FROM {table}
+                WHERE partition = :partition AND (epoch, sequence) > (places.epoch, places.sequence)
                 ORDER BY epoch, sequence LIMIT 1) AS following
         )
         SELECT epoch, sequence FROM places WHERE NOT EXISTS (
@@ -255,16 +261,19 @@ async def places_of_no_batch(
         ORDER BY epoch, sequence LIMIT :most
         """,
         stream=stream,
+        partition=stream.number,
         most=most,
     )
     return [(epoch, sequence) for epoch, sequence in found]
 
 
-async def rows_at(connection: AsyncConnection, table: str, epoch: int, sequence: int, most: int) -> list[UUID]:
-    """Ids of the rows that name this batch. ``table``: requests or results."""
+async def rows_at(connection: AsyncConnection, stream: StreamName, epoch: int, sequence: int, most: int) -> list[UUID]:
+    """Ids of the rows that name this batch of requests or results."""
     found = await rows(
         connection,
-        f"SELECT request_id FROM {table} WHERE epoch = :epoch AND sequence = :sequence ORDER BY request_id LIMIT :most",
+        f"SELECT request_id FROM {stream.kind} WHERE partition = :partition AND epoch = :epoch"
+        " AND sequence = :sequence ORDER BY request_id LIMIT :most",
+        partition=stream.number,
         epoch=epoch,
         sequence=sequence,
         most=most,

@@ -4,9 +4,11 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
+import structlog
 from temporalio.client import Client
 from temporalio.common import SearchAttributePair, TypedSearchAttributes, WorkflowIDConflictPolicy
 from temporalio.runtime import Runtime
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Worker
 
 from activities.announcing import ExportAnnouncer
@@ -17,10 +19,12 @@ from activities.monitoring import MonitoringActivities
 from activities.orchestration import Orchestration
 from activities.pulling import PullActivities
 from activities.streams import StreamActivities
+from activities.unpulled import UnpulledPartitions
 from cache.redis_cache import Cache
 from configuration.settings import ResponseSettings
 from configuration.temporal import connect_temporal, task_queue
 from exchange.delivery import Delivery
+from exchange.far_side import FarSide
 from exchange.http_signature import HttpSigner
 from exchange.key_exchange import KeyExchange
 from exchange.link import LinkClient
@@ -34,15 +38,16 @@ from executors.python import PythonFunctions
 from executors.registry import Executors
 from executors.sql import SqlSources
 from models.outcomes import PullProgress
-from models.streams import BatchRef, Network, StreamName
+from models.streams import BatchRef, Network, StreamName, pull_workflow_id
 from scheduling.sync import sync_schedules
 from storage.database import connect
+from storage.partitions import begin_partitions, partitions_in_use
 from wiring.options import ensure_search_attributes, identity, make_worker, run_beside
 from workflows.exports import CacheMaintenance, ExportResults, ExportSettings, SystemMonitoring
 from workflows.requests import ExecuteRequests, PullRequests
 from workflows.search_attributes import STREAM, search_attributes
 
-PULL_WORKFLOW_ID = "pull-requests"
+log = structlog.get_logger(__name__)
 
 
 async def start_execution(client: Client, batch: BatchRef) -> None:
@@ -57,6 +62,31 @@ async def start_execution(client: Client, batch: BatchRef) -> None:
         static_summary=f"{batch}: {batch.records} records",
         request_eager_start=True,  # whoever pulls is a worker: its first task comes back with the answer
     )
+
+
+async def start_pulling(client: Client, stream: StreamName) -> None:
+    """Have a stream pulled for ever; where that is done already, nothing."""
+    await client.start_workflow(
+        PullRequests.run,
+        PullProgress(partition=stream.number),
+        id=pull_workflow_id(stream),
+        task_queue=task_queue(Network.RESPONSE),
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        search_attributes=TypedSearchAttributes([SearchAttributePair(STREAM, stream.value)]),
+        static_summary="long-poll the request network, for ever",
+    )
+
+
+async def end_pulling(client: Client, stream: StreamName) -> None:
+    """Have a partition pulled no more. What it holds stays where it is, and an alarm tells of it."""
+    try:
+        await client.get_workflow_handle(pull_workflow_id(stream)).terminate(
+            reason="AIRLOCK_RESPONSE_PARTITIONS was lowered"
+        )
+        log.warning("pulling.ended", stream=stream)
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            raise
 
 
 @asynccontextmanager
@@ -88,23 +118,25 @@ async def response_worker(settings: ResponseSettings, runtime: Runtime) -> Async
         pull = Pull(engine, Receiver(engine, keys, settings.link_id), link)
         pulling = PullActivities(pull, partial(start_execution, client), watch)
         announcer = ExportAnnouncer(client, engine)
-        executing = ExecutionActivities(engine, sealer, executors, settings.executions, announcer.results_are_ready)
+        executing = ExecutionActivities(
+            engine, sealer, executors, settings.executions, announcer.results_are_ready, settings.partitions
+        )
         orchestration = Orchestration(client, task_queue(Network.RESPONSE), settings.cadences)
-        monitoring = MonitoringActivities(engine, cache, sealer, settings.cadences, orchestration)
+        monitoring = MonitoringActivities(engine, cache, sealer, settings.cadences, orchestration, settings.partitions)
         maintenance = MaintenanceActivities(Network.RESPONSE, engine, cache, settings.retention)
 
         await ensure_search_attributes(client)
-        await sync_schedules(client, settings.cadences)
-        await client.start_workflow(
-            PullRequests.run,
-            PullProgress(),
-            id=PULL_WORKFLOW_ID,
-            task_queue=task_queue(Network.RESPONSE),
-            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            search_attributes=TypedSearchAttributes([SearchAttributePair(STREAM, StreamName.REQUESTS.value)]),
-            static_summary="long-poll the request network, for ever",
-        )
+        async with engine.begin() as connection:
+            drained = await begin_partitions(connection, StreamName.RESULTS, settings.partitions)
+            pulled_before = await partitions_in_use(connection, StreamName.REQUESTS)
+        await sync_schedules(client, settings.cadences, drained)
+        for stream in StreamName.REQUESTS.partitions(settings.partitions):
+            await start_pulling(client, stream)
+        for stream in pulled_before:
+            if stream.number >= settings.partitions:
+                await end_pulling(client, stream)
         run_beside(stack, keys.keep_current())
+        run_beside(stack, UnpulledPartitions(engine, FarSide(link), settings.partitions).run())
         run_beside(stack, KeyExchange(keys, link, settings.link_id).run())
         yield make_worker(
             client,

@@ -27,7 +27,9 @@ class ExecuteRequests:
 
 @workflow.defn
 class PullRequests:
-    """Long-poll the request network, accept batches and start the execution of each; for ever."""
+    """Long-poll the request network, accept batches and start the execution of each; for ever. One for each partition
+    of the requests.
+    """
 
     @workflow.run
     async def run(self, progress: PullProgress) -> None:

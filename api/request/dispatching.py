@@ -18,6 +18,7 @@ from configuration.temporal import task_queue
 from models.streams import BatchRef, Network, StreamName
 from storage.database import is_unreachable
 from storage.incoming import unapplied
+from storage.partitions import partitions_in_use, streams_in_use
 from storage.submissions import lead_groups, mark_group_started, unstarted_groups
 from workflows.arrivals import FulfillRequests, ImportBatch
 from workflows.search_attributes import search_attributes
@@ -34,7 +35,6 @@ TOGETHER_SECONDS = 0.5
 """Groups that come within this time of one another are seen to by one workflow; the first of them does not wait."""
 MOST_TOGETHER = 5000
 """Requests of such groups, together: what one look may have to go through."""
-INCOMING = tuple(stream for stream in StreamName if stream.receiver is Network.REQUEST)
 
 
 class Dispatcher:
@@ -95,8 +95,9 @@ class Dispatcher:
             groups = await unstarted_groups(connection, older_than_seconds=LOOK_SECONDS)
             batches = [
                 waiting[-1]
-                for stream in INCOMING
-                if (waiting := await unapplied(connection, stream, LEFT_SECONDS, limit=5000))
+                for stream in await streams_in_use(connection)
+                if stream.receiver is Network.REQUEST
+                and (waiting := await unapplied(connection, stream, LEFT_SECONDS, limit=5000))
             ]
         self._away = False
         for batch in batches:
@@ -136,7 +137,10 @@ class Dispatcher:
                 await self._tell(group)
 
         try:
-            retried = await Quarantine(self._engine, Network.REQUEST, tell).retry_all(StreamName.RESULTS)
+            kept = Quarantine(self._engine, Network.REQUEST, tell)
+            async with self._engine.connect() as connection:
+                streams = await partitions_in_use(connection, StreamName.RESULTS)
+            retried = [each for stream in streams for each in await kept.retry_all(stream)]
         except Exception as error:
             if not is_unreachable(error):
                 raise
@@ -192,11 +196,12 @@ class Dispatcher:
 
 
 def _together(groups: Sequence[CommittedGroup]) -> Iterator[list[CommittedGroup]]:
-    """Groups that one workflow sees to: of one epoch, and not too many requests."""
+    """Groups that one workflow sees to: of one partition and epoch, and not too many requests."""
     found: list[CommittedGroup] = []
     requests = 0
-    for each in groups:
-        if found and (each.group.epoch != found[0].group.epoch or requests + each.group.records > MOST_TOGETHER):
+    for each in sorted(groups, key=lambda each: each.group.stream):  # which keeps their order otherwise
+        same = found and (each.group.stream, each.group.epoch) == (found[0].group.stream, found[0].group.epoch)
+        if found and (not same or requests + each.group.records > MOST_TOGETHER):
             yield found
             found, requests = [], 0
         found.append(each)

@@ -22,7 +22,7 @@ from api.request.submitting import refused_while_stopped
 from exchange.errors import StreamStopped
 from models.errors import Conflict, NotFound
 from models.requests import RequestStatus, RequestSubmission, ResultBody, TypeName
-from models.streams import BatchRef, StreamName
+from models.streams import BatchRef
 from storage.database import notify
 from storage.submissions import cancel_request, find_request, group_of, list_requests
 
@@ -205,9 +205,12 @@ async def _close(services: Services, caller: Caller, request_id: UUID) -> BatchR
             "user_id": caller.user_id,
             "submitted_at": datetime.now(UTC),
         }
-        await services.sealer.seal(connection, StreamName.REQUESTS, [orjson.dumps(record)])
-        await notify(connection, "sealed requests")
-        return await group_of(connection, request_id)
+        group = await group_of(connection, request_id)
+        assert group is not None, "it was closed a moment ago"
+        # By the request's own partition, whatever its owner's is now: it must not overtake what it cancels.
+        await services.sealer.seal(connection, group.stream, [orjson.dumps(record)])
+        await notify(connection, f"sealed {group.stream}")
+        return group
 
 
 async def _find(services: Services, caller: Caller, request_id: UUID) -> RequestView:

@@ -1,7 +1,7 @@
 """What the request network's API holds open, and the tasks that run beside its calls."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +13,7 @@ from api.request.catalog import CurrentCatalog
 from api.request.dispatching import Dispatcher
 from api.request.first_reads import FirstReads
 from api.request.link_health import Refusals
-from api.request.submitting import GroupCommit
+from api.request.partitioning import PartitionedCommit
 from api.request.waking import Bell, FinishedRequests
 from cache.redis_cache import Cache
 from configuration.settings import RequestSettings
@@ -22,7 +22,7 @@ from exchange.http_signature import HttpSigner
 from exchange.live_keys import LiveKeys
 from exchange.receiving import Receiver
 from exchange.sealing import Sealer
-from models.streams import Network
+from models.streams import Network, StreamName
 from storage.database import connect, listen, value
 
 log = structlog.get_logger(__name__)
@@ -41,11 +41,11 @@ class Services:
     keys: LiveKeys
     signer: HttpSigner
     dispatcher: Dispatcher
-    group_commit: GroupCommit
+    group_commit: PartitionedCommit
     finished: FinishedRequests
     first_reads: FirstReads
-    sealed: Bell
-    """Rings when a batch of requests was sealed."""
+    sealed: Mapping[str, Bell]
+    """For each stream that is pulled from here, one that rings when a batch of it was sealed."""
     stopping: asyncio.Event
     """Set when the server stops: nobody waits any longer."""
     refusals: Refusals = field(default_factory=Refusals)
@@ -58,7 +58,7 @@ class Services:
     def end_long_polls(self) -> None:
         """Answer those who wait with what there is: the server stops."""
         self.stopping.set()
-        self.sealed.ring()
+        self._ring_all()
         self.finished.wake_all()
 
     def hear(self, message: str) -> None:
@@ -66,8 +66,8 @@ class Services:
         topic, _, rest = message.partition(" ")
         if topic == "finished":
             self.finished.something_finished()
-        elif topic == "sealed":
-            self.sealed.ring()
+        elif topic == "sealed" and rest in self.sealed:
+            self.sealed[rest].ring()
         elif topic == "snapshot" and rest == "settings":
             self.catalog.changed()
 
@@ -76,7 +76,11 @@ class Services:
         self.finished.listening = self.catalog.listening = is_listening
         self.catalog.changed()
         self.finished.something_finished()
-        self.sealed.ring()
+        self._ring_all()
+
+    def _ring_all(self) -> None:
+        for bell in self.sealed.values():
+            bell.ring()
 
 
 @asynccontextmanager
@@ -102,10 +106,10 @@ async def open_services(settings: RequestSettings) -> AsyncIterator[Services]:
             keys,
             HttpSigner(keys, settings.link_id, settings.clock_skew),
             dispatcher,
-            GroupCommit(engine, sealer, dispatcher.group_committed),
+            PartitionedCommit(engine, sealer, dispatcher.group_committed, settings.partitions),
             FinishedRequests(engine),
             FirstReads(engine),
-            Bell(),
+            {stream.value: Bell() for stream in StreamName.REQUESTS.partitions()},
             asyncio.Event(),
         )
         for beside in (

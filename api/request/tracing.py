@@ -29,7 +29,7 @@ async def trace_of(services: Services, request_id: UUID, user_id: UUID | None) -
     status, waits_for = _now(found)
     steps = _steps(found)
     if aside is not None:
-        batch = BatchRef(stream=StreamName.RESULTS, epoch=aside.epoch, sequence=aside.sequence)
+        batch = BatchRef(stream=StreamName(aside.stream), epoch=aside.epoch, sequence=aside.sequence)
         why = aside.reason if user_id is None else "it cannot be applied here"
         steps.append(_step("result-quarantined", aside.quarantined_at, batch=str(batch), note=why[:300]))
         if aside.dropped_at is not None:
@@ -48,7 +48,9 @@ def _step(step: str, at: datetime, network: Network = HERE, **more: Any) -> Trac
 
 
 def _steps(found: Any) -> list[TraceStep]:
-    group = BatchRef(stream=StreamName.REQUESTS, epoch=found.request_epoch, sequence=found.request_sequence)
+    group = BatchRef(
+        stream=StreamName(found.request_stream), epoch=found.request_epoch, sequence=found.request_sequence
+    )
     steps = [TraceStep(step="submitted", at=found.submitted_at, network=HERE, workflow_id=group.workflow_id("fulfil"))]
 
     def add(step: str, at: datetime | None, network: Network = HERE, **more: Any) -> None:
@@ -60,7 +62,9 @@ def _steps(found: Any) -> list[TraceStep]:
     add("handed-out", found.sent_at, batch=str(group), note="to the response network, for the first time")
     add("pulled", found.delivered_at, batch=str(group), note="when its receipt came")
     if found.status is not None:
-        batch = BatchRef(stream=StreamName.RESULTS, epoch=found.result_epoch, sequence=found.result_sequence)
+        batch = BatchRef(
+            stream=StreamName(found.result_stream), epoch=found.result_epoch, sequence=found.result_sequence
+        )
         add("executed", _moment(found.body, "executed_at"), THERE, workflow_id=group.workflow_id("execute"))
         add("result-sealed", _moment(found.result_manifest, "sealed_at"), THERE, batch=str(batch))
         add("result-delivered", found.batch_received_at, batch=str(batch))

@@ -59,7 +59,7 @@ const TIME = matching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d
 const COMMON = {
   spec: within(1n, 1n),
   link: matching(/^.{0,63}$/su),
-  stream: matching(/^(settings|requests|results|health)$/),
+  stream: matching(/^(settings|health|(requests|results)(\.[1-7])?)$/),
   epoch: within(1n, 2n ** 31n - 1n),
   key_id: matching(/^[0-9a-f]{16}$/),
 };

@@ -177,5 +177,5 @@ async def test_a_batch_is_applied_by_keys_however_many_rows_there_are(networks: 
     async with networks.request.engine.begin() as connection:
         before = await value(connection, read, tables=["requests", "results"])  # of this connection, not reported yet
         assert await store_results(connection, batch, arrived) == set()
-        assert [each.group.sequence for each in await fulfilled_groups(connection, 1, 1)] == [1]
+        assert [each.group.sequence for each in await fulfilled_groups(connection, batch)] == [1]
         assert await value(connection, read, tables=["requests", "results"]) == before

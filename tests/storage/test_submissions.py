@@ -151,7 +151,7 @@ async def test_a_batch_of_results_tells_which_groups_it_completed(networks: Netw
     await store_result(networks, d, "failed", 7)
     async with networks.request.engine.begin() as connection:
         await cancel_request(connection, USER, c)
-        found = await fulfilled_groups(connection, 1, 7)
+        found = await fulfilled_groups(connection, BatchRef(stream=StreamName.RESULTS, epoch=1, sequence=7))
     assert sorted(each.group.sequence for each in found) == [first.sequence, first.sequence + 1]
     assert third.sequence not in [each.group.sequence for each in found]
 
@@ -172,7 +172,10 @@ async def test_only_a_workflow_that_waits_for_it_is_told_that_its_group_is_compl
         number=looked_at.sequence,
     )
     async with networks.request.engine.begin() as connection:
-        found = {each.group.sequence: each.waits for each in await fulfilled_groups(connection, 1, 7)}
+        found = {
+            each.group.sequence: each.waits
+            for each in await fulfilled_groups(connection, BatchRef(stream=StreamName.RESULTS, epoch=1, sequence=7))
+        }
     assert found == {unstarted.sequence: True, looked_at.sequence: True, fresh.sequence: False, calling.sequence: True}
 
 
@@ -196,7 +199,10 @@ async def test_the_workflow_of_one_group_sees_to_those_that_it_leads(networks: N
     for each in ids[:3]:
         await store_result(networks, each, "completed", 7)
     async with networks.request.engine.begin() as connection:
-        assert {each.leader.sequence for each in await fulfilled_groups(connection, 1, 7)} == {leader.sequence}
+        assert {
+            each.leader.sequence
+            for each in await fulfilled_groups(connection, BatchRef(stream=StreamName.RESULTS, epoch=1, sequence=7))
+        } == {leader.sequence}
         due = await callbacks_due(connection, leader, None, 10)
         await mark_group_fulfilled(connection, leader)
     assert [each.request_id for each in due] == ids[:3]

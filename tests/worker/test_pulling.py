@@ -154,9 +154,9 @@ async def test_polls_come_less_often_while_much_is_not_executed(networks: Networ
     for _ in range(12):
         await seal(networks, b"{}")
         assert await work._pull.once(REQUESTS, 0)
-        spacings.append(await work._spacing())
+        spacings.append(await work._spacing(StreamName.REQUESTS))
     steps = [SPACING_SECONDS * number for number in range(1, 11)]
     assert spacings == pytest.approx([*steps, WIDEST_SPACING_SECONDS, WIDEST_SPACING_SECONDS])
     async with networks.response.engine.begin() as connection:
         await mark_applied(connection, REQUESTS, 1, 11, first=2)
-    assert await work._spacing() == pytest.approx(2 * SPACING_SECONDS)
+    assert await work._spacing(StreamName.REQUESTS) == pytest.approx(2 * SPACING_SECONDS)
