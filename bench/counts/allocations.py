@@ -4,14 +4,14 @@ The same in every run of one version of Python. What zstd and SHA-256 allocate f
 counted.
 """
 
-import asyncio
 import gc
 import hashlib
 import sys
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import orjson
@@ -55,7 +55,7 @@ def count_allocations(root: Path) -> Counts:
     work: dict[str, Callable[[], object]] = {
         "pack": lambda: pack(records),
         "open": lambda: open_wire(keys[Network.REQUEST], wire),
-        "parse": lambda: asyncio.run(parse_results(numbered)),
+        "parse": lambda: _to_the_end(parse_results(numbered)),
     }
     counts: Counts = {"python.pack.payload": Count(len(payload) / RECORDS, "bytes a record", SLACK)}
     for name, do in work.items():
@@ -102,3 +102,12 @@ def record(number: int) -> bytes:
             "duration_ms": 1.5,
         }
     )
+
+
+def _to_the_end(work: Coroutine[Any, Any, object]) -> None:
+    """Run what gives way now and then but waits for nothing, without the event loop's own allocations."""
+    try:
+        while True:
+            work.send(None)
+    except StopIteration:
+        pass
