@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
-from temporalio.client import WorkflowFailureError
+from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ActivityError, ApplicationError
 
 from models.outcomes import DrainOutcome
@@ -32,6 +33,17 @@ def by_partition(**drains: Callable[[], Awaitable[DrainOutcome]]) -> Callable[[S
         return SENT if first else DrainOutcome(heartbeat=True)
 
     return drain
+
+
+def seen(event: str) -> Callable[[WorkflowHandle[Any, Any]], Awaitable[bool]]:
+    """Whether such an event is in the history, and the workflow has taken it in."""
+
+    async def look(handle: WorkflowHandle[Any, Any]) -> bool:
+        kinds = [each.WhichOneof("attributes") or "" async for each in handle.fetch_history_events()]
+        places = [place for place, kind in enumerate(kinds) if kind.startswith(event)]
+        return bool(places) and "workflow_task_completed_event_attributes" in kinds[places[0] :]
+
+    return look
 
 
 async def test_all_partitions_are_drained_at_the_same_time_by_an_activity_each(stage: Stage) -> None:
@@ -76,7 +88,7 @@ async def test_a_fork_in_one_partition_ends_that_one_and_fails_the_run_when_the_
 
     stage.activities.line_up("drain", by_partition(of_2=forked, of_3=slow))
     handle = await stage.start(ExportResults.run, 4)
-    await stage.activities.called("drain", 4)
+    await stage.until(handle, seen("activity_task_failed"), True)
     others.set()
     with pytest.raises(WorkflowFailureError) as failed:
         await handle.result()
@@ -96,7 +108,7 @@ async def test_while_one_partition_is_held_up_the_others_deliver_what_gets_ready
 
     stage.activities.line_up("drain", by_partition(of_1=held_up))
     handle = await stage.start(ExportResults.run, 3)
-    await stage.activities.called("drain", 3)
+    await stage.until(handle, seen("timer_fired"), True)  # the run has lasted long enough to end
     for times in (5, 7):
         await handle.signal(ExportResults.results_are_ready)
         await stage.activities.called("drain", times)

@@ -8,6 +8,7 @@ import pytest
 from exchange.auditing import Auditor
 from exchange.epoch_ordering import EpochOrdering
 from exchange.errors import Fork
+from exchange.expectations import Expectations
 from exchange.far_side import FarSide
 from exchange.healing import Healer
 from exchange.mending import Mender
@@ -60,6 +61,19 @@ async def test_a_removed_row_is_named_in_its_partition_and_repaired(
     assert found(reports) == {(network, rows, "missing", str(asked[3][0]))}
     assert [report.stream for report in reports if not report.agrees] == [StreamName(rows).at(3)]
     assert await mend(world) == set()
+
+
+async def test_what_agrees_is_seen_at_one_glance_in_every_partition(
+    world: PartitionedWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await answered(world)
+
+    async def one_by_one(*_: object) -> None:
+        raise AssertionError("the digest of a partition's window took in rows of another one")
+
+    monkeypatch.setattr(Expectations, "_results", one_by_one)
+    monkeypatch.setattr(Expectations, "_requests", one_by_one)
+    assert found(await world.verify()) == set()
 
 
 async def test_a_row_that_names_a_batch_of_another_partition_is_extra_there(world: PartitionedWorld) -> None:
@@ -173,11 +187,12 @@ async def test_a_new_epoch_of_requests_moves_the_groups_of_its_partition_alone(w
 
 
 async def test_the_way_of_a_request_is_told_with_its_partitions(world: PartitionedWorld) -> None:
-    asked = await answered(world, 1)
-    far = await far_trace(world.link, asked[3][0])
+    (mine,) = await world.ask(USERS[3])  # and nobody else asks, whose batches have the same numbers
+    await world.carry_on()
+    far = await far_trace(world.link, mine)
     async with world.networks.response.engine.connect() as connection:
-        told = joined(await near_trace(connection, asked[3][0], result_batch_of(far)), far)
-        alone = await near_trace(connection, asked[3][0], None)
+        told = joined(await near_trace(connection, mine, result_batch_of(far)), far)
+        alone = await near_trace(connection, mine, None)
     steps = {step.step: (step.batch, step.workflow_id) for step in told.steps}
     assert steps["sealed"][0] == "requests.3 1.1"
     assert steps["pulled"] == ("requests.3 1.1", "pull-requests-3")
