@@ -10,6 +10,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from configuration.cadences import EXPORT_RESULTS
 from models.streams import StreamName
+from storage.database import reading
 from storage.outgoing import delivering_runs
 
 log = structlog.get_logger(__name__)
@@ -60,7 +61,7 @@ class ExportAnnouncer:
     async def _announce(self) -> None:
         if await self._is_paused():
             return
-        async with self._engine.connect() as connection:
+        async with reading(self._engine) as connection:
             runs = await delivering_runs(connection, StreamName.RESULTS)
         for run in dict.fromkeys(
             runs.values()

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from temporalio import activity
 
@@ -11,7 +11,7 @@ from activities.link_watch import LinkWatch
 from configuration.cadences import DEFAULT_CADENCES
 from exchange.errors import LinkError
 from exchange.link import POLL_SECONDS
-from exchange.pulling import Pull
+from exchange.pulling import Pull, Started
 from models.outcomes import PullProgress
 from models.streams import BatchRef, StreamName
 from storage.database import reading
@@ -31,9 +31,7 @@ cost of orchestration, which is per bundle, stays bounded. What comes alone does
 class PullActivities:
     """Safe to run twice: a batch is stored once, whoever offers it, and executed once, however often it is started."""
 
-    def __init__(
-        self, pull: Pull, execute: Callable[[BatchRef], Awaitable[None]], watch: LinkWatch | None = None
-    ) -> None:
+    def __init__(self, pull: Pull, execute: Started, watch: LinkWatch | None = None) -> None:
         self._pull = pull
         self._execute = execute
         self._watch = watch or LinkWatch(pull.engine, DEFAULT_CADENCES)
@@ -69,7 +67,7 @@ class PullActivities:
 
     async def _next(self, stream: StreamName, not_before: float) -> BatchRef | None:
         await asyncio.sleep(not_before - time.monotonic())
-        return await self._pull.once(stream, POLL_SECONDS, BUNDLE)
+        return await self._pull.once(stream, POLL_SECONDS, BUNDLE, self._execute)
 
     async def _spacing(self, stream: StreamName) -> float:
         """Seconds from this bundle to the next."""
@@ -92,9 +90,7 @@ class PullActivities:
                 batch, poll = poll.result(), None
                 await self._watch.succeeded(stream)
                 if batch:
-                    # The next one comes in while this one is started.
                     poll = asyncio.create_task(self._next(stream, time.monotonic() + await self._spacing(stream)))
-                    await self._execute(batch)
                     progress.batches += batch.batches
                     progress.records += batch.records
                     beat(progress)

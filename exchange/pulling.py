@@ -1,11 +1,14 @@
 """Pulling a stream whose sender cannot reach us: poll, accept, send the receipt."""
 
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from exchange.beside import beside
 from exchange.errors import Fork, StreamStopped
 from exchange.link import LinkClient
 from exchange.receiving import Receiver
@@ -16,6 +19,14 @@ from storage.incoming import incoming_stream, note_heard, stop_incoming
 log = structlog.get_logger(__name__)
 
 
+Started = Callable[[BatchRef], Coroutine[Any, Any, None]]
+"""Called with what was accepted."""
+
+
+async def _nothing(_batch: BatchRef) -> None:
+    """Leave it at that."""
+
+
 @dataclass(frozen=True)
 class Pull:
     """The receiving end of the streams that one network pulls. Safe to run twice, even at the same time."""
@@ -24,13 +35,13 @@ class Pull:
     receiver: Receiver
     link: LinkClient
 
-    async def once(self, stream: StreamName, wait: float, most: int = 1) -> BatchRef | None:
+    async def once(self, stream: StreamName, wait: float, most: int = 1, then: Started = _nothing) -> BatchRef | None:
         """Wait up to ``wait`` seconds for the next batch, or for several up to ``most``, and accept them together; None
         when none came.
 
         The poll itself says how far this side has come; the receipt, which alone lets the sender mark batches
-        delivered, follows what was accepted, and again at the next poll's start if it was lost. Raises `LinkError`; a
-        `Fork` stops the stream before it is raised.
+        delivered, follows what was accepted, and again at the next poll's start if it was lost. ``then`` is done beside
+        that, with what is new. Raises `LinkError`; a `Fork` stops the stream before it is raised.
         """
         async with reading(self.engine) as connection:
             cursor = await incoming_stream(connection, stream)
@@ -50,8 +61,13 @@ class Pull:
                 await note_heard(connection, stream, cursor.sequence, datetime.now(UTC))  # the answer was signed for us
             return None
         acceptance = await self.receiver.accept(stream, *wires)
-        await self.link.send_receipt(stream, acceptance.receipt)
-        return None if acceptance.repeated else acceptance.batch
+        if acceptance.repeated:
+            await self.link.send_receipt(stream, acceptance.receipt)
+            return None
+        async with beside(then(acceptance.batch)) as begun:
+            await self.link.send_receipt(stream, acceptance.receipt)
+        await begun
+        return acceptance.batch
 
     async def confirm(self, stream: StreamName) -> None:
         """Send the receipt for what is stored: heals one that was lost between a commit and the answer."""
