@@ -10,6 +10,9 @@ from typing import TypeVar
 OURS, LIMIT, RIVAL = "airlock", "limit", "celery"
 """Who is measured: Airlock; the same work with no orchestration and no framework; Celery doing the same job."""
 
+QUICK_SCALE = 0.05
+"""Enough to see that everything works, too little to say anything."""
+
 Say = Callable[[str], None]
 """Tells whoever waits how far it is."""
 

@@ -15,8 +15,6 @@ from bench.report import Report
 from chaos.running import CannotRun
 from models.errors import AirlockError
 
-QUICK_SCALE = 0.05
-"""Enough to see that everything works, too little to say anything."""
 INTERRUPTED = "interrupted"
 
 
