@@ -305,7 +305,7 @@ def _app(networks: Networks, sealers: dict[Network, Sealer], receivers: dict[Net
         signer=HttpSigner(side.keys, LINK),
         refusals=Refusals(),
         dispatcher=Dispatcher(),
-        sealed=Bell(),
+        sealed={stream.value: Bell() for stream in StreamName.REQUESTS.partitions()},
         stopping=asyncio.Event(),
     )
     return app
