@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
+from starlette.datastructures import Headers
 
 from models.errors import Unauthenticated
 
@@ -23,16 +24,16 @@ async def presented_key_hash(request: Request) -> bytes:
 
     The database looks the hash up. No key is ever compared in Python, so how long an answer takes tells nothing of one.
     """
-    given = ", ".join(request.headers.getlist("authorization"))  # two of them are none: who takes which is a riddle
-    found = key_hash(given)
-    if found is None:
+    found = key_hash(request.headers)
+    if not found:
         raise Unauthenticated("No API key; send the header Authorization: Bearer <key>")
     return found
 
 
-def key_hash(authorization: str) -> bytes | None:
-    """SHA-256 of the key in this header; None where it holds none."""
-    scheme, _, key = authorization.partition(" ")
+def key_hash(headers: Headers) -> bytes | None:
+    """SHA-256 of the key that came with these headers; None where there is none."""
+    given = ", ".join(headers.getlist("authorization"))  # two of them are none: who takes which is a riddle
+    scheme, _, key = given.partition(" ")
     key = key.strip()
     if scheme.lower() != "bearer" or not key or len(key) > MAX_KEY_CHARACTERS:
         return None

@@ -60,7 +60,6 @@ async def start_execution(client: Client, batch: BatchRef) -> None:
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
         search_attributes=search_attributes(batch),
         static_summary=f"{batch}: {batch.records} records",
-        request_eager_start=True,  # whoever pulls is a worker: its first task comes back with the answer
     )
 
 

@@ -9,6 +9,7 @@ import re
 from uuid import UUID
 
 import orjson
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
@@ -89,16 +90,10 @@ def _seconds(query: bytes) -> float | None:
 
 
 def _key(scope: Scope) -> bytes | None:
-    """The hash of the one key that came with a call; None where there is not exactly one, or something unusual."""
-    given = None
-    for name, content in scope["headers"]:
-        if name == b"authorization":
-            if given is not None:
-                return None
-            given = content
-        elif name in _UNUSUAL:
-            return None
-    return key_hash(given.decode("latin-1")) if given is not None else None
+    """The hash of the key that came with a call; None where there is none, or something unusual."""
+    if any(name in _UNUSUAL for name, _ in scope["headers"]):
+        return None
+    return key_hash(Headers(scope=scope))
 
 
 def _is_short_json(scope: Scope) -> bool:
