@@ -27,7 +27,8 @@ bounded = settings(
 
 BEYOND_A_SCHEMA = {
     "POST /v1/requests": {"type", "params"},  # which types there are, and their parameters, an operator decides
-    "PUT /v1/settings/{name}": {"visibility"},  # needed where there is no setting of that name yet
+    # A visibility is needed where there is no setting of that name yet; any JSON, but for integers beyond 64 bits.
+    "PUT /v1/settings/{name}": {"visibility", "value"},
     "POST /v1/schedules/{id}/backfill": {"start", "end"},  # what is past, the clock decides
     "POST /v1/request-types": {"params_schema", "limits", "executor"},  # sources, hosts, modules: the configuration's
     "PUT /v1/request-types/{name}": {"params_schema", "limits", "executor"},
