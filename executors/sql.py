@@ -1,11 +1,12 @@
 """The sql executor: one read-only statement with bound parameters, bounded in time, rows and bytes."""
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import structlog
 from pydantic import SecretStr
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, StatementError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -55,7 +56,7 @@ class SqlSources:
             )
         limit = max(1, rows_wanted(limits, params))
         try:
-            statement = text(_WRAPPED.format(query=spec.query.strip().rstrip(";"), limit=limit))
+            statement = _statement(spec.query, limit)
             values = {name: params.get(name) for name in statement._bindparams}
             async with reading(engine) as connection:
                 driver = (await connection.get_raw_connection()).driver_connection
@@ -72,6 +73,12 @@ class SqlSources:
         except (StatementError, ArgumentError) as error:
             raise ExecutionFailed("invalid-query", "the query of this request type cannot be run") from error
         return Answer([one_line(row.encode()) for row, _ in found], found[0][1] if found else 0)
+
+
+@lru_cache(maxsize=1024)
+def _statement(query: str, limit: int) -> TextClause:
+    """The wrapped query. To look for its parameters costs as much as a short query takes."""
+    return text(_WRAPPED.format(query=query.strip().rstrip(";"), limit=limit))
 
 
 async def _begin(driver: Any, seconds: float) -> None:

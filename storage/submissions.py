@@ -256,15 +256,20 @@ async def close_requests(connection: AsyncConnection, outcome: str, condition: s
 
 
 async def group_state(connection: AsyncConnection, group: BatchRef) -> GroupState:
-    """What a group of requests still waits for."""
+    """What a group of requests still waits for. By keys alone, as in `fulfilled_groups`."""
     found = await row(
         connection,
-        f"""
+        """
         WITH members AS (
             SELECT deadline_at, callback_url, callback_at,
-                   closed IS NULL AND results.request_id IS NULL AS outstanding
-            FROM requests LEFT JOIN results USING (request_id)
-            WHERE {_OF_GROUP})
+                   closed IS NULL AND NOT EXISTS (
+                       SELECT FROM results WHERE results.request_id = asked.request_id OFFSET 0) AS outstanding
+            FROM request_groups CROSS JOIN LATERAL (
+                SELECT * FROM requests WHERE requests.partition = request_groups.partition
+                AND requests.epoch = request_groups.epoch AND requests.sequence = request_groups.sequence
+                OFFSET 0) AS asked
+            WHERE request_groups.partition = :partition AND request_groups.epoch = :epoch
+              AND (request_groups.sequence = :sequence OR leader = :sequence))
         SELECT count(*), count(*) FILTER (WHERE outstanding),
                extract(epoch FROM min(deadline_at) FILTER (WHERE outstanding) - now())::double precision,
                count(*) FILTER (WHERE NOT outstanding AND callback_url IS NOT NULL AND callback_at IS NULL)
