@@ -86,7 +86,7 @@ class Dispatcher:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def finish(self) -> None:
-        """Wait for the starts that are under way; groups that wait for others are found by the next process."""
+        """Wait for the starts that are under way. Groups do not wait for others to come any longer."""
         self._finishing.set()
         await asyncio.gather(*self._under_way, return_exceptions=True)
 
