@@ -63,9 +63,8 @@ class ExportAnnouncer:
             return
         async with reading(self._engine) as connection:
             runs = await delivering_runs(connection, StreamName.RESULTS)
-        for run in dict.fromkeys(
-            runs.values()
-        ):  # one, but for the moment in which a run has not begun with every partition
+        # One run, but for the moment in which it has not begun with every partition.
+        for run in dict.fromkeys(runs.values()):
             if await self._signalled(run):
                 return
         if runs == self._triggered_after and time.monotonic() - self._triggered_at < STARTING_SECONDS:

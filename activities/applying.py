@@ -14,9 +14,8 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from cache.redis_cache import Cache, result_key
-from exchange.batch import unpack
 from exchange.beside import beside
-from exchange.manifest import Manifest
+from exchange.opening import records_of
 from models.outcomes import ApplyOutcome
 from models.requests import RequestStatus
 from models.streams import BatchRef, StreamName
@@ -134,9 +133,7 @@ class ResultApplication:
 
 
 async def _open(stream: StreamName, stored: ReceivedBatch) -> Opened:
-    manifest = Manifest.model_validate_json(stored.manifest)
-    lines = await asyncio.to_thread(unpack, manifest, stored.payload)
-    numbered = list(enumerate(lines, stored.first_record))
+    numbered = list(enumerate(await records_of(stored), stored.first_record))
     batch = BatchRef(stream=stream, epoch=stored.epoch, sequence=stored.sequence, records=stored.records)
     return Opened(batch, numbered, *await parse_results(numbered))
 

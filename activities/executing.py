@@ -11,8 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from temporalio import activity
 
 from activities.heartbeats import heartbeating
-from exchange.batch import unpack
-from exchange.manifest import Manifest
+from exchange.opening import records_of
 from exchange.sealing import Sealer
 from executors.answer import to_json
 from executors.registry import ExecutableType, Executors
@@ -34,13 +33,11 @@ from storage.executions import (
     store_results,
     waiting_requests,
 )
-from storage.incoming import ReceivedBatch, hold_applying, mark_applied, quarantine, received_bundle
+from storage.incoming import hold_applying, mark_applied, quarantine, received_bundle
 from storage.quarantine import numbers_set_aside
 
 log = structlog.get_logger(__name__)
 
-LARGE = 256 * 1024
-"""Bytes from which unpacking is worth a thread."""
 FLUSH_RESULTS = 500
 FLUSH_SECONDS = 0.25
 """Results are committed when so many are there, or so long after the first: early ones do not wait for late ones."""
@@ -99,7 +96,7 @@ class ExecutionActivities:
             )
             rejections = 0
             for stored in opened:
-                lines = await unpacked(stored)
+                lines = await records_of(stored)
                 numbered = [(n, line) for n, line in enumerate(lines, stored.first_record) if n not in aside]
                 one = BatchRef(stream=batch.stream, epoch=batch.epoch, sequence=stored.sequence)
                 rejected = await take_requests(connection, one, numbered)
@@ -154,14 +151,6 @@ class ExecutionActivities:
                 for number, bodies in by_partition.items():
                     await self._sealer.enqueue(connection, StreamName.RESULTS.at(number), bodies)
             finished.clear()
-
-
-async def unpacked(stored: ReceivedBatch) -> list[bytes]:
-    """The records of a received batch. A thread costs more than a small one does."""
-    manifest = Manifest.model_validate_json(stored.manifest)
-    if manifest.raw_bytes < LARGE:
-        return unpack(manifest, stored.payload)
-    return await asyncio.to_thread(unpack, manifest, stored.payload)
 
 
 async def take_requests(

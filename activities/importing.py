@@ -14,8 +14,8 @@ from temporalio.client import Client
 from activities.applying import ResultApplication, SetAsideRecord
 from activities.heartbeats import heartbeating
 from cache.redis_cache import Cache
-from exchange.batch import unpack
 from exchange.manifest import Manifest
+from exchange.opening import records_of
 from models.outcomes import ApplyOutcome
 from models.settings import SettingsRecord
 from models.streams import BatchRef, StreamName
@@ -80,7 +80,7 @@ class ImportActivities:
             good: list[bytes] = []
             quarantined = 0
             for part in parts if complete else [stored]:
-                lines = await _records(part)
+                lines = await records_of(part)
                 bad = bad_records(batch.stream, list(enumerate(lines, part.first_record)), complete)
                 for number, body, reason in bad:
                     await quarantine(connection, batch.stream, batch.epoch, part.sequence, number, body, reason)
@@ -109,11 +109,6 @@ async def _parts(connection: AsyncConnection, last: BatchRef, manifest: Manifest
             if (its.part, its.parts) == (part, manifest.parts):
                 found.append(stored)
     return found
-
-
-async def _records(stored: ReceivedBatch) -> list[bytes]:
-    manifest = Manifest.model_validate_json(stored.manifest)
-    return await asyncio.to_thread(unpack, manifest, stored.payload)
 
 
 def bad_records(stream: StreamName, numbered: Sequence[tuple[int, bytes]], complete: bool) -> list[SetAsideRecord]:

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from models.streams import BatchRef, StreamName
 from storage.database import AnyRow, notify, row, rows, run
+from storage.submissions import OF_GROUP
 
 AT_ONCE = 1000
 """Results in one statement: what is sent beyond some 100 KB is moved about in memory once for each part of it."""
@@ -157,14 +158,11 @@ async def callbacks_due(
     """
     return await rows(
         connection,
-        """
+        f"""
         SELECT requests.request_id, callback_url, closed, closed_at, results.body,
                coalesce(closed_at, received_at) AS finished_at
         FROM requests LEFT JOIN results USING (request_id)
-        WHERE requests.partition = :partition AND (requests.epoch, requests.sequence) IN (
-                SELECT epoch, sequence FROM request_groups
-                WHERE partition = :partition AND epoch = :epoch AND (sequence = :sequence OR leader = :sequence))
-          AND callback_url IS NOT NULL
+        WHERE {OF_GROUP} AND callback_url IS NOT NULL
           AND callback_at IS NULL AND (closed IS NOT NULL OR results.request_id IS NOT NULL)
           AND (CAST(:after AS uuid) IS NULL OR requests.request_id > CAST(:after AS uuid))
         ORDER BY requests.request_id LIMIT :limit

@@ -137,7 +137,7 @@ async def store_idempotency_keys(connection: AsyncConnection, keys: Sequence[Ide
         )
 
 
-_OF_GROUP = """
+OF_GROUP = """
     requests.partition = :partition AND (requests.epoch, requests.sequence) IN (
         SELECT epoch, sequence FROM request_groups
         WHERE partition = :partition AND epoch = :epoch AND (sequence = :sequence OR leader = :sequence))
@@ -229,7 +229,7 @@ async def expire_overdue(connection: AsyncConnection, group: BatchRef) -> int:
     return await close_requests(
         connection,
         "expired",
-        f"{_OF_GROUP} AND requests.deadline_at <= now()",
+        f"{OF_GROUP} AND requests.deadline_at <= now()",
         partition=group.stream.number,
         epoch=group.epoch,
         sequence=group.sequence,

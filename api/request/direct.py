@@ -17,13 +17,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.bearer import key_hash
 from api.problems import error_response
-from api.request.request_routes import accept, as_response, read_result
+from api.request.request_routes import MAX_WAIT_SECONDS, accept, as_response, location_of, read_result, router
 from api.request.services import Services
 
-REQUESTS = "/v1/requests"
+REQUESTS = router.prefix
 _RESULT = re.compile(re.escape(REQUESTS) + r"/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/result")
 _WAIT = re.compile(rb"wait=(\d{1,2}(?:\.\d{1,3})?)")
-_LONGEST_WAIT = 60.0
 _MOST_BYTES = 64 * 1024
 _UNUSUAL = frozenset({b"if-none-match", b"idempotency-key", b"transfer-encoding", b"expect"})
 """Headers with which a call is not of the plain form."""
@@ -75,9 +74,8 @@ class Direct:
         except Exception as error:
             response = await error_response(Request(scope), error)
         else:
-            one = ids[0] if len(ids) == 1 else None
-            headers = {"Location": f"{REQUESTS}/{one}" if one else REQUESTS}
-            response = Response(orjson.dumps({"ids": ids, "id": one}), 202, headers, "application/json")
+            body = orjson.dumps({"ids": ids, "id": ids[0] if len(ids) == 1 else None})
+            response = Response(body, 202, {"Location": location_of(ids)}, "application/json")
         await response(scope, receive, send)
 
 
@@ -86,7 +84,7 @@ def _seconds(query: bytes) -> float | None:
     if not query:
         return 0.0
     said = _WAIT.fullmatch(query)
-    return float(said[1]) if said and float(said[1]) <= _LONGEST_WAIT else None
+    return float(said[1]) if said and float(said[1]) <= MAX_WAIT_SECONDS else None
 
 
 def _key(scope: Scope) -> bytes | None:

@@ -1,5 +1,6 @@
 """Requests: submit, list, look at, read the result of, cancel."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -115,8 +116,13 @@ async def submit_requests(
     """All requests of a list are accepted together or, when one does not fit, none."""
     check_media_type(request.headers.get("content-type"))
     ids = await accept(services, caller, await request.body(), idempotency_key)
-    response.headers["Location"] = f"/v1/requests/{ids[0]}" if len(ids) == 1 else "/v1/requests"
+    response.headers["Location"] = location_of(ids)
     return Accepted(ids=list(ids), id=ids[0] if len(ids) == 1 else None)
+
+
+def location_of(ids: Sequence[UUID]) -> str:
+    """Where what was accepted can be looked at."""
+    return f"{router.prefix}/{ids[0]}" if len(ids) == 1 else router.prefix
 
 
 async def accept(services: Services, caller: Caller, body: bytes, idempotency_key: str | None) -> tuple[UUID, ...]:

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from cache.redis_cache import Cache
 from tests.conftest import Networks, Servers
 from tests.exchange.kept_networks import empty, make_networks
 
@@ -20,3 +21,11 @@ async def networks(activities_networks: Networks) -> Networks:
     """Empty."""
     await empty(activities_networks)
     return activities_networks
+
+
+@pytest.fixture
+async def cache(networks: Networks) -> AsyncIterator[Cache]:
+    """Redis, as the activities have it."""
+    cache = Cache(networks.servers.redis_url)
+    yield cache
+    await cache.aclose()

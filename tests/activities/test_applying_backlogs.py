@@ -1,17 +1,14 @@
 """Applying many results: one run takes along what comes meanwhile, nothing is left over, and costs do not grow."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
-from temporalio.testing import ActivityEnvironment
 
 from activities import applying
 from activities.importing import ImportActivities
 from cache.redis_cache import Cache, result_key
 from exchange.batch import open_wire
 from exchange.receiving import Receiver
-from models.outcomes import ApplyOutcome
 from models.streams import BatchRef, StreamName
 from storage import arrivals
 from storage.arrivals import ArrivedResult, store_results
@@ -19,7 +16,7 @@ from storage.database import value
 from storage.incoming import ReceivedBatch, hold_applying, hold_receiving, store_received
 from storage.submissions import fulfilled_groups
 from tests.activities.crossing import USER, change, cross, new_id, one, quarantined, result_record, submit
-from tests.activities.test_importing_results import Told
+from tests.activities.test_importing_results import Told, apply
 from tests.conftest import Networks
 from tests.link.batches import seal
 
@@ -27,20 +24,8 @@ RESULTS = StreamName.RESULTS
 
 
 @pytest.fixture
-async def cache(networks: Networks) -> AsyncIterator[Cache]:
-    cache = Cache(networks.servers.redis_url)
-    yield cache
-    await cache.aclose()
-
-
-@pytest.fixture
 def importing(networks: Networks, cache: Cache) -> ImportActivities:
     return ImportActivities(networks.request.engine, cache, 60, Told())
-
-
-async def apply(importing: ImportActivities, batch: BatchRef) -> ApplyOutcome:
-    outcome: ApplyOutcome = await ActivityEnvironment().run(importing.apply_batches, batch)
-    return outcome
 
 
 async def until_somebody_waits_for_a_lock(networks: Networks) -> None:

@@ -1,6 +1,5 @@
 """Applying results in the request network: byte for byte, once, and only for requests that are known there."""
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from uuid import UUID
 
@@ -46,13 +45,6 @@ class Told(Client):
                 raise RPCError("no such workflow", RPCStatusCode.NOT_FOUND, b"")
 
         return Handle()  # type: ignore[return-value]
-
-
-@pytest.fixture
-async def cache(networks: Networks) -> AsyncIterator[Cache]:
-    cache = Cache(networks.servers.redis_url)
-    yield cache
-    await cache.aclose()
 
 
 @pytest.fixture

@@ -47,13 +47,6 @@ def orchestration(**paused: str) -> Any:
 
 
 @pytest.fixture
-async def cache(networks: Networks) -> AsyncIterator[Cache]:
-    cache = Cache(networks.servers.redis_url)
-    yield cache
-    await cache.aclose()
-
-
-@pytest.fixture
 async def no_cache() -> AsyncIterator[Cache]:
     cache = Cache(f"redis://:hunter2@{HIDDEN}.invalid:1")
     yield cache
