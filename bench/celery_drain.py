@@ -144,12 +144,8 @@ async def _databases(stage: Stage) -> dict[str, str]:
 
 
 def _api(port: int, environment: Mapping[str, str]) -> ProcessSpec:
-    async def is_ready() -> bool:
-        status, _ = await probe.http(port, "GET", "/readyz")
-        return status == 200
-
     async def ready(_process: Process) -> None:
-        await probe.until(is_ready)
+        await probe.until_ready(port)
 
     return ProcessSpec(
         name="celery-request-api",

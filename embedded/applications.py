@@ -89,12 +89,8 @@ def api_spec(network: str, where: Surroundings, stop_order: int = 0) -> ProcessS
     """A network's API; ready when it says so itself."""
     port = getattr(where.ports, network)
 
-    async def is_ready() -> bool:
-        status, _ = await probe.http(port, "GET", "/readyz")
-        return status == 200
-
     async def ready(_process: Process) -> None:
-        await probe.until(is_ready)
+        await probe.until_ready(port)
 
     return ProcessSpec(
         name=f"{network}-api",

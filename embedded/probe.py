@@ -38,3 +38,13 @@ async def http(port: int, method: str, path: str, body: bytes = b"") -> tuple[in
     answer = await exchange(port, f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body)
     start, _, content = answer.partition(b"\r\n\r\n")
     return int(start.split(maxsplit=2)[1]), content
+
+
+async def until_ready(port: int) -> None:
+    """Return once the API on this port says that it is ready."""
+
+    async def is_ready() -> bool:
+        status, _ = await http(port, "GET", "/readyz")
+        return status == 200
+
+    await until(is_ready)

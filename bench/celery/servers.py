@@ -6,7 +6,7 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,10 +119,13 @@ def _redis(root: Path, port: int, profile: Profile) -> ProcessSpec:
     async def answers() -> bool:
         return (await probe.exchange(port, b"PING\r\nQUIT\r\n")).startswith(b"+PONG")
 
+    async def ready(_process: Process) -> None:
+        await probe.until(answers)
+
     return ProcessSpec(
         name="redis",
         argv=(find_redis_server(), *(part for key, value in options.items() for part in (f"--{key}", value))),
-        ready=_until(answers),
+        ready=ready,
         cwd=directory,
         stop_order=2,
         shown=is_worth_showing,
@@ -131,14 +134,13 @@ def _redis(root: Path, port: int, profile: Profile) -> ProcessSpec:
 
 
 def _api(network: str, port: int, environment: Mapping[str, str]) -> ProcessSpec:
-    async def is_ready() -> bool:
-        status, _ = await probe.http(port, "GET", "/readyz")
-        return status == 200
+    async def ready(_process: Process) -> None:
+        await probe.until_ready(port)
 
     return ProcessSpec(
         name=f"{network}-api",
         argv=(sys.executable, "-P", "-m", f"bench.celery.{network}_api"),
-        ready=_until(is_ready),
+        ready=ready,
         env=_environment({**environment, "BENCH_PORT": str(port)}),
         cwd=CLONE,
         stop_timeout=15.0,
@@ -178,13 +180,6 @@ def _beat(python: Path, environment: Mapping[str, str], home: Path) -> ProcessSp
         cwd=home,
         shown=_is_worth_showing,
     )
-
-
-def _until(check: Callable[[], Awaitable[bool]]) -> Callable[[Process], Awaitable[None]]:
-    async def ready(_process: Process) -> None:
-        await probe.until(check)
-
-    return ready
 
 
 def _environment(more: Mapping[str, str]) -> dict[str, str]:

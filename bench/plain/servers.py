@@ -59,12 +59,8 @@ async def plain_routes(root: Path, log: TextIO) -> AsyncIterator[Plain]:
 
 
 def _api(root: Path, port: int, databases: Databases, redis_url: str) -> ProcessSpec:
-    async def is_ready() -> bool:
-        status, _ = await probe.http(port, "GET", "/readyz")
-        return status == 200
-
     async def ready(_process: Process) -> None:
-        await probe.until(is_ready)
+        await probe.until_ready(port)
 
     told = {
         "BENCH_PORT": str(port),
