@@ -90,8 +90,8 @@ async def test_a_gap_or_another_history_within_a_bundle_ends_it_and_stops_nothin
             " (SELECT hash FROM sealed_batches WHERE stream = 'requests' AND sequence = 1) WHERE stream = 'requests'"
             " RETURNING 1",
         )
-    [other] = await seal_some(crossing, 1, first=7)
-    taken = await receiver(crossing).accept(REQUESTS, wires[1], other)
+    other, its_next = await seal_some(crossing, 2, first=7)
+    taken = await receiver(crossing).accept(REQUESTS, wires[1], its_next)  # the next number, after another batch
     assert (taken.batch.sequence, (await crossing.receiver(REQUESTS)).stopped) == (2, None)
     with pytest.raises(Fork):
         await receiver(crossing).accept(REQUESTS, other)
