@@ -1,6 +1,7 @@
 """Applying results that arrived in the request network: the next batch is opened while this one is stored."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -20,6 +21,7 @@ from models.outcomes import ApplyOutcome
 from models.requests import RequestStatus
 from models.streams import BatchRef, StreamName
 from storage.arrivals import ArrivedResult, owners, store_results, stored_result_bodies
+from storage.database import reading
 from storage.incoming import (
     ReceivedBatch,
     first_unapplied,
@@ -68,9 +70,11 @@ class ResultApplication:
     cache_seconds: int
     client: Client
 
-    async def apply_all(self, stream: StreamName, outcome: ApplyOutcome, beat: Callable[[ApplyOutcome], None]) -> None:
+    async def apply_all(
+        self, stream: StreamName, outcome: ApplyOutcome, beat: Callable[[ApplyOutcome], None], until: float
+    ) -> None:
         """Apply what is there of a partition of results, in order, until nothing is left; ``beat`` is called after each
-        batch.
+        batch. After ``until``, by the monotonic clock, no batch more is begun with, and there may be ``more``.
 
         Whoever accepts a batch while the one before it waits to be applied counts on this to take it along
         (`exchange.receiving.Acceptance.begins_applying`). So the last look takes turns with acceptance: what is not
@@ -84,10 +88,13 @@ class ResultApplication:
                 if not await self._apply(opened, outcome):
                     return
                 beat(outcome)
+                if time.monotonic() > until:
+                    outcome.more = True
+                    return
                 coming = await ahead or await self._last_look(stream)
 
     async def _opened_after(self, stream: StreamName, place: BatchRef | None) -> Opened | None:
-        async with self.engine.connect() as connection:
+        async with reading(self.engine) as connection:
             stored = await first_unapplied(connection, stream, place)
         return await _open(stream, stored) if stored else None
 

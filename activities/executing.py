@@ -10,13 +10,13 @@ from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from temporalio import activity
 
-from activities.heartbeats import heartbeating
+from activities.heartbeats import brief_until, heartbeating
 from exchange.opening import records_of
 from exchange.sealing import Sealer
 from executors.answer import to_json
 from executors.registry import ExecutableType, Executors
 from models.errors import InvalidInput
-from models.executors import executor_spec
+from models.executors import SqlExecutor, executor_spec
 from models.outcomes import ExecutionOutcome
 from models.parameters import ParameterCheck
 from models.requests import Limits, RequestRecord
@@ -64,14 +64,23 @@ class ExecutionActivities:
 
     @activity.defn
     async def execute_batch(self, batch: BatchRef) -> ExecutionOutcome:
-        """Open received batches, execute what has no result yet, store and announce the results."""
+        """Open received batches, execute what has no result yet, store and announce the results.
+
+        A local activity takes on nothing but queries, which may be asked again should it not come to their end: to do
+        so to a service is another matter. It may leave ``more``.
+        """
+        until = brief_until()
         async with heartbeating():
             quarantined = await self._open(batch)
             async with reading(self._engine) as connection:
                 waiting = await waiting_requests(connection, batch)
                 types = await executable_types(connection)
                 secrets = await secret_settings(connection)
-            await self._execute(waiting, types, secrets)
+            if activity.info().is_local and not are_queries(waiting, types):
+                return ExecutionOutcome(more=True)
+            if not await self._execute(waiting, types, secrets, until):
+                await self._announce()
+                return ExecutionOutcome(more=True)
             _, counts = await asyncio.gather(self._announce(), self._close(batch))
         return ExecutionOutcome(records=batch.records, by_status=counts, quarantined=quarantined)
 
@@ -106,8 +115,13 @@ class ExecutionActivities:
         return rejections + len(aside)
 
     async def _execute(
-        self, waiting: list[WaitingRequest], types: Mapping[str, ExecutableType], secrets: Mapping[str, str]
-    ) -> None:
+        self,
+        waiting: list[WaitingRequest],
+        types: Mapping[str, ExecutableType],
+        secrets: Mapping[str, str],
+        until: float,
+    ) -> bool:
+        """False where some were not begun with, because it was after ``until`` by the monotonic clock."""
         finished: list[FinishedResult] = []
         owners = {request.request_id: request.user_id for request in waiting}
         first_at = time.monotonic()
@@ -121,7 +135,7 @@ class ExecutionActivities:
         running: set[asyncio.Task[FinishedResult]] = set()
         try:
             while True:
-                while len(running) < 64 and (request := next(ahead, None)) is not None:
+                while len(running) < 64 and time.monotonic() <= until and (request := next(ahead, None)) is not None:
                     running.add(asyncio.create_task(one(request)))
                 if not running:
                     break
@@ -139,6 +153,7 @@ class ExecutionActivities:
             for task in running:
                 task.cancel()
         await self._flush(finished, owners)
+        return next(ahead, None) is None
 
     async def _flush(self, finished: list[FinishedResult], owners: Mapping[UUID, UUID]) -> None:
         """Commit results together with their place in the outbox, of their owner's partition; then forget them here."""
@@ -187,6 +202,15 @@ async def take_requests(
     ]
     await store_cancellations(connection, cancellations)
     return rejected
+
+
+def are_queries(waiting: Sequence[WaitingRequest], types: Mapping[str, ExecutableType]) -> bool:
+    """Whether nothing but queries comes of these requests."""
+    return all(
+        isinstance(known.executor, SqlExecutor)
+        for known in (types.get(name) for name in {request.type for request in waiting})
+        if known is not None
+    )
 
 
 async def executable_types(connection: AsyncConnection) -> dict[str, ExecutableType]:

@@ -1,7 +1,9 @@
 """Heartbeats while an activity waits, and errors in the form that Temporal retries rightly."""
 
 import asyncio
+import math
 import random
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -14,6 +16,7 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from exchange.errors import LinkError, LinkPaused, LinkUnavailable, Oversize
 from exchange.link import MAX_RETRY_AFTER
+from models.outcomes import BRIEF_SECONDS
 
 log = structlog.get_logger(__name__)
 
@@ -27,13 +30,21 @@ LONGEST_BACKOFF = 5.0
 """Seconds before another attempt where nothing answers; the longest is how long a link that is back goes unnoticed."""
 
 
+def brief_until() -> float:
+    """The time, by the monotonic clock, after which a local activity begins with nothing more; never, for others."""
+    return time.monotonic() + BRIEF_SECONDS if activity.info().is_local else math.inf
+
+
 @asynccontextmanager
 async def heartbeating() -> AsyncIterator[Callable[[Any], None]]:
-    """Beat in the background for as long as the block runs.
+    """Beat in the background for as long as the block runs; not in a local activity, whose workflow task does.
 
     The block gets a function that beats with details. All beats after it, those of later attempts as well, repeat them,
     since one without would take them away.
     """
+    if activity.info().is_local:
+        yield lambda _progress: None
+        return
     details = list(activity.info().heartbeat_details)
 
     def beat_with(progress: Any) -> None:

@@ -12,7 +12,7 @@ from temporalio import activity
 from temporalio.client import Client
 
 from activities.applying import ResultApplication, SetAsideRecord
-from activities.heartbeats import heartbeating
+from activities.heartbeats import brief_until, heartbeating
 from cache.redis_cache import Cache
 from exchange.manifest import Manifest
 from exchange.opening import records_of
@@ -47,10 +47,10 @@ class ImportActivities:
 
         Runs take turns here, before they do in the database: one that waits there would hold a connection meanwhile.
         """
-        outcome = ApplyOutcome()
+        outcome, until = ApplyOutcome(), brief_until()
         async with heartbeating() as beat, self._turns[newest.stream]:
             if newest.stream.kind is StreamName.RESULTS:
-                await self._results.apply_all(newest.stream, outcome, beat)
+                await self._results.apply_all(newest.stream, outcome, beat, until)
             else:
                 before = -1
                 while outcome.batches > before and (waiting := await self._waiting(newest)):

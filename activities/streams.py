@@ -2,7 +2,7 @@
 
 from temporalio import activity
 
-from activities.heartbeats import for_temporal, heartbeating
+from activities.heartbeats import brief_until, for_temporal, heartbeating
 from activities.link_watch import LinkWatch
 from configuration.cadences import DEFAULT_CADENCES
 from exchange.delivery import Delivery
@@ -30,12 +30,13 @@ class StreamActivities:
     async def drain(self, stream: StreamName) -> DrainOutcome:
         """Seal and deliver until caught up; where there is nothing, send a signed heartbeat.
 
-        An attempt that died left sealed batches behind, which the next one sends first.
+        An attempt that died left sealed batches behind, which the next one sends first. A local activity has a
+        second, and may leave ``more``.
         """
         async with heartbeating() as beat:
             await self._delivery.begin(stream, activity.info().workflow_id or "")
             try:
-                outcome = await self._delivery.drain(stream, beat)
+                outcome = await self._delivery.drain(stream, beat, brief_until())
             except LinkError as error:
                 raise for_temporal(error, await self._watch.failed(stream, error)) from error
             await self._watch.succeeded(stream)

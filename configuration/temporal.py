@@ -1,11 +1,17 @@
 """The connection to a network's Temporal."""
 
+from datetime import timedelta
+
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.runtime import Runtime
 
 from configuration.settings import NetworkSettings
 from models.streams import Network
+
+TASK_TIMEOUT = timedelta(seconds=8)
+"""Of a workflow's task, in which its short work is done as well: after this, that of a worker which was killed is given
+to another one. The default of 10 s is longer than work that beats is left with a dead worker."""
 
 
 def task_queue(network: Network) -> str:

@@ -1,6 +1,8 @@
 """Delivering a pushed stream: seal what is pending, send what is sealed, believe only receipts, until caught up."""
 
 import asyncio
+import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,10 +17,12 @@ from exchange.notes import Receipt
 from exchange.sealing import Emptied, Sealer
 from models.outcomes import DrainOutcome
 from models.streams import GENESIS, StreamName
+from storage.database import reading
 from storage.outgoing import (
     OutgoingStream,
     StoredBatch,
     batch_after,
+    delivering_run,
     hash_at,
     mark_delivered,
     mark_sent,
@@ -49,16 +53,19 @@ class Delivery:
     sealer: Sealer
     link: LinkClient
 
-    async def drain(self, stream: StreamName, progress: Callable[[DrainOutcome], None]) -> DrainOutcome:
+    async def drain(
+        self, stream: StreamName, progress: Callable[[DrainOutcome], None], until: float = math.inf
+    ) -> DrainOutcome:
         """Seal and send until nothing is left, then, if nothing was sent, say so by a heartbeat.
 
-        ``progress`` is called after each batch. Raises the `LinkError` that ended it; whatever was sealed waits for the
+        ``progress`` is called after each batch. After ``until``, by the monotonic clock, no batch more is sent, and the
+        outcome says that there may be ``more``. Raises the `LinkError` that ended it; whatever was sealed waits for the
         next run. A `Fork` stops the stream for good before it is raised.
         """
         outcome = DrainOutcome()
         head = await self._head(stream)
         try:
-            await self._drain(stream, head.delivered, progress, outcome)
+            await self._drain(stream, head.delivered, progress, until, outcome)
         except Fork as error:
             log.error("delivery.forked", stream=stream, reason=str(error), todo=f"airlock stream new-epoch {stream}")
             async with self.engine.begin() as connection:
@@ -68,11 +75,19 @@ class Delivery:
 
     async def begin(self, stream: StreamName, run: str) -> None:
         """Note which run delivers now. What is in the outbox before this, that run will send."""
-        async with self.engine.begin() as connection:
-            await note_delivering_run(connection, stream, run)
+        async with reading(self.engine) as connection:
+            noted = await delivering_run(connection, stream)
+        if noted != run:
+            async with self.engine.begin() as connection:
+                await note_delivering_run(connection, stream, run)
 
     async def _drain(
-        self, stream: StreamName, position: int, progress: Callable[[DrainOutcome], None], outcome: DrainOutcome
+        self,
+        stream: StreamName,
+        position: int,
+        progress: Callable[[DrainOutcome], None],
+        until: float,
+        outcome: DrainOutcome,
     ) -> None:
         """Send batch after batch. While one is on its way the next one is made ready, once the link has taken a batch:
         one that is dead, or refuses its size, finds no more than one sealed.
@@ -105,6 +120,9 @@ class Delivery:
             outcome.records += batch.records
             outcome.payload_bytes += len(batch.payload or b"")
             progress(outcome)
+            if time.monotonic() > until:
+                outcome.more = True
+                return
             coming = ahead.result()
             if coming is not None and coming.sequence != position + 1:
                 coming = None  # another run was faster
@@ -133,7 +151,7 @@ class Delivery:
             )
 
     async def _head(self, stream: StreamName) -> OutgoingStream:
-        async with self.engine.begin() as connection:
+        async with reading(self.engine) as connection:
             head = await outgoing_stream(connection, stream)
         if head.stopped:
             raise StreamStopped(f"the {stream} stream is stopped: {head.stopped}")

@@ -4,6 +4,12 @@ from pydantic import BaseModel, Field
 
 from models.streams import StreamName
 
+BRIEF = "brief"
+"""Says in the memo of a workflow run that it does what is short within its own task, by a local activity."""
+
+BRIEF_SECONDS = 1.0
+"""For how long a local activity begins with another batch."""
+
 
 class DrainOutcome(BaseModel):
     """What one delivery run did."""
@@ -13,6 +19,8 @@ class DrainOutcome(BaseModel):
     payload_bytes: int = 0
     heartbeat: bool = False
     """Nothing had changed: a signed heartbeat went instead of a batch."""
+    more: bool = Field(False, exclude_if=lambda more: not more)
+    """Its time was over before everything was delivered."""
 
     def plus(self, other: "DrainOutcome") -> "DrainOutcome":
         """Both deliveries as one."""
@@ -21,6 +29,7 @@ class DrainOutcome(BaseModel):
             records=self.records + other.records,
             payload_bytes=self.payload_bytes + other.payload_bytes,
             heartbeat=not (self.batches or other.batches),
+            more=other.more,
         )
 
     def __str__(self) -> str:
@@ -51,6 +60,12 @@ class ExecutionOutcome(BaseModel):
     records: int = 0
     by_status: dict[str, int] = Field(default_factory=dict)
     quarantined: int = 0
+    more: bool = Field(False, exclude_if=lambda more: not more)
+    """Its time was over before every request had a result."""
+
+    def plus(self, other: "ExecutionOutcome") -> "ExecutionOutcome":
+        """What the whole came to, which is what was counted last: results are, wherever they came from."""
+        return other
 
     def __str__(self) -> str:
         counts = ", ".join(f"{count} {status}" for status, count in sorted(self.by_status.items())) or "no requests"
@@ -65,6 +80,19 @@ class ApplyOutcome(BaseModel):
     superseded: int = 0
     quarantined: int = 0
     groups_fulfilled: int = 0
+    more: bool = Field(False, exclude_if=lambda more: not more)
+    """Its time was over before everything was applied."""
+
+    def plus(self, other: "ApplyOutcome") -> "ApplyOutcome":
+        """Both as one."""
+        return ApplyOutcome(
+            batches=self.batches + other.batches,
+            records=self.records + other.records,
+            superseded=self.superseded + other.superseded,
+            quarantined=self.quarantined + other.quarantined,
+            groups_fulfilled=self.groups_fulfilled + other.groups_fulfilled,
+            more=other.more,
+        )
 
     def __str__(self) -> str:
         return (

@@ -1,5 +1,6 @@
 """From a cadence to the Temporal Schedule that it means, and how to tell whether two schedules mean the same."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -18,7 +19,8 @@ from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSear
 from temporalio.converter import DataConverter
 
 from configuration.cadences import CACHE_MAINTENANCE, EXPORT_RESULTS, EXPORT_SETTINGS, SYSTEM_MONITORING, Cadence
-from configuration.temporal import task_queue
+from configuration.temporal import TASK_TIMEOUT, task_queue
+from models.outcomes import BRIEF
 from models.streams import Network, StreamName
 
 LONGEST_RUN = timedelta(hours=1)
@@ -37,11 +39,12 @@ class Scheduled:
     workflow: str
     summary: str
     stream: StreamName | None = None
+    memo: Mapping[str, bool] | None = None
 
 
 SCHEDULED = {
     EXPORT_SETTINGS: Scheduled("ExportSettings", "export settings if they changed", StreamName.SETTINGS),
-    EXPORT_RESULTS: Scheduled("ExportResults", "export results until caught up", StreamName.RESULTS),
+    EXPORT_RESULTS: Scheduled("ExportResults", "export results until caught up", StreamName.RESULTS, {BRIEF: True}),
     SYSTEM_MONITORING: Scheduled("SystemMonitoring", "measure, raise and clear alerts", StreamName.HEALTH),
     CACHE_MAINTENANCE: Scheduled("CacheMaintenance", "tend cache and retention"),
 }
@@ -61,6 +64,8 @@ def schedule_for(schedule_id: str, cadence: Cadence, partitions: int = 1) -> Sch
             id=schedule_id,
             task_queue=task_queue(Network.RESPONSE),
             run_timeout=LONGEST_RUN,
+            task_timeout=TASK_TIMEOUT,
+            memo=starts.memo,
             static_summary=starts.summary,
             typed_search_attributes=TypedSearchAttributes(attributes),
         ),
@@ -89,9 +94,10 @@ def _meaning(schedule: Schedule, converter: DataConverter) -> tuple[Any, ...]:
     if not isinstance(action, ScheduleActionStartWorkflow):
         return ()
     return (
-        (action.workflow, action.id, action.task_queue, action.run_timeout),
+        (action.workflow, action.id, action.task_queue, action.run_timeout, action.task_timeout),
         [_argument(given, converter) for given in action.args],
         _text(action.static_summary, converter),
+        {name: _argument(given, converter) for name, given in (action.memo or {}).items()},
         {pair.key.name: pair.value for pair in action.typed_search_attributes},
         [(interval.every, interval.offset or timedelta()) for interval in spec.intervals],
         [cron_of(cron) for cron in spec.cron_expressions] + [cron_of(item) or repr(item) for item in spec.calendars],

@@ -305,6 +305,14 @@ async def note_delivering_run(connection: AsyncConnection, stream: StreamName, r
     )
 
 
+async def delivering_run(connection: AsyncConnection, stream: StreamName) -> str | None:
+    """The run that delivered this stream last; it may have ended."""
+    found: str | None = await value(
+        connection, "SELECT delivering_run FROM outgoing_streams WHERE stream = :stream", stream=stream
+    )
+    return found
+
+
 async def delivering_runs(connection: AsyncConnection, kind: StreamName) -> dict[str, str]:
     """For each partition of a stream the run that delivered it last; it may have ended."""
     found = await rows(

@@ -22,7 +22,7 @@ from activities.streams import StreamActivities
 from activities.unpulled import UnpulledPartitions
 from cache.redis_cache import Cache
 from configuration.settings import ResponseSettings
-from configuration.temporal import connect_temporal, task_queue
+from configuration.temporal import TASK_TIMEOUT, connect_temporal, task_queue
 from exchange.delivery import Delivery
 from exchange.far_side import FarSide
 from exchange.http_signature import HttpSigner
@@ -37,7 +37,7 @@ from executors.http import HttpCalls
 from executors.python import PythonFunctions
 from executors.registry import Executors
 from executors.sql import SqlSources
-from models.outcomes import PullProgress
+from models.outcomes import BRIEF, PullProgress
 from models.streams import BatchRef, Network, StreamName, pull_workflow_id
 from scheduling.sync import sync_schedules
 from storage.database import connect
@@ -60,6 +60,8 @@ async def start_execution(client: Client, batch: BatchRef) -> None:
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
         search_attributes=search_attributes(batch),
         static_summary=f"{batch}: {batch.records} records",
+        task_timeout=TASK_TIMEOUT,
+        memo={BRIEF: True},
     )
 
 

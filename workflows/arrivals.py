@@ -11,6 +11,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.maintaining import MaintenanceActivities
     from models.outcomes import ApplyOutcome, CallbackOutcome, GroupState
     from models.streams import BatchRef, StreamName
+    from workflows.brief import asks_for_brief, briefly_or_wholly
     from workflows.timing import ARRIVALS, CALL_BACK_AGAIN, LOOK_AGAIN, OVER_THE_LINK, QUICK, until_look
 
 
@@ -24,9 +25,15 @@ class ImportBatch:
 
     @workflow.run
     async def run(self, batch: BatchRef) -> ApplyOutcome:
-        outcome = await workflow.execute_activity_method(
-            ImportActivities.apply_batches, batch, summary=f"{batch}: {batch.records} records", **ARRIVALS
-        )
+        summary = f"{batch}: {batch.records} records"
+
+        async def wholly() -> ApplyOutcome:
+            return await workflow.execute_activity_method(
+                ImportActivities.apply_batches, batch, summary=summary, **ARRIVALS
+            )
+
+        apply = ImportActivities.apply_batches
+        outcome = await (briefly_or_wholly(apply, batch, summary, wholly) if asks_for_brief() else wholly())
         workflow.set_current_details(f"{batch}: {outcome}")
         if batch.stream is StreamName.HEALTH:
             tended = await workflow.execute_activity_method(

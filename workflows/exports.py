@@ -1,11 +1,12 @@
 """What the response network sends on a schedule."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
+from typing import Any
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, RetryState
+from temporalio.exceptions import ActivityError, FailureError, RetryState
 
 with workflow.unsafe.imports_passed_through():
     from activities.maintaining import MaintenanceActivities
@@ -13,8 +14,9 @@ with workflow.unsafe.imports_passed_through():
     from activities.streams import StreamActivities
     from models.outcomes import DrainOutcome, MaintenanceOutcome, MonitoringOutcome
     from models.streams import StreamName
+    from workflows.brief import asks_for_brief, briefly_or_wholly
     from workflows.search_attributes import RECORDS, STREAM
-    from workflows.timing import HEALTH_WAITS, OVER_THE_LINK, QUICK, SHORTEST_RUN
+    from workflows.timing import HEALTH_WAITS, OVER_THE_LINK, QUICK, SHORTEST_RUN, STAYS_READY
 
 
 @workflow.defn
@@ -35,7 +37,7 @@ class ExportResults:
 
     Results that get ready tell the run that is under way, so that never two go at a time and none waits for the next. A
     run lasts for at least `SHORTEST_RUN`: runs of a schedule are named after the second, and the server mistakes two of
-    the same name for one.
+    the same name for one. After results that got ready it stays for `STAYS_READY`.
     """
 
     def __init__(self) -> None:
@@ -54,9 +56,11 @@ class ExportResults:
         """``partitions``: into so many the results are spread. Each is drained by an activity of its own, so that any
         number of workers share them, and none waits for another one.
         """
+        brief = asks_for_brief()
+        deliver = _deliver_soon if brief else _deliver
         ends_at = workflow.now() + SHORTEST_RUN
         if partitions > 1:
-            self._partitions = Partitions(StreamName.RESULTS.partitions(partitions))
+            self._partitions = Partitions(StreamName.RESULTS.partitions(partitions), deliver)
             total = await self._partitions.drain(ends_at - workflow.now())
             if workflow.info().is_continue_as_new_suggested():
                 workflow.continue_as_new(partitions)
@@ -64,11 +68,19 @@ class ExportResults:
         total = DrainOutcome()
         while True:
             self._more = False
-            total = await _drain(StreamName.RESULTS, total)
+            total = total.plus(await deliver(StreamName.RESULTS))
+            if brief:
+                workflow.set_current_details(f"{StreamName.RESULTS}: {total}")
+            else:
+                _tell(StreamName.RESULTS, total)
             if workflow.info().is_continue_as_new_suggested():
                 workflow.continue_as_new()
             if not await self._gets_more(ends_at - workflow.now()):
+                if brief:
+                    _tell(StreamName.RESULTS, total)
                 return total
+            if brief:
+                ends_at = workflow.now() + STAYS_READY
 
     async def _gets_more(self, within: timedelta) -> bool:
         """Whether there is more to send, now or within this time."""
@@ -86,7 +98,10 @@ class Partitions:
     What is wrong with one, a fork say, ends that one alone: the others go on, and it is raised when they are at rest.
     """
 
-    def __init__(self, streams: Sequence[StreamName]) -> None:
+    def __init__(
+        self, streams: Sequence[StreamName], deliver: Callable[[StreamName], Coroutine[Any, Any, DrainOutcome]]
+    ) -> None:
+        self._deliver = deliver
         self._said = 0
         self._seen = dict.fromkeys(streams, -1)
         """For each that still goes on, how much had been said when it was last begun with."""
@@ -125,8 +140,8 @@ class Partitions:
             self._seen[stream] = self._said
             self._busy.add(stream)
             try:
-                outcome = await _deliver(stream)
-            except ActivityError:
+                outcome = await self._deliver(stream)
+            except FailureError:
                 del self._seen[stream]
                 raise
             finally:
@@ -179,26 +194,32 @@ class CacheMaintenance:
         return outcome
 
 
-async def _drain(
-    stream: StreamName, so_far: DrainOutcome | None = None, before: str = "", within: timedelta | None = None
-) -> DrainOutcome:
+async def _drain(stream: StreamName, before: str = "", within: timedelta | None = None) -> DrainOutcome:
     """Deliver a stream, and tell the Web UI what was delivered, together with what the run had done before.
 
     Tried again for ever or, where ``within`` is given, for so long.
     """
-    total = (so_far or DrainOutcome()).plus(await _deliver(stream, within))
-    _tell(stream, total, before)
-    return total
+    delivered = await _deliver(stream, within)
+    _tell(stream, delivered, before)
+    return delivered
 
 
 async def _deliver(stream: StreamName, within: timedelta | None = None) -> DrainOutcome:
     return await workflow.execute_activity_method(
         StreamActivities.drain,
         stream,
-        summary=f"{stream}: seal and deliver until caught up",
+        summary=_summary(stream),
         schedule_to_close_timeout=within,
         **OVER_THE_LINK,
     )
+
+
+async def _deliver_soon(stream: StreamName) -> DrainOutcome:
+    return await briefly_or_wholly(StreamActivities.drain, stream, _summary(stream), lambda: _deliver(stream))
+
+
+def _summary(stream: StreamName) -> str:
+    return f"{stream}: seal and deliver until caught up"
 
 
 def _tell(stream: StreamName, total: DrainOutcome, before: str = "") -> None:

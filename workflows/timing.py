@@ -51,8 +51,15 @@ WHOLE_BATCH: Timing = {
     "retry_policy": RetryPolicy(initial_interval=timedelta(milliseconds=500), maximum_interval=timedelta(seconds=10)),
 }
 
+BRIEF_AT_MOST = timedelta(seconds=5)
+"""For what is done within a workflow task: `models.outcomes.BRIEF_SECONDS`, and the step that it was at then. Shorter
+than `configuration.temporal.TASK_TIMEOUT`, or Temporal would be told again and again that the task goes on."""
+
 SHORTEST_RUN = timedelta(seconds=1.1)
 """Of a run that others may trigger: more than the second after which it is named."""
+
+STAYS_READY = timedelta(seconds=5)
+"""After results that got ready: others often follow, and find a run that is under way sooner than one begins."""
 
 HEALTH_WAITS = timedelta(seconds=60)
 """For the link, at most: under overlap *skip* a run that waited for it would keep this side from being measured."""

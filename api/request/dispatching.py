@@ -1,8 +1,7 @@
 """Starting workflows for what was committed, now or, when Temporal is away, as soon as it is back."""
 
 import asyncio
-import time
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -14,7 +13,8 @@ from temporalio.service import RPCError
 
 from activities.quarantining import Quarantine
 from api.request.submitting import CommittedGroup
-from configuration.temporal import task_queue
+from configuration.temporal import TASK_TIMEOUT, task_queue
+from models.outcomes import BRIEF
 from models.streams import BatchRef, Network, StreamName
 from storage.database import is_unreachable
 from storage.incoming import unapplied
@@ -32,7 +32,9 @@ LEFT_SECONDS = 10.0
 """A batch that is not applied after this long may have lost its workflow: it is started again, which harms nothing."""
 STARTS_AT_ONCE = 16
 TOGETHER_SECONDS = 0.5
-"""Groups that come within this time of one another are seen to by one workflow; the first of them does not wait."""
+"""Groups that come within this time are seen to by one workflow, which until then is not in the way of what they ask
+for. One that has callbacks to make does not wait, nor those with it: their results may be here sooner.
+"""
 MOST_TOGETHER = 5000
 """Requests of such groups, together: what one look may have to go through."""
 
@@ -50,8 +52,8 @@ class Dispatcher:
         self._away = False
         self._groups: list[CommittedGroup] = []
         self._starting_groups: asyncio.Task[None] | None = None
-        self._groups_started_at = float("-inf")
-        self._finishing = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._finishing = False
 
     def batch_accepted(self, batch: BatchRef) -> None:
         """Have a batch applied."""
@@ -62,6 +64,8 @@ class Dispatcher:
         """Have a group of requests fulfilled."""
         if not self._away:
             self._groups.append(committed)
+            if not committed.look_in:
+                self._hurry.set()
             if self._starting_groups is None or self._starting_groups.done():
                 self._starting_groups = self._soon(self._start_groups())
 
@@ -87,7 +91,8 @@ class Dispatcher:
 
     async def finish(self) -> None:
         """Wait for the starts that are under way. Groups do not wait for others to come any longer."""
-        self._finishing.set()
+        self._finishing = True
+        self._hurry.set()
         await asyncio.gather(*self._under_way, return_exceptions=True)
 
     async def _look_after_the_left(self) -> None:
@@ -115,11 +120,12 @@ class Dispatcher:
         """Start a workflow for all groups that wait, and for those that come meanwhile, until there are none."""
         while self._groups:
             try:
-                async with asyncio.timeout(self._groups_started_at + TOGETHER_SECONDS - time.monotonic()):
-                    await self._finishing.wait()
+                async with asyncio.timeout(TOGETHER_SECONDS):
+                    await self._hurry.wait()
             except TimeoutError:
                 pass
-            self._groups_started_at = time.monotonic()
+            if not self._finishing:
+                self._hurry.clear()
             waiting, self._groups = self._groups, []
             for together in _together(waiting):
                 await self._fulfil(together)
@@ -150,7 +156,7 @@ class Dispatcher:
         log.info("epoch.results_retried", applied=len(retried) - refused, refused=refused)
 
     async def _import(self, batch: BatchRef) -> None:
-        await self._start(ImportBatch.run, batch, "apply")
+        await self._start(ImportBatch.run, batch, "apply", memo={BRIEF: True})
 
     async def _fulfil(self, together: Sequence[CommittedGroup]) -> None:
         """Start the workflow of the first of these groups, which sees to the others as well. Who leads whom is written
@@ -172,7 +178,14 @@ class Dispatcher:
                 raise
             log.warning("dispatch.database_away", group=str(leader), error=type(error).__name__)
 
-    async def _start(self, workflow: Any, batch: BatchRef, verb: str, delay: timedelta | None = None) -> bool:
+    async def _start(
+        self,
+        workflow: Any,
+        batch: BatchRef,
+        verb: str,
+        delay: timedelta | None = None,
+        memo: Mapping[str, object] | None = None,
+    ) -> bool:
         async with self._slots:
             try:
                 await self._client.start_workflow(
@@ -184,6 +197,8 @@ class Dispatcher:
                     search_attributes=search_attributes(batch),
                     static_summary=f"{batch}: {batch.records} records",
                     start_delay=delay,
+                    memo=memo,
+                    task_timeout=TASK_TIMEOUT,
                     rpc_timeout=RPC_SECONDS,
                 )
             except (RPCError, RuntimeError) as error:

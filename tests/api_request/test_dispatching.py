@@ -119,12 +119,24 @@ async def test_one_workflow_sees_to_groups_that_come_close_together(
         assert (await dispatched.http.post("/v1/requests", json=IST)).status_code == 202
     await eventually(dispatched.all_started, "every group has its workflow")
     assert len(await dispatched.groups()) == 5
-    first, second = sorted(await dispatched.leaders(), key=lambda group: group.sequence)
-    assert (first.sequence, second.sequence) == (1, 2), "the first does not wait, the others do for one another"
-    assert await dispatched.is_running(first, "fulfil")
-    assert await dispatched.is_running(second, "fulfil")
-    third = BatchRef(stream=StreamName.REQUESTS, epoch=1, sequence=3)
-    assert not await dispatched.is_running(third, "fulfil")
+    (leader,) = await dispatched.leaders()
+    assert leader.sequence == 1
+    assert await dispatched.is_running(leader, "fulfil")
+    second = BatchRef(stream=StreamName.REQUESTS, epoch=1, sequence=2)
+    assert not await dispatched.is_running(second, "fulfil")
+
+
+async def test_who_has_callbacks_to_make_waits_for_no_others_nor_do_those_with_it(
+    dispatched: Dispatched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatching, "TOGETHER_SECONDS", 600.0)
+    monkeypatch.setattr(dispatching, "LOOK_SECONDS", 600.0)  # nothing is taken for left meanwhile
+    for _ in range(2):
+        assert (await dispatched.http.post("/v1/requests", json=IST)).status_code == 202
+        assert not all((await dispatched.groups()).values())
+        called_back = IST | {"callback_url": "https://example.org/"}
+        assert (await dispatched.http.post("/v1/requests", json=called_back)).status_code == 202
+        await eventually(dispatched.all_started, "every group has its workflow")
 
 
 async def test_what_comes_while_temporal_is_away_is_accepted_and_started_when_it_is_back(

@@ -1,6 +1,7 @@
 """While one batch is on its way the next is sealed. Whatever happens then, nothing is lost, doubled or out of order."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -245,3 +246,16 @@ async def test_a_record_that_was_committed_late_under_a_lower_number_is_sealed_b
 
     assert (await drain(over(crossing, Link(crossing.client, {1: commits})))).batches == 4
     assert await crossing.arrived() == [*numbered(3), late]
+
+
+async def test_when_the_time_is_over_no_batch_more_is_sent_and_the_next_run_sends_what_was_sealed_ahead(
+    crossing: Crossing,
+) -> None:
+    bodies = [b"%d" % number for number in range(5)]
+    await crossing.enqueue(RESULTS, *bodies)
+    link = Link(crossing.client)
+    begun = await over(crossing, link).drain(RESULTS, lambda _: None, until=time.monotonic())
+    assert (begun.batches, begun.more, link.pushed) == (1, True, 1)
+    rest = await drain(over(crossing, link))
+    assert (rest.batches, rest.records, rest.more) == (2, 3, False)
+    assert await crossing.arrived(RESULTS) == bodies

@@ -31,6 +31,8 @@ EVENTS = 400
 """A longer history adds to the clone and shows nothing more."""
 SEVERAL = "-partitions"
 """In the names of histories with several partitions: only of the workflows that are then told so."""
+BEFORE = "-before-"
+"""In the names of histories of runs that are begun no more as they were, and go on all the same: they stay."""
 AIRPORT: dict[str, Any] = {"type": "airport", "params": {"iata": "IST"}}
 
 
@@ -48,7 +50,7 @@ async def record(address: str, among: Container[str] | None = None, of: str = ""
                 shapes[execution.workflow_type].setdefault(shape, scrubbed(history))
     HISTORIES.mkdir(exist_ok=True)
     for old in HISTORIES.glob("*.json"):
-        if (SEVERAL in old.name) == (of == SEVERAL):
+        if (SEVERAL in old.name) == (of == SEVERAL) and BEFORE not in old.name:
             old.unlink()
     for workflow, found in sorted(shapes.items()):
         chosen = sorted(found, key=len, reverse=True)[:SHAPES]

@@ -162,9 +162,10 @@ async def details(handle: WorkflowHandle[Any, Any]) -> str:
 
 
 async def summaries(handle: WorkflowHandle[Any, Any]) -> list[str]:
-    """The summaries of the activities that the workflow scheduled, in order."""
+    """The summaries of the activities that the workflow scheduled or did within its task, in order."""
     return [
         pydantic_data_converter.payload_converter.from_payload(event.user_metadata.summary, str)
         async for event in handle.fetch_history_events()
         if event.HasField("activity_task_scheduled_event_attributes")
+        or event.marker_recorded_event_attributes.marker_name == "core_local_activity"
     ]
