@@ -69,7 +69,14 @@ async def test_a_changed_cadence_is_taken_over_once(client: Client, before: Cade
 
 
 @pytest.mark.parametrize(
-    "change", [{"run_timeout": timedelta(hours=2)}, {"task_queue": "elsewhere"}, {"static_summary": "old"}]
+    "change",
+    [
+        {"run_timeout": timedelta(hours=2)},
+        {"task_queue": "elsewhere"},
+        {"static_summary": "old"},
+        {"task_timeout": None},
+        {"memo": None},
+    ],
 )
 async def test_an_action_that_differs_is_put_right(client: Client, change: dict[str, Any]) -> None:
     await sync_schedules(client, {EXPORT_RESULTS: Cadence(every=120)})
