@@ -154,6 +154,10 @@ async def store_sealed(
     await run(
         connection,
         """
+        WITH head AS (
+            UPDATE outgoing_streams SET sequence = :sequence, record = :last_record, hash = :hash,
+                content = coalesce(:content, content)
+            WHERE stream = :stream)
         INSERT INTO sealed_batches
             (stream, epoch, sequence, first_record, records, raw_bytes, hash, manifest, signature, payload, sealed_at)
         VALUES (:stream, :epoch, :sequence, :first_record, :records, :raw_bytes, :hash, :manifest, :signature,
@@ -170,15 +174,7 @@ async def store_sealed(
         signature=batch.signature,
         payload=batch.payload,
         sealed_at=sealed_at,
-    )
-    await run(
-        connection,
-        "UPDATE outgoing_streams SET sequence = :sequence, record = :record, hash = :hash,"
-        " content = coalesce(:content, content) WHERE stream = :stream",
-        stream=stream,
-        sequence=batch.sequence,
-        record=first_record + batch.records - 1,
-        hash=batch.hash,
+        last_record=first_record + batch.records - 1,
         content=content,
     )
 

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
+from starlette.types import ASGIApp
 
 from api.body_limit import BodyLimit
 from api.documentation import install_documentation, operation_id
@@ -81,8 +82,18 @@ def create_app(settings: RequestSettings | None = None) -> FastAPI:
     ):
         app.include_router(module.router)
     app.include_router(probes(lambda: {"database": app.state.services.database_answers}))
-    app.add_middleware(Direct, routes=request_routes.router.routes)
-    app.add_middleware(BodyLimit, larger={"/link/": MAX_WIRE_BYTES})
-    app.add_middleware(RequestMetrics, metrics=metrics)
-    app.add_middleware(SecurityHeaders)
+    _put_in_front(app, metrics)
     return app
+
+
+def _put_in_front(app: FastAPI, metrics: Metrics) -> None:
+    """The short way, and what every answer passes, before FastAPI's own layers: they come before any middleware that it
+    is given, and would cost the short way a tenth of its time.
+    """
+    build = app.build_middleware_stack
+
+    def stack() -> ASGIApp:
+        direct = Direct(build(), routes=request_routes.router.routes)
+        return SecurityHeaders(RequestMetrics(BodyLimit(direct, larger={"/link/": MAX_WIRE_BYTES}), metrics))
+
+    app.build_middleware_stack = stack  # type: ignore[method-assign]

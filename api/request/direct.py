@@ -29,7 +29,7 @@ _UNUSUAL = frozenset({b"if-none-match", b"idempotency-key", b"transfer-encoding"
 
 
 class Direct:
-    """Stands right before the routes; gives on what it does not answer."""
+    """Stands before FastAPI; gives on what it does not answer."""
 
     def __init__(self, app: ASGIApp, routes: list[BaseRoute]) -> None:
         self._app = app
