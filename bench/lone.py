@@ -9,6 +9,7 @@ from bench.contestants import Start, airlock, celery, plain
 from bench.figures import LIMIT, OURS, RIVAL, Figure, Line, Options, Spread, in_turn
 from bench.load.order import Order, Outcome
 from bench.load.running import clean_load
+from bench.steps import STEPS, steps
 
 PER_MINUTE = 200
 SECONDS = 60.0
@@ -28,15 +29,16 @@ class Lone(Figure):
         """Each round starts each contestant anew, one at a time."""
         rivals: Mapping[str, Start] = {f"{RIVAL} {every:g} s": partial(celery, pull_every=every) for every in POLLING}
         starts: Mapping[str, Start] = {OURS: airlock, LIMIT: plain, **rivals}
-        runs = {name: partial(_one, start, name, options) for name, start in starts.items()}
+        passed: dict[str, Mapping[str, float]] = {}
+        runs = {name: partial(_one, start, name, options, passed) for name, start in starts.items()}
         taken = await in_turn(runs, options.rounds, 0, lambda what, got: options.say(f"{what} {_said(got)}"))
         return [
-            _line(quantile, aim, {name: _spread(outcomes, quantile) for name, outcomes in taken.items()}, taken)
+            _line(quantile, aim, {name: _spread(outcomes, quantile) for name, outcomes in taken.items()}, taken, passed)
             for quantile, aim in AIMS_MS.items()
         ]
 
 
-async def _one(start: Start, name: str, options: Options) -> Outcome:
+async def _one(start: Start, name: str, options: Options, passed: dict[str, Mapping[str, float]]) -> Outcome:
     directory = fresh(options.root, name.replace(" ", "-"))
     async with start(directory) as contestant:
         order = Order(
@@ -47,10 +49,19 @@ async def _one(start: Start, name: str, options: Options) -> Outcome:
             warm_up=WARM_UP,
             headers=contestant.headers,
         )
-        return await clean_load(order, directory / "load")
+        outcome = await clean_load(order, directory / "load")
+        if name == OURS:
+            passed[name] = await steps(contestant.request_database, contestant.response_database)
+        return outcome
 
 
-def _line(quantile: str, aim: float, spreads: dict[str, Spread], taken: Mapping[str, Sequence[Outcome]]) -> Line:
+def _line(
+    quantile: str,
+    aim: float,
+    spreads: dict[str, Spread],
+    taken: Mapping[str, Sequence[Outcome]],
+    passed: Mapping[str, Mapping[str, float]],
+) -> Line:
     """The best of the rival's cadences counts, by this quantile."""
     rivals = {name: spread for name, spread in spreads.items() if name.startswith(RIVAL)}
     best = min(rivals, key=lambda name: rivals[name].median)
@@ -61,8 +72,9 @@ def _line(quantile: str, aim: float, spreads: dict[str, Spread], taken: Mapping[
         [Aim(aim, at_most=True), beats(RIVAL, at_most=True)],
         {OURS: spreads[OURS], LIMIT: spreads[LIMIT], RIVAL: rivals[best]},
         f"{PER_MINUTE} a minute; Celery pulling every {best.removeprefix(RIVAL + ' ')}, its best (median, {said} ms);"
-        " limit: the same queries and INSERTs in one process, which crosses nothing",
-        {name: [vars(each) for each in outcomes] for name, outcomes in taken.items()},
+        " limit: the same queries and INSERTs in one process, which crosses nothing; Airlock's last round, in ms: "
+        + ", ".join(f"{STEPS[step]} {after:.0f}" for step, after in passed.get(OURS, {}).items()),
+        {name: [vars(each) for each in outcomes] for name, outcomes in taken.items()} | {"steps": dict(passed)},
         less_is_better=True,
     )
 
