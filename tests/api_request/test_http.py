@@ -164,7 +164,8 @@ async def test_health_tells_the_settings_in_force_and_every_stream(http: httpx.A
 
 async def test_a_body_that_does_not_arrive_in_time_is_given_up(api: Api) -> None:
     def hurry(app: FastAPI) -> None:
-        app.add_middleware(BodyLimit, seconds=0.2)
+        build = app.build_middleware_stack
+        app.build_middleware_stack = lambda: BodyLimit(build(), seconds=0.2)  # type: ignore[method-assign]
 
     async with serving(settings_for(api.networks), hurry) as url:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rsplit(":", 1)[1]))

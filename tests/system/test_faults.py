@@ -174,9 +174,10 @@ async def test_a_worker_stopped_for_three_intervals_runs_once_on_return_not_thre
         return found
 
     async def has_run() -> bool:
-        return bool(monitoring()["actions"] >= 1)
+        now = monitoring()
+        return bool(now["actions"] >= 1 and not now["running"])
 
-    await eventually(has_run, "the first run")
+    await eventually(has_run, "the first run, to its end")
     pid = airlock.signal("response-worker", signal.SIGSTOP)
     before = monitoring()
 
