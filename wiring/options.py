@@ -24,6 +24,9 @@ from workflows.search_attributes import BATCH, RECORDS, STREAM
 log = structlog.get_logger(__name__)
 
 ACTIVITIES_AT_ONCE = 100
+STICKY = timedelta(seconds=5)
+"""For which a workflow's next task waits for the worker that did the last one, whether that lives or not: 10 s is what
+Temporal has by default, and longer than heartbeats leave work with a dead worker."""
 
 
 def identity(network: str) -> str:
@@ -46,6 +49,7 @@ def make_worker(
         max_concurrent_activities=ACTIVITIES_AT_ONCE,
         workflow_task_poller_behavior=PollerBehaviorAutoscaling(minimum=1, initial=2, maximum=20),
         activity_task_poller_behavior=PollerBehaviorAutoscaling(minimum=1, initial=2, maximum=20),
+        sticky_queue_schedule_to_start_timeout=STICKY,
         graceful_shutdown_timeout=timedelta(seconds=settings.drain_seconds),
         deployment_config=WorkerDeploymentConfig(
             version=WorkerDeploymentVersion(deployment_name=f"airlock-{settings.network}", build_id=VERSION),

@@ -11,7 +11,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.maintaining import MaintenanceActivities
     from models.outcomes import ApplyOutcome, CallbackOutcome, GroupState
     from models.streams import BatchRef, StreamName
-    from workflows.brief import asks_for_brief, briefly_or_wholly
+    from workflows.brief import asks_for_brief, briefly, briefly_or_wholly
     from workflows.timing import ARRIVALS, CALL_BACK_AGAIN, LOOK_AGAIN, OVER_THE_LINK, QUICK, until_look
 
 
@@ -65,9 +65,7 @@ class FulfillRequests:
         backoff = chain(CALL_BACK_AGAIN, repeat(CALL_BACK_AGAIN[-1]))
         while True:
             self._results_arrived = False
-            state = await workflow.execute_activity_method(
-                FulfilmentActivities.settle_group, group, summary="what is outstanding", **QUICK
-            )
+            state = await self._settle(group)
             workflow.set_current_details(str(state))
             if not state.outstanding and not state.callbacks_due:
                 return state
@@ -78,6 +76,16 @@ class FulfillRequests:
                 continue  # nothing failed: there may be more than one round makes
             waits = [until_look(next(patience), state.next_deadline_in)] if state.outstanding else []
             await self._wait(min(waits + ([next(backoff)] if state.callbacks_due else [])))
+
+    async def _settle(self, group: BatchRef) -> GroupState:
+        summary = "what is outstanding"
+        if asks_for_brief():
+            state = await briefly(FulfilmentActivities.settle_group, group, summary)
+            if state is not None:
+                return state
+        return await workflow.execute_activity_method(
+            FulfilmentActivities.settle_group, group, summary=summary, **QUICK
+        )
 
     async def _wait(self, seconds: float) -> None:
         """Until something of the group was finished, or for so long."""

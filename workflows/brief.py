@@ -16,6 +16,7 @@ with workflow.unsafe.imports_passed_through():
     from models.outcomes import BRIEF, ApplyOutcome, DrainOutcome, ExecutionOutcome
     from workflows.timing import BRIEF_AT_MOST, UNTIL_AN_OPERATOR_DECIDES
 
+Result = TypeVar("Result")
 Outcome = TypeVar("Outcome", ApplyOutcome, DrainOutcome, ExecutionOutcome)
 
 
@@ -31,16 +32,16 @@ async def briefly_or_wholly(
     wholly: Callable[[], Coroutine[Any, Any, Outcome]],
 ) -> Outcome:
     """What ``method`` did as a local activity; where that failed, or left ``more`` to do, ``wholly`` does the rest."""
-    done = await _briefly(method, argument, summary)
+    done = await briefly(method, argument, summary)
     if done is not None and not done.more:
         return done
     rest = await wholly()
     return rest if done is None else done.plus(rest)
 
 
-async def _briefly(method: Callable[[Any, Any], Awaitable[Outcome]], argument: object, summary: str) -> Outcome | None:
-    """None where it failed in a way that the retries of the activity that follows may mend, after the pause that the
-    error asks for.
+async def briefly(method: Callable[[Any, Any], Awaitable[Result]], argument: object, summary: str) -> Result | None:
+    """What ``method`` did as a local activity; None where it failed in a way that the retries of another activity may
+    mend, which is to follow: the pause that the error asks for is over.
     """
     try:
         return await workflow.execute_local_activity_method(

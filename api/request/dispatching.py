@@ -1,7 +1,7 @@
 """Starting workflows for what was committed, now or, when Temporal is away, as soon as it is back."""
 
 import asyncio
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -31,9 +31,9 @@ LOOK_SECONDS = 5.0
 LEFT_SECONDS = 10.0
 """A batch that is not applied after this long may have lost its workflow: it is started again, which harms nothing."""
 STARTS_AT_ONCE = 16
-TOGETHER_SECONDS = 0.5
+TOGETHER_SECONDS = 2.0
 """Groups that come within this time are seen to by one workflow, which until then is not in the way of what they ask
-for. One that has callbacks to make does not wait, nor those with it: their results may be here sooner.
+for. One that has to be looked at sooner does not wait, nor do those with it: it has callbacks to make, or a deadline.
 """
 MOST_TOGETHER = 5000
 """Requests of such groups, together: what one look may have to go through."""
@@ -64,7 +64,7 @@ class Dispatcher:
         """Have a group of requests fulfilled."""
         if not self._away:
             self._groups.append(committed)
-            if not committed.look_in:
+            if committed.look_in <= TOGETHER_SECONDS:
                 self._hurry.set()
             if self._starting_groups is None or self._starting_groups.done():
                 self._starting_groups = self._soon(self._start_groups())
@@ -156,7 +156,7 @@ class Dispatcher:
         log.info("epoch.results_retried", applied=len(retried) - refused, refused=refused)
 
     async def _import(self, batch: BatchRef) -> None:
-        await self._start(ImportBatch.run, batch, "apply", memo={BRIEF: True})
+        await self._start(ImportBatch.run, batch, "apply")
 
     async def _fulfil(self, together: Sequence[CommittedGroup]) -> None:
         """Start the workflow of the first of these groups, which sees to the others as well. Who leads whom is written
@@ -167,7 +167,7 @@ class Dispatcher:
             if len(together) > 1:
                 async with self._engine.begin() as connection:
                     await lead_groups(connection, leader, [each.group for each in together[1:]])
-            look_in = min(each.look_in for each in together)
+            look_in = min(each.left for each in together)
             requests = sum(each.group.records for each in together)
             batch = leader.model_copy(update={"records": requests})
             if await self._start(FulfillRequests.run, batch, "fulfil", timedelta(seconds=look_in) if look_in else None):
@@ -178,14 +178,7 @@ class Dispatcher:
                 raise
             log.warning("dispatch.database_away", group=str(leader), error=type(error).__name__)
 
-    async def _start(
-        self,
-        workflow: Any,
-        batch: BatchRef,
-        verb: str,
-        delay: timedelta | None = None,
-        memo: Mapping[str, object] | None = None,
-    ) -> bool:
+    async def _start(self, workflow: Any, batch: BatchRef, verb: str, delay: timedelta | None = None) -> bool:
         async with self._slots:
             try:
                 await self._client.start_workflow(
@@ -197,7 +190,7 @@ class Dispatcher:
                     search_attributes=search_attributes(batch),
                     static_summary=f"{batch}: {batch.records} records",
                     start_delay=delay,
-                    memo=memo,
+                    memo={BRIEF: True},
                     task_timeout=TASK_TIMEOUT,
                     rpc_timeout=RPC_SECONDS,
                 )

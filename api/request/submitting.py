@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 
 SPACING_SECONDS = 0.1
 """Time from one group to the next, so that groups grow under load. A request that comes alone does not wait."""
-FULL_SUBMISSIONS = 32
+FULL_SUBMISSIONS = 40
 """So many waiting calls do not wait for that time to pass: what a commit costs is shared by enough of them."""
 MAX_WAITING_RECORDS = 4 * MAX_RECORDS
 """More than this waiting to be committed means that the database cannot keep up: refuse, do not queue for ever."""
@@ -54,10 +54,16 @@ class Submission:
 
 @dataclass(frozen=True)
 class CommittedGroup:
-    """A group that was committed; seconds until it must be looked at, if nothing comes of it before."""
+    """A group that was committed; seconds from then until it must be looked at, if nothing comes of it before."""
 
     group: BatchRef
     look_in: float
+    committed_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def left(self) -> float:
+        """Seconds from now."""
+        return max(0.0, self.committed_at + self.look_in - time.monotonic())
 
 
 class GroupCommit:

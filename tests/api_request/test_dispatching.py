@@ -139,6 +139,19 @@ async def test_who_has_callbacks_to_make_waits_for_no_others_nor_do_those_with_i
         await eventually(dispatched.all_started, "every group has its workflow")
 
 
+async def test_a_deadline_is_looked_at_in_time_however_long_its_group_waited_for_others(
+    dispatched: Dispatched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatching, "TOGETHER_SECONDS", 1.0)
+    monkeypatch.setattr(dispatching, "LOOK_SECONDS", 60.0)  # nothing is taken for left meanwhile
+    assert (await dispatched.http.post("/v1/requests", json=IST | {"deadline": 3})).status_code == 202
+    await eventually(dispatched.all_started, "the group has its workflow")
+    group = BatchRef(stream=StreamName.REQUESTS, epoch=1, sequence=1)
+    found = await dispatched.client.get_workflow_handle(group.workflow_id("fulfil")).describe()
+    assert found.execution_time is not None
+    assert 0 < (found.execution_time - found.start_time).total_seconds() <= 2.0
+
+
 async def test_what_comes_while_temporal_is_away_is_accepted_and_started_when_it_is_back(
     dispatched: Dispatched,
 ) -> None:

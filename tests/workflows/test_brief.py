@@ -14,8 +14,8 @@ from temporalio.testing import WorkflowEnvironment
 from models.outcomes import BRIEF, ApplyOutcome, DrainOutcome, ExecutionOutcome
 from models.streams import BatchRef, StreamName
 from tests.workflows.conftest import Stage
-from tests.workflows.standins import details, error, summaries, timers
-from workflows.arrivals import ImportBatch
+from tests.workflows.standins import details, error, group_state, summaries, timers
+from workflows.arrivals import FulfillRequests, ImportBatch
 from workflows.exports import ExportResults
 from workflows.requests import ExecuteRequests
 from workflows.search_attributes import RECORDS
@@ -90,6 +90,14 @@ async def test_what_fails_in_short_is_left_to_the_retries_of_an_activity(
     handle = await start(stage, run, arguments)
     assert await handle.result() == outcome
     assert [call.attempt for call in stage.activities.calls] == [1, 1, 2]
+    assert await scheduled(handle) == 1
+
+
+async def test_a_group_is_looked_at_in_short_and_by_an_activity_where_that_fails(stage: Stage) -> None:
+    stage.activities.line_up("settle_group", group_state(1), error("OperationalError"), group_state(0))
+    handle = await start(stage, FulfillRequests.run, [REQUESTS])
+    assert (await handle.result()).outstanding == 0
+    assert stage.activities.names() == ["settle_group"] * 3
     assert await scheduled(handle) == 1
 
 
