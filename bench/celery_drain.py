@@ -16,6 +16,7 @@ import asyncpg
 
 from bench.backlog import bodies, mixed_rows
 from bench.celery.environment import make_environment
+from bench.celery.servers import CADENCES
 from bench.celery.tables import create_tables
 from bench.stage import APIS_STOP, WORKERS_STOP, Stage
 from configuration.home import CLONE
@@ -95,7 +96,7 @@ async def celery_drain(stage: Stage, workers: int = 1, visibility: int | None = 
         "BENCH_PORT": str(port),
         "BENCH_LINK_URL": f"http://127.0.0.1:{port}",
         "BENCH_PROFILE": "documented",
-        "BENCH_CADENCES": json.dumps({"export-results": 3600.0, "export-settings": 3600.0}),
+        "BENCH_CADENCES": json.dumps(dict.fromkeys(CADENCES, 3600.0)),
         "BENCH_BROKER": f"{stage.where.redis}/{BROKER}",
         "BENCH_SOURCE": urls["response"],
         "BENCH_PAGE": str(PAGE),
