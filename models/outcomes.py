@@ -1,5 +1,7 @@
 """What workflows and activities take and return: references, counts and ids, never data."""
 
+from typing import Self
+
 from pydantic import BaseModel, Field
 
 from models.streams import StreamName
@@ -11,7 +13,18 @@ BRIEF_SECONDS = 1.0
 """For how long a local activity begins with another batch."""
 
 
-class DrainOutcome(BaseModel):
+class Outcome(BaseModel):
+    """What an activity did that may be begun in short and gone on with."""
+
+    more: bool = Field(False, exclude_if=lambda more: not more)
+    """Its time was over before everything was done."""
+
+    def plus(self, other: Self) -> Self:
+        """Both as one: the later, where it counts what is there, whoever did it."""
+        return other
+
+
+class DrainOutcome(Outcome):
     """What one delivery run did."""
 
     batches: int = 0
@@ -19,12 +32,10 @@ class DrainOutcome(BaseModel):
     payload_bytes: int = 0
     heartbeat: bool = False
     """Nothing had changed: a signed heartbeat went instead of a batch."""
-    more: bool = Field(False, exclude_if=lambda more: not more)
-    """Its time was over before everything was delivered."""
 
-    def plus(self, other: "DrainOutcome") -> "DrainOutcome":
+    def plus(self, other: Self) -> Self:
         """Both deliveries as one."""
-        return DrainOutcome(
+        return type(self)(
             batches=self.batches + other.batches,
             records=self.records + other.records,
             payload_bytes=self.payload_bytes + other.payload_bytes,
@@ -54,25 +65,19 @@ class PullProgress(BaseModel):
         return f"{self.batches} batches, {self.records} records pulled"
 
 
-class ExecutionOutcome(BaseModel):
+class ExecutionOutcome(Outcome):
     """What became of the requests of one batch."""
 
     records: int = 0
     by_status: dict[str, int] = Field(default_factory=dict)
     quarantined: int = 0
-    more: bool = Field(False, exclude_if=lambda more: not more)
-    """Its time was over before every request had a result."""
-
-    def plus(self, other: "ExecutionOutcome") -> "ExecutionOutcome":
-        """What the whole came to, which is what was counted last: results are, wherever they came from."""
-        return other
 
     def __str__(self) -> str:
         counts = ", ".join(f"{count} {status}" for status, count in sorted(self.by_status.items())) or "no requests"
         return counts + (f", {self.quarantined} quarantined" if self.quarantined else "")
 
 
-class ApplyOutcome(BaseModel):
+class ApplyOutcome(Outcome):
     """What applying received batches did. A batch that a neighbour's run applied is not counted again."""
 
     batches: int = 0
@@ -80,12 +85,10 @@ class ApplyOutcome(BaseModel):
     superseded: int = 0
     quarantined: int = 0
     groups_fulfilled: int = 0
-    more: bool = Field(False, exclude_if=lambda more: not more)
-    """Its time was over before everything was applied."""
 
-    def plus(self, other: "ApplyOutcome") -> "ApplyOutcome":
+    def plus(self, other: Self) -> Self:
         """Both as one."""
-        return ApplyOutcome(
+        return type(self)(
             batches=self.batches + other.batches,
             records=self.records + other.records,
             superseded=self.superseded + other.superseded,
@@ -105,7 +108,7 @@ FIRST_LOOK_SECONDS = 5.0
 """After its start, a group's workflow that has no callbacks to make looks for the first time what is outstanding."""
 
 
-class GroupState(BaseModel):
+class GroupState(Outcome):
     """What a group still waits for, after what was overdue has been closed."""
 
     size: int

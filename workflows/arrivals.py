@@ -11,7 +11,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.maintaining import MaintenanceActivities
     from models.outcomes import ApplyOutcome, CallbackOutcome, GroupState
     from models.streams import BatchRef, StreamName
-    from workflows.brief import asks_for_brief, briefly, briefly_or_wholly
+    from workflows.brief import done
     from workflows.timing import ARRIVALS, CALL_BACK_AGAIN, LOOK_AGAIN, OVER_THE_LINK, QUICK, until_look
 
 
@@ -25,15 +25,7 @@ class ImportBatch:
 
     @workflow.run
     async def run(self, batch: BatchRef) -> ApplyOutcome:
-        summary = f"{batch}: {batch.records} records"
-
-        async def wholly() -> ApplyOutcome:
-            return await workflow.execute_activity_method(
-                ImportActivities.apply_batches, batch, summary=summary, **ARRIVALS
-            )
-
-        apply = ImportActivities.apply_batches
-        outcome = await (briefly_or_wholly(apply, batch, summary, wholly) if asks_for_brief() else wholly())
+        outcome = await done(ImportActivities.apply_batches, batch, f"{batch}: {batch.records} records", ARRIVALS)
         workflow.set_current_details(f"{batch}: {outcome}")
         if batch.stream is StreamName.HEALTH:
             tended = await workflow.execute_activity_method(
@@ -65,7 +57,7 @@ class FulfillRequests:
         backoff = chain(CALL_BACK_AGAIN, repeat(CALL_BACK_AGAIN[-1]))
         while True:
             self._results_arrived = False
-            state = await self._settle(group)
+            state = await done(FulfilmentActivities.settle_group, group, "what is outstanding", QUICK)
             workflow.set_current_details(str(state))
             if not state.outstanding and not state.callbacks_due:
                 return state
@@ -76,16 +68,6 @@ class FulfillRequests:
                 continue  # nothing failed: there may be more than one round makes
             waits = [until_look(next(patience), state.next_deadline_in)] if state.outstanding else []
             await self._wait(min(waits + ([next(backoff)] if state.callbacks_due else [])))
-
-    async def _settle(self, group: BatchRef) -> GroupState:
-        summary = "what is outstanding"
-        if asks_for_brief():
-            state = await briefly(FulfilmentActivities.settle_group, group, summary)
-            if state is not None:
-                return state
-        return await workflow.execute_activity_method(
-            FulfilmentActivities.settle_group, group, summary=summary, **QUICK
-        )
 
     async def _wait(self, seconds: float) -> None:
         """Until something of the group was finished, or for so long."""

@@ -5,7 +5,8 @@ more workflow task. What it does not have is heartbeats, retries that last, and 
 something takes its time. So it gets `BRIEF_SECONDS`, and everything else is left to the activity that follows it.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from temporalio import workflow
@@ -13,11 +14,11 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from models.outcomes import BRIEF, ApplyOutcome, DrainOutcome, ExecutionOutcome
-    from workflows.timing import BRIEF_AT_MOST, UNTIL_AN_OPERATOR_DECIDES
+    from models.outcomes import BRIEF, Outcome
+    from workflows.timing import BRIEF_AT_MOST, UNTIL_AN_OPERATOR_DECIDES, Timing
 
-Result = TypeVar("Result")
-Outcome = TypeVar("Outcome", ApplyOutcome, DrainOutcome, ExecutionOutcome)
+Result = TypeVar("Result", bound=Outcome)
+Method = Callable[[Any, Any], Awaitable[Result]]
 
 
 def asks_for_brief() -> bool:
@@ -25,23 +26,24 @@ def asks_for_brief() -> bool:
     return workflow.memo_value(BRIEF, False, type_hint=bool)
 
 
-async def briefly_or_wholly(
-    method: Callable[[Any, Any], Awaitable[Outcome]],
-    argument: object,
-    summary: str,
-    wholly: Callable[[], Coroutine[Any, Any, Outcome]],
-) -> Outcome:
-    """What ``method`` did as a local activity; where that failed, or left ``more`` to do, ``wholly`` does the rest."""
-    done = await briefly(method, argument, summary)
-    if done is not None and not done.more:
-        return done
-    rest = await wholly()
-    return rest if done is None else done.plus(rest)
+async def done(
+    method: Method[Result], argument: object, summary: str, timing: Timing, within: timedelta | None = None
+) -> Result:
+    """What an activity's method came to: as a local activity where this run's memo says so; where that failed, or left
+    ``more`` to do, an activity of its own does the rest, tried for ever or, where ``within`` is given, for so long.
+    """
+    begun = await _briefly(method, argument, summary) if asks_for_brief() else None
+    if begun is not None and not begun.more:
+        return begun
+    rest = await workflow.execute_activity_method(
+        method, argument, summary=summary, schedule_to_close_timeout=within, **timing
+    )
+    return rest if begun is None else begun.plus(rest)
 
 
-async def briefly(method: Callable[[Any, Any], Awaitable[Result]], argument: object, summary: str) -> Result | None:
-    """What ``method`` did as a local activity; None where it failed in a way that the retries of another activity may
-    mend, which is to follow: the pause that the error asks for is over.
+async def _briefly(method: Method[Result], argument: object, summary: str) -> Result | None:
+    """None where it failed in a way that the retries of another activity may mend, which is to follow: the pause that
+    the error asks for is over.
     """
     try:
         return await workflow.execute_local_activity_method(

@@ -1,9 +1,8 @@
 """What the response network sends on a schedule."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, FailureError, RetryState
@@ -14,7 +13,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.streams import StreamActivities
     from models.outcomes import DrainOutcome, MaintenanceOutcome, MonitoringOutcome
     from models.streams import StreamName
-    from workflows.brief import asks_for_brief, briefly_or_wholly
+    from workflows.brief import asks_for_brief, done
     from workflows.search_attributes import RECORDS, STREAM
     from workflows.timing import HEALTH_WAITS, OVER_THE_LINK, QUICK, SHORTEST_RUN, STAYS_READY
 
@@ -57,10 +56,9 @@ class ExportResults:
         number of workers share them, and none waits for another one.
         """
         brief = asks_for_brief()
-        deliver = _deliver_soon if brief else _deliver
         ends_at = workflow.now() + SHORTEST_RUN
         if partitions > 1:
-            self._partitions = Partitions(StreamName.RESULTS.partitions(partitions), deliver)
+            self._partitions = Partitions(StreamName.RESULTS.partitions(partitions))
             total = await self._partitions.drain(ends_at - workflow.now())
             if workflow.info().is_continue_as_new_suggested():
                 workflow.continue_as_new(partitions)
@@ -68,7 +66,7 @@ class ExportResults:
         total = DrainOutcome()
         while True:
             self._more = False
-            total = total.plus(await deliver(StreamName.RESULTS))
+            total = total.plus(await _deliver(StreamName.RESULTS))
             if brief:
                 workflow.set_current_details(f"{StreamName.RESULTS}: {total}")
             else:
@@ -98,10 +96,7 @@ class Partitions:
     What is wrong with one, a fork say, ends that one alone: the others go on, and it is raised when they are at rest.
     """
 
-    def __init__(
-        self, streams: Sequence[StreamName], deliver: Callable[[StreamName], Coroutine[Any, Any, DrainOutcome]]
-    ) -> None:
-        self._deliver = deliver
+    def __init__(self, streams: Sequence[StreamName]) -> None:
         self._said = 0
         self._seen = dict.fromkeys(streams, -1)
         """For each that still goes on, how much had been said when it was last begun with."""
@@ -140,7 +135,7 @@ class Partitions:
             self._seen[stream] = self._said
             self._busy.add(stream)
             try:
-                outcome = await self._deliver(stream)
+                outcome = await _deliver(stream)
             except FailureError:
                 del self._seen[stream]
                 raise
@@ -205,21 +200,8 @@ async def _drain(stream: StreamName, before: str = "", within: timedelta | None 
 
 
 async def _deliver(stream: StreamName, within: timedelta | None = None) -> DrainOutcome:
-    return await workflow.execute_activity_method(
-        StreamActivities.drain,
-        stream,
-        summary=_summary(stream),
-        schedule_to_close_timeout=within,
-        **OVER_THE_LINK,
-    )
-
-
-async def _deliver_soon(stream: StreamName) -> DrainOutcome:
-    return await briefly_or_wholly(StreamActivities.drain, stream, _summary(stream), lambda: _deliver(stream))
-
-
-def _summary(stream: StreamName) -> str:
-    return f"{stream}: seal and deliver until caught up"
+    summary = f"{stream}: seal and deliver until caught up"
+    return await done(StreamActivities.drain, stream, summary, OVER_THE_LINK, within)
 
 
 def _tell(stream: StreamName, total: DrainOutcome, before: str = "") -> None:

@@ -8,7 +8,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.pulling import PullActivities
     from models.outcomes import ExecutionOutcome, PullProgress
     from models.streams import BatchRef
-    from workflows.brief import asks_for_brief, briefly_or_wholly
+    from workflows.brief import done
     from workflows.timing import OVER_THE_LINK, WHILE_STOPPED, WHOLE_BATCH
 
 
@@ -20,14 +20,7 @@ class ExecuteRequests:
     async def run(self, batch: BatchRef) -> ExecutionOutcome:
         workflow.set_current_details(f"{batch}: executing {batch.records} records")
         summary = f"{batch}: {batch.records} records"
-
-        async def wholly() -> ExecutionOutcome:
-            return await workflow.execute_activity_method(
-                ExecutionActivities.execute_batch, batch, summary=summary, **WHOLE_BATCH
-            )
-
-        execute = ExecutionActivities.execute_batch
-        outcome = await (briefly_or_wholly(execute, batch, summary, wholly) if asks_for_brief() else wholly())
+        outcome = await done(ExecutionActivities.execute_batch, batch, summary, WHOLE_BATCH)
         workflow.set_current_details(f"{batch}: {outcome}")
         return outcome
 
