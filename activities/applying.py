@@ -12,7 +12,7 @@ import structlog
 from asyncpg.pgproto.pgproto import UUID as DriverUUID
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from temporalio.client import Client
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from cache.redis_cache import Cache, result_key
 from exchange.beside import beside
@@ -154,6 +154,8 @@ async def tell_groups(client: Client, groups: Sequence[BatchRef]) -> None:
             try:
                 await client.get_workflow_handle(group.workflow_id("fulfil")).signal("results_arrived")
             except (RPCError, RuntimeError) as error:  # RuntimeError: a lazy client that cannot connect
+                if isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND:
+                    return  # it has not begun, and looks when it does; or it has ended
                 log.info("group.not_told", group=str(group), error=str(error))
 
     await asyncio.gather(*(tell(group) for group in groups))
