@@ -1,5 +1,6 @@
 """Real servers for the tests: started once per run on free ports; each test gets databases of its own."""
 
+import logging
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,8 +44,11 @@ class Servers:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _logs() -> None:
+def _logs() -> Iterator[None]:
     configure_logs("console", "WARNING")
+    yield
+    closed = [one for one in logging.getLogger().handlers if getattr(getattr(one, "stream", None), "closed", False)]
+    assert not closed, "a test sent the log to a stream of its own and left it so"
 
 
 @pytest.fixture(scope="session")
