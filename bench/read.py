@@ -1,6 +1,5 @@
 """How many results a second are read that the cache has."""
 
-import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -13,9 +12,9 @@ from bench.aims import Aim, line
 from bench.asks import submissions
 from bench.contestants import STARTS, Contestant
 from bench.figures import LIMIT, OURS, Figure, Line, NotMeasured, Options, Spread, in_turn
-from bench.load.connection import Connections, as_call
 from bench.load.order import Ask, Order, Outcome
 from bench.load.running import clean_load
+from chaos.connection import Connections, as_call
 
 CONNECTIONS = 64
 SECONDS, WARM_UP = 5.0, 1.0
@@ -86,12 +85,7 @@ async def _bodies(contestant: Contestant, ids: Sequence[str]) -> dict[str, bytes
     """What the API answers."""
     connections, bodies = Connections(contestant.port), {}
     for each in ids:
-        answered: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
-        connections.ask(
-            as_call("GET", _path(each), "", contestant.headers),
-            lambda status, body, answered=answered: answered.set_result((status, body)),  # type: ignore[misc]
-        )
-        status, bodies[each] = await answered
+        status, bodies[each] = await connections.call(as_call("GET", _path(each), "", contestant.headers))
         if status != 200:
             raise NotMeasured(f"a result that is there was answered with {status}: {bodies[each].decode()}")
     return bodies

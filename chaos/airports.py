@@ -1,6 +1,7 @@
 """What the answer to a request must be, worked out from the airports' package and not by Airlock's SQL."""
 
 import math
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -90,9 +91,9 @@ def _near(params: Mapping[str, Any]) -> list[dict[str, Any]] | None:
         return None
     north, band = math.radians(latitude), math.degrees(radius / EARTH_KM)
     found = []
-    for airport in _airports().all:
-        if not latitude - band <= airport["latitude"] <= latitude + band:
-            continue
+    airports = _airports()
+    south, beyond = bisect_left(airports.latitudes, latitude - band), bisect_right(airports.latitudes, latitude + band)
+    for airport in airports.northwards[south:beyond]:
         half_chord = (
             math.sin(math.radians(airport["latitude"] - latitude) / 2) ** 2
             + math.cos(north)
@@ -112,7 +113,9 @@ def _metres(kilometres: float) -> float:
 
 @dataclass
 class _Airports:
-    all: list[dict[str, Any]]
+    northwards: list[dict[str, Any]]
+    latitudes: list[float]
+    """Those of ``northwards``."""
     by_iata: dict[str, list[dict[str, Any]]]
     by_country: dict[str, list[dict[str, Any]]]
 
@@ -130,7 +133,8 @@ def _airports() -> _Airports:
         by_iata[row["iata"]].append(row)
     for row in sorted(rows, key=lambda row: (row["name"], row["icao"])):
         by_country[row["country"]].append(row)
-    return _Airports(rows, dict(by_iata), dict(by_country))
+    northwards = sorted(rows, key=lambda row: row["latitude"])
+    return _Airports(northwards, [row["latitude"] for row in northwards], dict(by_iata), dict(by_country))
 
 
 def _or_null(item: object) -> object:

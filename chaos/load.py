@@ -14,32 +14,32 @@ import argparse
 import asyncio
 import contextlib
 import json
-import math
 import os
 import random
 import signal
 import sys
 import time
 import traceback
-import zlib
-from collections.abc import Awaitable, Callable, Coroutine
-from functools import partial
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
+from urllib.parse import urlsplit
 
-import httpx
-
+from chaos.connection import Connections, as_call
 from chaos.ledger import LedgerWriter, digest
 from chaos.workload import SettingChange, Submission, setting_changes, submissions
 
 WAIT = 10.0
 """Seconds that one poll for a result may last."""
-POLLS = 500
+PATIENCE = WAIT + 5
+"""Seconds that any call may last."""
+POLLS = 2000
 """Polls at the same time."""
-SHARE = 20
-"""Polls of one client: every call costs httpx a look at all connections of its pool."""
 CROWDED_WAIT = 3.0
 """Seconds that a poll may last while more requests are outstanding than `POLLS`: others wait for their turn."""
+SUBMITTING = 100
+"""Submissions on their way at the same time."""
 UNANSWERED = 2000
 """Submissions without an answer beyond which no further ones are made: an outage must not pile up without end."""
 PROGRESS = 2.0
@@ -49,6 +49,7 @@ AGAIN = (1.0, 20.0)
 """Seconds after which a result is read a second time; at most a quarter of the load's length."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
 """Seconds before the second try, which double with each, up to the longest."""
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 class Load:
@@ -58,9 +59,9 @@ class Load:
         self._options = options
         self._ledger = ledger
         self._chance = random.Random(options.seed)  # noqa: S311, only spreads tries over time
-        self._submitting = _client(options.url, options.key, 100)
-        self._readers = [_client(options.url, options.key, SHARE) for _ in range(math.ceil(options.polls / SHARE))]
-        self._polls = [asyncio.Semaphore(SHARE) for _ in self._readers]
+        self._api = _Api(options.url, options.key)
+        self._submitting = asyncio.Semaphore(SUBMITTING)
+        self._polls = asyncio.Semaphore(options.polls)
         self._unanswered = asyncio.Semaphore(UNANSWERED)
         self._known: set[str] = set()
         self._open: dict[str, float] = {}
@@ -92,8 +93,6 @@ class Load:
                 task.cancel()
             await asyncio.gather(*ending, return_exceptions=True)
             self._say()
-            await self._submitting.aclose()
-            await asyncio.gather(*(reader.aclose() for reader in self._readers))
 
     def _do(self, work: Coroutine[Any, Any, object]) -> None:
         task = asyncio.create_task(work)
@@ -120,14 +119,13 @@ class Load:
 
     async def _send(self, submission: Submission) -> bool:
         """Send until there is an answer that counts; whether it is yes. Each new id is followed to its result."""
-        headers = {"Idempotency-Key": submission.key, "Content-Type": "application/json"}
-        answer = await self._answer(
-            lambda: self._submitting.post("/v1/requests", content=submission.content, headers=headers)
-        )
-        if answer.status_code != 202:
-            self._ledger.note("refused", key=submission.key, status=answer.status_code, text=answer.text[:500])
+        call = self._api.call("POST", "/v1/requests", submission.content, {"Idempotency-Key": submission.key})
+        async with self._submitting:
+            status, body = await self._answer(self._api, call)
+        if status != 202:
+            self._ledger.note("refused", key=submission.key, status=status, text=_text(body))
             return False
-        ids: list[str] = answer.json()["ids"]
+        ids: list[str] = json.loads(body)["ids"]
         self._ledger.note("accepted", key=submission.key, ids=ids)
         for request_id in ids:
             if request_id not in self._known:
@@ -151,46 +149,46 @@ class Load:
 
     async def _result(self, request_id: str) -> dict[str, Any] | None:
         """The final result, however long it takes; None where there is no such request."""
-        path = f"/v1/requests/{request_id}/result"
-        which = zlib.crc32(request_id.encode()) % len(self._readers)
-        while True:
-            async with self._polls[which]:
-                query = {"wait": WAIT if len(self._open) <= POLLS else CROWDED_WAIT}
-                answer = await self._answer(partial(self._readers[which].get, path, params=query))
-            if answer.status_code == 200:
-                body: dict[str, Any] = answer.json()
-                return body
-            if answer.status_code != 202:
-                self._ledger.note("missing", id=request_id, status=answer.status_code, text=answer.text[:500])
-                return None
+        status = 202
+        while status == 202:
+            async with self._polls:
+                wait = WAIT if len(self._open) <= POLLS else CROWDED_WAIT
+                call = self._api.call("GET", f"/v1/requests/{request_id}/result?wait={wait:g}")
+                status, answer = await self._answer(self._api, call)
+        if status == 200:
+            body: dict[str, Any] = json.loads(answer)
+            return body
+        self._ledger.note("missing", id=request_id, status=status, text=_text(answer))
+        return None
 
     async def _change_settings(self, until: float) -> None:
         """Change settings one after another, each until it is accepted; the last one stands."""
-        http = _client(self._options.settings_url, self._options.operator_key, 2)
-        async with http:
-            for change in setting_changes(self._options.seed):
-                if time.monotonic() >= until:
-                    return
-                await self._change(http, change)
-                await asyncio.sleep(SETTING_EVERY)
+        api = _Api(self._options.settings_url, self._options.operator_key)
+        for change in setting_changes(self._options.seed):
+            if time.monotonic() >= until:
+                return
+            await self._change(api, change)
+            await asyncio.sleep(SETTING_EVERY)
 
-    async def _change(self, http: httpx.AsyncClient, change: SettingChange) -> None:
+    async def _change(self, api: "_Api", change: SettingChange) -> None:
         said = {"value": change.value, "visibility": change.visibility}
         self._ledger.note("setting-intended", name=change.name, **said)
         await self._ledger.committed()
-        answer = await self._answer(lambda: http.put(f"/v1/settings/{change.name}", json=said))
-        answer.raise_for_status()
+        status, body = await self._answer(
+            api, api.call("PUT", f"/v1/settings/{change.name}", json.dumps(said).encode())
+        )
+        if not 200 <= status < 300:
+            raise RuntimeError(f"a change of {change.name} was answered with {status}: {_text(body)}")
         self._ledger.note("setting-accepted", name=change.name, **said)
         self._counts["settings"] += 1
 
-    async def _answer(self, call: Callable[[], Awaitable[httpx.Response]]) -> httpx.Response:
-        """Call until there is an answer that asking again will not change."""
+    async def _answer(self, api: "_Api", call: bytes) -> tuple[int, bytes]:
+        """Call until there is an answer that asking again will not change; gives its status and its body."""
         pause = FIRST_PAUSE
         while True:
-            with contextlib.suppress(httpx.TransportError):
-                answer = await call()
-                if answer.status_code < 500 and answer.status_code != 429:
-                    return answer
+            status, body = await api.connections.call(call)
+            if 0 < status < 500 and status != 429:
+                return status, body
             await asyncio.sleep(pause * self._chance.uniform(0.5, 1))
             pause = min(pause * 2, LONGEST_PAUSE)
 
@@ -212,14 +210,23 @@ class Load:
             print(json.dumps({**self._counts, **waiting, "oldest": waited}), flush=True)
 
 
-def _client(url: str, key: str, connections: int) -> httpx.AsyncClient:
-    return httpx.AsyncClient(
-        base_url=url,
-        headers={"Authorization": f"Bearer {key}"},
-        timeout=httpx.Timeout(WAIT + 5, connect=5, pool=None),
-        limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
-        trust_env=False,
-    )
+class _Api:
+    """An HTTP API, as one caller."""
+
+    def __init__(self, url: str, key: str) -> None:
+        there = urlsplit(url)
+        if there.scheme != "http" or not there.hostname:
+            raise SystemExit(f"{url} is no address of an HTTP API: give one as http://127.0.0.1:8000")
+        self.connections = Connections(there.port or 80, there.hostname, PATIENCE)
+        self._headers = {"Authorization": f"Bearer {key}"}
+
+    def call(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] = NO_HEADERS) -> bytes:
+        """A call's bytes."""
+        return as_call(method, path, body, {**self._headers, **headers})
+
+
+def _text(body: bytes) -> str:
+    return body.decode(errors="replace")[:500]
 
 
 async def _until_stopped(options: argparse.Namespace) -> int:

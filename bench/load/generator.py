@@ -4,10 +4,10 @@ import asyncio
 import time
 from functools import partial
 
-from bench.load.connection import Connections
 from bench.load.journeys import Journeys
 from bench.load.order import Order, Outcome
 from bench.load.tally import Tally
+from chaos.connection import Connections
 
 AFTER_PROBLEM = 0.01
 """Seconds that a connection of a closed loop rests after a problem, so that a dead server is not asked in a spin."""

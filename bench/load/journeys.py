@@ -4,8 +4,8 @@ import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from bench.load.connection import Connections, as_call
 from bench.load.order import Ask
+from chaos.connection import Connections, as_call
 
 Ended = Callable[[str], None]
 """Gets what was wrong, or an empty text. Called once per journey."""

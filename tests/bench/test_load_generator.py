@@ -10,11 +10,11 @@ from uuid import UUID
 import pytest
 
 from bench.figures import NotMeasured
-from bench.load.connection import Connection
 from bench.load.generator import Generator
 from bench.load.order import Ask, Order, Outcome
 from bench.load.running import clean_load, load
 from bench.load.tally import Tally, quantile
+from chaos.connection import Connection
 from embedded.ports import free_port
 from tests.bench.scripted_server import Script, answer, scripted_server
 

@@ -9,13 +9,16 @@ Then = Callable[[int, bytes], None]
 IDLE_SECONDS = 10.0
 """A connection that was idle for longer is not used again: the server may be just closing it."""
 CONNECT_SECONDS = 10.0
+CLOSED = b"the connection was closed before the answer"
 
 
 class Connection(asyncio.Protocol):
-    """One connection; back in the pool's ``free`` when its answer has come."""
+    """One connection; back in the pool's ``free`` when its answer has come. ``patience`` as of `Connections`."""
 
-    def __init__(self, free: "list[Connection]") -> None:
+    def __init__(self, free: "list[Connection]", patience: float | None = None) -> None:
         self._free = free
+        self._patience = patience
+        self._giving_up: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
         self._then: Then | None = None
         self._received = b""
@@ -32,7 +35,13 @@ class Connection(asyncio.Protocol):
         """Send a whole call."""
         assert self._transport is not None
         assert self._then is None, "one call at a time"
+        if not self.is_open:
+            then(0, CLOSED)
+            return
         self._then = then
+        if self._patience is not None:
+            reason = f"no answer within {self._patience:g} s"
+            self._giving_up = asyncio.get_running_loop().call_later(self._patience, self._fail, reason)
         self._transport.write(call)
 
     def data_received(self, data: bytes) -> None:
@@ -44,8 +53,8 @@ class Connection(asyncio.Protocol):
         if len(self._received) > self._whole:
             self._fail("more came than the answer's Content-Length says")
             return
-        status, body, then = int(self._received[9:12]), self._received[self._body_at :], self._then
-        self._received, self._whole, self._then = b"", 0, None
+        status, body, then = int(self._received[9:12]), self._received[self._body_at :], self._ended()
+        self._received, self._whole = b"", 0
         self.idle_since = asyncio.get_running_loop().time()
         self._free.append(self)
         if then is not None:
@@ -67,15 +76,21 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.is_open = False
-        then, self._then = self._then, None
-        if then is not None:
-            then(0, b"the connection was closed before the answer")
+        if (then := self._ended()) is not None:
+            then(0, CLOSED)
 
     def _fail(self, reason: str) -> None:
-        then, self._then = self._then, None
+        then = self._ended()
         self.close()
         if then is not None:
             then(0, reason.encode())
+
+    def _ended(self) -> Then | None:
+        """The call is over; gives who is to be told."""
+        if self._giving_up is not None:
+            self._giving_up.cancel()
+        then, self._then, self._giving_up = self._then, None, None
+        return then
 
     def close(self) -> None:
         self.is_open = False
@@ -84,10 +99,15 @@ class Connection(asyncio.Protocol):
 
 
 class Connections:
-    """As many connections to one server on 127.0.0.1 as there are calls at the same time."""
+    """As many connections to one server as there are calls at the same time.
 
-    def __init__(self, port: int) -> None:
+    Each call may last ``patience`` seconds, for ever where that is None.
+    """
+
+    def __init__(self, port: int, host: str = "127.0.0.1", patience: float | None = None) -> None:
         self._port = port
+        self._host = host
+        self._patience = patience
         self._free: list[Connection] = []
         self._opening: set[asyncio.Task[None]] = set()
 
@@ -103,6 +123,17 @@ class Connections:
         self._opening.add(opening)
         opening.add_done_callback(self._opened)
 
+    async def call(self, call: bytes) -> tuple[int, bytes]:
+        """Send a call; gives the answer's status and body, or 0 and the reason why there is none."""
+        answered: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
+
+        def then(status: int, body: bytes) -> None:
+            if not answered.done():  # who waited may have gone
+                answered.set_result((status, body))
+
+        self.ask(call, then)
+        return await answered
+
     def _opened(self, opening: "asyncio.Task[None]") -> None:
         self._opening.discard(opening)
         if not opening.cancelled() and (error := opening.exception()) is not None:
@@ -112,7 +143,7 @@ class Connections:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 _, connection = await asyncio.get_running_loop().create_connection(
-                    lambda: Connection(self._free), "127.0.0.1", self._port
+                    lambda: Connection(self._free, self._patience), self._host, self._port
                 )
         except (OSError, TimeoutError) as error:
             then(0, f"no connection: {type(error).__name__}".encode())
@@ -120,9 +151,9 @@ class Connections:
         connection.ask(call, then)
 
 
-def as_call(method: str, path: str, body: str, headers: Mapping[str, str]) -> bytes:
-    """A call's bytes."""
-    content = body.encode()
+def as_call(method: str, path: str, body: str | bytes, headers: Mapping[str, str]) -> bytes:
+    """A call's bytes; a body is JSON."""
+    content = body.encode() if isinstance(body, str) else body
     lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", *(f"{name}: {text}" for name, text in headers.items())]
     if content:
         lines += ["Content-Type: application/json", f"Content-Length: {len(content)}"]
