@@ -38,10 +38,8 @@ POLLS = 2000
 """Polls at the same time."""
 CROWDED_WAIT = 3.0
 """Seconds that a poll may last while more requests are outstanding than `POLLS`: others wait for their turn."""
-SUBMITTING = 100
-"""Submissions on their way at the same time."""
-UNANSWERED = 2000
-"""Submissions without an answer beyond which no further ones are made: an outage must not pile up without end."""
+UNANSWERED = 200
+"""Submissions without an answer beyond which no further ones are made until there are fewer: those come late."""
 PROGRESS = 2.0
 SETTING_EVERY = 2.0
 """Seconds from one change of a setting to the next."""
@@ -60,7 +58,6 @@ class Load:
         self._ledger = ledger
         self._chance = random.Random(options.seed)  # noqa: S311, only spreads tries over time
         self._api = _Api(options.url, options.key)
-        self._submitting = asyncio.Semaphore(SUBMITTING)
         self._polls = asyncio.Semaphore(options.polls)
         self._unanswered = asyncio.Semaphore(UNANSWERED)
         self._known: set[str] = set()
@@ -120,8 +117,7 @@ class Load:
     async def _send(self, submission: Submission) -> bool:
         """Send until there is an answer that counts; whether it is yes. Each new id is followed to its result."""
         call = self._api.call("POST", "/v1/requests", submission.content, {"Idempotency-Key": submission.key})
-        async with self._submitting:
-            status, body = await self._answer(self._api, call)
+        status, body = await self._answer(self._api, call)
         if status != 202:
             self._ledger.note("refused", key=submission.key, status=status, text=_text(body))
             return False
