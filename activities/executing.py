@@ -61,6 +61,12 @@ class ExecutionActivities:
         self._slots = asyncio.Semaphore(concurrency)
         self._announce = announce
         self._partitions = partitions
+        self._under_way = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether this worker executes nothing now."""
+        return not self._under_way
 
     @activity.defn
     async def execute_batch(self, batch: BatchRef) -> ExecutionOutcome:
@@ -69,7 +75,13 @@ class ExecutionActivities:
         A local activity takes on nothing but queries, which may be asked again should it not come to their end: to do
         so to a service is another matter. It may leave ``more``.
         """
-        until = brief_until()
+        self._under_way += 1
+        try:
+            return await self._execute_batch(batch, brief_until())
+        finally:
+            self._under_way -= 1
+
+    async def _execute_batch(self, batch: BatchRef, until: float) -> ExecutionOutcome:
         async with heartbeating():
             quarantined = await self._open(batch)
             async with reading(self._engine) as connection:

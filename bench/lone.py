@@ -46,6 +46,7 @@ async def _one(start: Start, name: str, options: Options, passed: dict[str, Mapp
             submissions(answered=True, prefix="/executed" if name == LIMIT else ""),
             max(2.0, SECONDS * options.scale),
             rate=PER_MINUTE / 60,
+            scatter=1.0,
             warm_up=WARM_UP,
             headers=contestant.headers,
         )
@@ -71,7 +72,8 @@ def _line(
         "ms",
         [Aim(aim, at_most=True), beats(RIVAL, at_most=True)],
         {OURS: spreads[OURS], LIMIT: spreads[LIMIT], RIVAL: rivals[best]},
-        f"{PER_MINUTE} a minute; Celery pulling every {best.removeprefix(RIVAL + ' ')}, its best (median, {said} ms);"
+        f"{PER_MINUTE} a minute, at irregular times; Celery pulling every {best.removeprefix(RIVAL + ' ')}, its best"
+        f" (median, {said} ms);"
         " limit: the same queries and INSERTs in one process, which crosses nothing; Airlock's last round, in ms: "
         + ", ".join(f"{STEPS[step]} {after:.0f}" for step, after in passed.get(OURS, {}).items()),
         {name: [vars(each) for each in outcomes] for name, outcomes in taken.items()} | {"steps": dict(passed)},

@@ -50,8 +50,12 @@ from workflows.search_attributes import STREAM, search_attributes
 log = structlog.get_logger(__name__)
 
 
-async def start_execution(client: Client, batch: BatchRef) -> None:
-    """Have a batch executed; one whose execution runs already is left to it."""
+async def start_execution(client: Client, executing: ExecutionActivities, batch: BatchRef) -> None:
+    """Have a batch executed; one whose execution runs already is left to it.
+
+    By this very worker where it executes nothing else: Temporal then gives it the first task with its answer, and
+    looks for no other. What comes while it is at work is for whichever worker asks for work next.
+    """
     await client.start_workflow(
         ExecuteRequests.run,
         batch,
@@ -62,6 +66,7 @@ async def start_execution(client: Client, batch: BatchRef) -> None:
         static_summary=f"{batch}: {batch.records} records",
         task_timeout=TASK_TIMEOUT,
         memo={BRIEF: True},
+        request_eager_start=executing.is_idle,
     )
 
 
@@ -116,12 +121,12 @@ async def response_worker(settings: ResponseSettings, runtime: Runtime) -> Async
         sealer = Sealer(keys, settings.link_id)
         watch = LinkWatch(engine, settings.cadences)
         streams = StreamActivities(Delivery(engine, sealer, link), watch)
-        pull = Pull(engine, Receiver(engine, keys, settings.link_id), link)
-        pulling = PullActivities(pull, partial(start_execution, client), watch)
         announcer = ExportAnnouncer(client, engine)
         executing = ExecutionActivities(
             engine, sealer, executors, settings.executions, announcer.results_are_ready, settings.partitions
         )
+        pull = Pull(engine, Receiver(engine, keys, settings.link_id), link)
+        pulling = PullActivities(pull, partial(start_execution, client, executing), watch)
         orchestration = Orchestration(client, task_queue(Network.RESPONSE), settings.cadences)
         monitoring = MonitoringActivities(engine, cache, sealer, settings.cadences, orchestration, settings.partitions)
         maintenance = MaintenanceActivities(Network.RESPONSE, engine, cache, settings.retention)

@@ -1,6 +1,7 @@
 """Carries out one order: in a closed loop on so many connections, or in an open loop at so many a second."""
 
 import asyncio
+import random
 import time
 from functools import partial
 
@@ -51,8 +52,9 @@ class Generator:
     async def _keep_pace(self) -> None:
         """Begin each at its time, whether or not those before have ended; those that are late at once."""
         total = round((self._order.warm_up + self._order.seconds) * self._order.rate)
+        chance = random.Random("when requests come")  # noqa: S311, the same for every contestant
         for number in range(total):
-            due = self._first + number / self._order.rate
+            due = self._first + (number + self._order.scatter * chance.random()) / self._order.rate
             await self._until(due)
             if self._order.most and self._tally.is_hopeless(self._order.most):
                 self._tally.gave_up = True

@@ -29,6 +29,9 @@ class Order:
     seconds: float
     connections: int = 0
     rate: float = 0.0
+    scatter: float = 0.0
+    """With a rate: by up to which share of the time to the next one each comes later, at random, the same each time.
+    Evenly spaced ones stay at one phase of whatever is polled, and then it is that phase which is measured."""
     warm_up: float = 0.0
     """Before ``seconds`` begin; what begins in it is not counted."""
     patience: float = 60.0

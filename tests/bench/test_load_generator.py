@@ -1,6 +1,7 @@
 """The load generator counts what is right and nothing else: a generator that is too kind makes every figure a lie."""
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -165,6 +166,30 @@ async def test_at_a_rate_requests_begin_whether_or_not_those_before_are_answered
         server.released.set()
         outcome = await running
     assert (outcome.begun, outcome.good) == (20, 20)
+
+
+async def test_scattered_requests_come_at_irregular_times_which_are_the_same_each_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def dues(scatter: float) -> list[float]:
+        generator = Generator(Order(1, READ, 1.0, rate=50, scatter=scatter))
+        found: list[float] = []
+
+        async def until(moment: float) -> None:
+            found.append(moment - generator._first)
+
+        monkeypatch.setattr(generator, "_until", until)
+        monkeypatch.setattr(generator, "_launch", lambda due: None)
+        await generator._keep_pace()
+        return [due * 50 for due in found]
+
+    even, scattered = await dues(0.0), await dues(1.0)
+    assert even == pytest.approx(list(range(50)))
+    assert [int(due + 1e-6) for due in scattered] == list(range(50)), "each within its own turn"
+    gaps = [after - before for before, after in itertools.pairwise(scattered)]
+    assert min(gaps) < 0.5
+    assert max(gaps) > 1.5
+    assert await dues(1.0) == pytest.approx(scattered)
 
 
 async def test_what_never_comes_is_unfinished() -> None:
