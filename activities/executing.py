@@ -63,7 +63,6 @@ class ExecutionActivities:
         self._partitions = partitions
         self._under_way = 0
 
-    @property
     def is_idle(self) -> bool:
         """Whether this worker executes nothing now."""
         return not self._under_way
@@ -83,11 +82,9 @@ class ExecutionActivities:
 
     async def _execute_batch(self, batch: BatchRef, until: float) -> ExecutionOutcome:
         async with heartbeating():
-            quarantined = await self._open(batch)
+            quarantined, (types, secrets) = await asyncio.gather(self._open(batch), self._catalog())
             async with reading(self._engine) as connection:
                 waiting = await waiting_requests(connection, batch)
-                types = await executable_types(connection)
-                secrets = await secret_settings(connection)
             if activity.info().is_local and not are_queries(waiting, types):
                 return ExecutionOutcome(more=True)
             if not await self._execute(waiting, types, secrets, until):
@@ -95,6 +92,11 @@ class ExecutionActivities:
                 return ExecutionOutcome(more=True)
             _, counts = await asyncio.gather(self._announce(), self._close(batch))
         return ExecutionOutcome(records=batch.records, by_status=counts, quarantined=quarantined)
+
+    async def _catalog(self) -> tuple[Mapping[str, ExecutableType], Mapping[str, str]]:
+        """What requests may ask for, and the secrets that executors use."""
+        async with reading(self._engine) as connection:
+            return await executable_types(connection), await secret_settings(connection)
 
     async def _close(self, batch: BatchRef) -> dict[str, int]:
         """Note that the batches are done; gives their results by status."""

@@ -14,7 +14,7 @@ from bench.steps import STEPS, steps
 PER_MINUTE = 200
 SECONDS = 60.0
 WARM_UP = 5.0
-POLLING = (1.0, 0.5, 0.1)
+POLLING = (1.0, 0.1, 0.05, 0.02)
 """Seconds from one pull of Celery's to the next."""
 AIMS_MS = {"p50": 150.0, "p99": 400.0}
 

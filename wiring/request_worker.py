@@ -17,7 +17,8 @@ from exchange.live_keys import LiveKeys
 from models.streams import Network
 from storage.database import connect
 from wiring.options import ensure_search_attributes, identity, make_worker, run_beside
-from workflows.arrivals import FulfillRequests, ImportBatch
+from workflows.arrivals import ImportBatch
+from workflows.fulfilment import FulfillRequests
 
 
 @asynccontextmanager

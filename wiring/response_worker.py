@@ -1,6 +1,6 @@
 """The response network's worker: exports, monitoring, maintenance, pulling and executing."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
@@ -43,18 +43,19 @@ from scheduling.sync import sync_schedules
 from storage.database import connect
 from storage.partitions import begin_partitions, partitions_in_use
 from wiring.options import ensure_search_attributes, identity, make_worker, run_beside
+from workflows.execution import ExecuteRequests
 from workflows.exports import CacheMaintenance, ExportResults, ExportSettings, SystemMonitoring
-from workflows.requests import ExecuteRequests, PullRequests
+from workflows.pulling import PullRequests
 from workflows.search_attributes import STREAM, search_attributes
 
 log = structlog.get_logger(__name__)
 
 
-async def start_execution(client: Client, executing: ExecutionActivities, batch: BatchRef) -> None:
+async def start_execution(client: Client, is_idle: Callable[[], bool], batch: BatchRef) -> None:
     """Have a batch executed; one whose execution runs already is left to it.
 
-    By this very worker where it executes nothing else: Temporal then gives it the first task with its answer, and
-    looks for no other. What comes while it is at work is for whichever worker asks for work next.
+    A request that comes alone by this very worker, where that executes nothing else: Temporal then gives it the first
+    task with its answer, and looks for no other. All else is for whichever worker asks for work next.
     """
     await client.start_workflow(
         ExecuteRequests.run,
@@ -66,7 +67,7 @@ async def start_execution(client: Client, executing: ExecutionActivities, batch:
         static_summary=f"{batch}: {batch.records} records",
         task_timeout=TASK_TIMEOUT,
         memo={BRIEF: True},
-        request_eager_start=executing.is_idle,
+        request_eager_start=batch.records == 1 and is_idle(),
     )
 
 
@@ -126,7 +127,7 @@ async def response_worker(settings: ResponseSettings, runtime: Runtime) -> Async
             engine, sealer, executors, settings.executions, announcer.results_are_ready, settings.partitions
         )
         pull = Pull(engine, Receiver(engine, keys, settings.link_id), link)
-        pulling = PullActivities(pull, partial(start_execution, client, executing), watch)
+        pulling = PullActivities(pull, partial(start_execution, client, executing.is_idle), watch)
         orchestration = Orchestration(client, task_queue(Network.RESPONSE), settings.cadences)
         monitoring = MonitoringActivities(engine, cache, sealer, settings.cadences, orchestration, settings.partitions)
         maintenance = MaintenanceActivities(Network.RESPONSE, engine, cache, settings.retention)

@@ -20,7 +20,8 @@ from storage.database import is_unreachable
 from storage.incoming import unapplied
 from storage.partitions import partitions_in_use, streams_in_use
 from storage.submissions import lead_groups, mark_group_started, unstarted_groups
-from workflows.arrivals import FulfillRequests, ImportBatch
+from workflows.arrivals import ImportBatch
+from workflows.fulfilment import FulfillRequests
 from workflows.search_attributes import search_attributes
 
 log = structlog.get_logger(__name__)

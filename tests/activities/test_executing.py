@@ -97,6 +97,20 @@ async def stored_once(networks: Networks, ids: list[UUID]) -> None:
     assert sorted(bodies) == sorted(body for (body,) in await table(networks.response, "SELECT body FROM results"))
 
 
+async def test_a_worker_is_idle_but_while_it_executes(networks: Networks, executors: Executors) -> None:
+    batch = await cross(networks, REQUESTS, [request_record(new_id(), "rows"), request_record(new_id(), "waits")])
+    worker = activities(networks, executors)
+    assert worker.is_idle()
+    executing = asyncio.create_task(execute(worker, batch))
+    async with asyncio.timeout(20):
+        while not functions.ran:  # noqa: ASYNC110, the function tells nobody
+            await asyncio.sleep(0.01)
+    assert not worker.is_idle()
+    functions.let_go()
+    await executing
+    assert worker.is_idle()
+
+
 async def test_every_request_gets_one_result_in_the_outbox_and_the_batch_is_applied(
     networks: Networks, executors: Executors
 ) -> None:

@@ -14,9 +14,11 @@ from temporalio.worker import Worker
 
 from embedded.temporal import DYNAMIC_CONFIG, find_temporal
 from tests.workflows.standins import StandIns
-from workflows.arrivals import FulfillRequests, ImportBatch
+from workflows.arrivals import ImportBatch
+from workflows.execution import ExecuteRequests
 from workflows.exports import CacheMaintenance, ExportResults, ExportSettings, SystemMonitoring
-from workflows.requests import ExecuteRequests, PullRequests
+from workflows.fulfilment import FulfillRequests
+from workflows.pulling import PullRequests
 from workflows.search_attributes import BATCH, RECORDS, STREAM
 
 T = TypeVar("T")

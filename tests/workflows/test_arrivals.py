@@ -12,7 +12,8 @@ from models.outcomes import ApplyOutcome, CallbackOutcome, GroupState, Maintenan
 from models.streams import BatchRef, StreamName
 from tests.workflows.conftest import Stage
 from tests.workflows.standins import details, error, group_state, summaries, timers
-from workflows.arrivals import FulfillRequests, ImportBatch
+from workflows.arrivals import ImportBatch
+from workflows.fulfilment import FulfillRequests
 from workflows.search_attributes import search_attributes
 from workflows.timing import CALL_BACK_AGAIN, LOOK_AGAIN
 

@@ -15,9 +15,10 @@ from models.outcomes import BRIEF, ApplyOutcome, DrainOutcome, ExecutionOutcome
 from models.streams import BatchRef, StreamName
 from tests.workflows.conftest import Stage
 from tests.workflows.standins import details, error, group_state, summaries, timers
-from workflows.arrivals import FulfillRequests, ImportBatch
+from workflows.arrivals import ImportBatch
+from workflows.execution import ExecuteRequests
 from workflows.exports import ExportResults
-from workflows.requests import ExecuteRequests
+from workflows.fulfilment import FulfillRequests
 from workflows.search_attributes import RECORDS
 
 Run = Callable[..., Awaitable[object]]

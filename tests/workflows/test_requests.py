@@ -6,12 +6,16 @@ import pytest
 from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.exceptions import CancelledError
 from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Worker
 
+from configuration.temporal import task_queue
 from models.outcomes import ExecutionOutcome, PullProgress
-from models.streams import BatchRef, StreamName
+from models.streams import BatchRef, Network, StreamName
 from tests.workflows.conftest import Stage
-from tests.workflows.standins import details, error, for_ever, summaries, timers
-from workflows.requests import ExecuteRequests, PullRequests
+from tests.workflows.standins import StandIns, details, error, for_ever, summaries, timers
+from wiring.response_worker import start_execution
+from workflows.execution import ExecuteRequests
+from workflows.pulling import PullRequests
 from workflows.timing import WHILE_STOPPED
 
 BATCH = BatchRef(stream=StreamName.REQUESTS, epoch=1, sequence=7, records=40)
@@ -32,6 +36,26 @@ async def test_an_execution_that_fails_is_taken_up_again(stage: Stage, kind: str
     handle = await stage.start(ExecuteRequests.run, BATCH)
     assert (await handle.result()).records == 40
     assert [call.attempt for call in stage.activities.calls] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("records", "idle", "at_once"), [(1, True, True), (1, False, False), (2, True, False)])
+async def test_a_request_alone_is_for_the_idle_worker_that_pulled_it_and_all_else_for_any(
+    skipping: WorkflowEnvironment, records: int, idle: bool, at_once: bool
+) -> None:
+    activities = StandIns()
+    activities.line_up("execute_batch", ExecutionOutcome(records=records))
+    queue, batch = (
+        task_queue(Network.RESPONSE),
+        BatchRef(stream=StreamName.REQUESTS, epoch=1, sequence=8, records=records),
+    )
+    async with Worker(
+        skipping.client, task_queue=queue, workflows=[ExecuteRequests], activities=activities.activities()
+    ):
+        await start_execution(skipping.client, lambda: idle, batch)
+        handle = skipping.client.get_workflow_handle(batch.workflow_id("execute"))
+        await handle.result()
+    begun = (await handle.fetch_history()).events[0].workflow_execution_started_event_attributes
+    assert begun.eager_execution_accepted is at_once
 
 
 def pulled(batches: int) -> PullProgress:

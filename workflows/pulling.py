@@ -1,28 +1,12 @@
-"""Requests in the response network: pulled for ever, executed batch by batch."""
+"""Requests pulled into the response network, for ever."""
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from activities.executing import ExecutionActivities
     from activities.pulling import PullActivities
-    from models.outcomes import ExecutionOutcome, PullProgress
-    from models.streams import BatchRef
-    from workflows.brief import done
-    from workflows.timing import OVER_THE_LINK, WHILE_STOPPED, WHOLE_BATCH
-
-
-@workflow.defn
-class ExecuteRequests:
-    """Run each request of a batch, or of several that came together, through its executor; store a result for each."""
-
-    @workflow.run
-    async def run(self, batch: BatchRef) -> ExecutionOutcome:
-        workflow.set_current_details(f"{batch}: executing {batch.records} records")
-        summary = f"{batch}: {batch.records} records"
-        outcome = await done(ExecutionActivities.execute_batch, batch, summary, WHOLE_BATCH)
-        workflow.set_current_details(f"{batch}: {outcome}")
-        return outcome
+    from models.outcomes import PullProgress
+    from workflows.timing import OVER_THE_LINK, WHILE_STOPPED
 
 
 @workflow.defn
