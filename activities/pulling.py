@@ -11,6 +11,7 @@ from activities.link_watch import LinkWatch
 from configuration.cadences import DEFAULT_CADENCES
 from exchange.errors import LinkError
 from exchange.link import POLL_SECONDS
+from exchange.pace import Pace
 from exchange.pulling import Pull, Started
 from models.outcomes import PullProgress
 from models.streams import BatchRef, StreamName
@@ -25,7 +26,7 @@ BUNDLE = 500
 SPACING_SECONDS = 0.1
 WIDEST_SPACING_SECONDS = 1.0
 """Time from one bundle to the next for each that is not executed yet, and at most. Bundles grow under load, and the
-cost of orchestration, which is per bundle, stays bounded. What comes alone does not wait."""
+cost of orchestration, which is per bundle, stays bounded. What comes alone does not wait; see `Pace`."""
 
 
 class PullActivities:
@@ -65,8 +66,8 @@ class PullActivities:
         for batch in left:
             await self._execute(batch)
 
-    async def _next(self, stream: StreamName, not_before: float) -> BatchRef | None:
-        await asyncio.sleep(not_before - time.monotonic())
+    async def _next(self, stream: StreamName, pace: Pace) -> BatchRef | None:
+        await asyncio.sleep(pace.left())
         return await self._pull.once(stream, POLL_SECONDS, BUNDLE, self._execute)
 
     async def _spacing(self, stream: StreamName) -> float:
@@ -81,16 +82,17 @@ class PullActivities:
     ) -> None:
         stopping = asyncio.create_task(activity.wait_for_worker_shutdown())
         poll: asyncio.Task[BatchRef | None] | None = None
+        pace = Pace(SPACING_SECONDS)
         try:
             while not stopping.done() and time.monotonic() < end:
-                poll = poll or asyncio.create_task(self._next(stream, not_before=time.monotonic()))
+                poll = poll or asyncio.create_task(self._next(stream, pace))
                 await asyncio.wait((poll, stopping), return_when=asyncio.FIRST_COMPLETED)
                 if not poll.done():
                     return
                 batch, poll = poll.result(), None
                 await self._watch.succeeded(stream)
                 if batch:
-                    poll = asyncio.create_task(self._next(stream, time.monotonic() + await self._spacing(stream)))
+                    pace.take(await self._spacing(stream))
                     progress.batches += batch.batches
                     progress.records += batch.records
                     beat(progress)
