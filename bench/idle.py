@@ -16,6 +16,7 @@ from bench.aims import Aim, line
 from bench.asks import fresh
 from bench.contestants import EVERY_DAY, SERVERS, Contestant, Start, airlock, celery
 from bench.figures import OURS, RIVAL, Figure, Line, Options, Spread, in_turn
+from bench.lone import POLLING
 from configuration.cadences import DEFAULT_CADENCES, SYSTEM_MONITORING
 
 SETTLE, SECONDS = 20.0, 60.0
@@ -56,7 +57,9 @@ class IdleCost(Figure):
 
     async def measure(self, options: Options) -> Sequence[Line]:
         """One contestant at a time, started anew."""
-        runs = {name: partial(_one, start, name, options) for name, start in ((OURS, airlock), (RIVAL, celery))}
+        often = f"{RIVAL} {min(POLLING):g} s"
+        starts: dict[str, Start] = {OURS: airlock, RIVAL: celery, often: partial(celery, pull_every=min(POLLING))}
+        runs = {name: partial(_one, start, name, options) for name, start in starts.items()}
         taken = await in_turn(
             runs,
             options.rounds,
@@ -64,7 +67,8 @@ class IdleCost(Figure):
             lambda what, got: options.say(f"{what} {got.own:.1f} %, servers {got.servers:.1f} %"),
         )
         beats = sum(60 / seconds for seconds in EVERY_DAY.values())
-        ours = taken[OURS]
+        ours, waiting = taken[OURS], {name: taken[name] for name in (OURS, RIVAL)}
+        quicker = Spread(tuple(each.own for each in taken[often]))
         started = Counter[str]()
         for each in ours:
             started.update(each.workflows)
@@ -74,8 +78,10 @@ class IdleCost(Figure):
                 "idle, own processes",
                 "% of a core",
                 [Aim(3.0, at_most=True)],
-                {name: Spread(tuple(each.own for each in got)) for name, got in taken.items()},
-                f"{_shares(ours)}; Celery: {_shares(taken[RIVAL])}; no limit: doing nothing costs nothing",
+                {name: Spread(tuple(each.own for each in got)) for name, got in waiting.items()},
+                f"{_shares(ours)}; Celery: {_shares(taken[RIVAL])}; pulling every {min(POLLING):g} s, as it must to"
+                f" answer a lone request about as soon, it takes {quicker.median:.1f} %; no limit: doing nothing costs"
+                " nothing",
                 {name: [vars(each) for each in got] for name, got in taken.items()},
                 less_is_better=True,
             ),
@@ -83,7 +89,7 @@ class IdleCost(Figure):
                 "idle, servers",
                 "% of a core",
                 [],
-                {name: Spread(tuple(each.servers for each in got)) for name, got in taken.items()},
+                {name: Spread(tuple(each.servers for each in got)) for name, got in waiting.items()},
                 "PostgreSQL and Redis, in Airlock's case Temporal's development server as well",
                 less_is_better=True,
             ),
@@ -102,7 +108,7 @@ class IdleCost(Figure):
 
 async def _one(start: Start, name: str, options: Options) -> Idle:
     seconds = max(2.0, SECONDS * options.scale)
-    async with start(fresh(options.root, name)) as contestant:
+    async with start(fresh(options.root, name.replace(" ", "-"))) as contestant:
         await asyncio.sleep(max(2.0, SETTLE * options.scale))
         await asyncio.sleep(away_from_minutes(time.time()))
         before, begin = _used(contestant), time.time()
