@@ -2,12 +2,12 @@
 
     python -m chaos.load --url http://127.0.0.1:8000 --ledger ledger.ndjson --rate 40 --seconds 600 --seed 1
 
-It submits at even times whether or not what came before is answered, asks again with the same Idempotency-Key until it
-is told yes or no, waits for every result by long poll and reads each a second time. With ``--settings-url`` it
-changes settings as well. Keys come from ``CHAOS_KEY`` and ``CHAOS_OPERATOR_KEY``, or from the command line. Every two
-seconds a line of JSON on standard output says how far it is. Exits with 0 once everything is answered, with 1 when
-something is not after ``--patience`` seconds, with 2 when a part of it broke, with 130 when it was interrupted by
-SIGINT or SIGTERM; the ledger is complete in every case.
+It submits at even times whether or not what came before is answered; where 200 submissions are not, it waits, and
+catches up. It asks again with the same Idempotency-Key until it is told yes or no, waits for every result by long
+poll and reads each a second time. With ``--settings-url`` it changes settings as well. Keys come from ``CHAOS_KEY``
+and ``CHAOS_OPERATOR_KEY``, or from the command line. Every two seconds a line of JSON on standard output says how far
+it is. Exits with 0 once everything is answered, with 1 when something is not after ``--patience`` seconds, with 2 when
+a part of it broke, with 130 when it was interrupted by SIGINT or SIGTERM; the ledger is complete in every case.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import traceback
 from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from chaos.connection import Connections, as_call
@@ -209,16 +209,28 @@ class Load:
 class _Api:
     """An HTTP API, as one caller."""
 
-    def __init__(self, url: str, key: str) -> None:
-        there = urlsplit(url)
-        if there.scheme != "http" or not there.hostname:
-            raise SystemExit(f"{url} is no address of an HTTP API: give one as http://127.0.0.1:8000")
-        self.connections = Connections(there.port or 80, there.hostname, PATIENCE)
+    def __init__(self, address: "Address", key: str) -> None:
+        self.connections = Connections(address.port, address.host, PATIENCE)
         self._headers = {"Authorization": f"Bearer {key}"}
 
     def call(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] = NO_HEADERS) -> bytes:
         """A call's bytes."""
         return as_call(method, path, body, {**self._headers, **headers})
+
+
+class Address(NamedTuple):
+    """Where an HTTP API listens."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def of(cls, url: str) -> Self:
+        """Raises `argparse.ArgumentTypeError` for what is no such address."""
+        there = urlsplit(url)
+        if there.scheme != "http" or not there.hostname:
+            raise argparse.ArgumentTypeError(f"{url!r} is no address of an HTTP API, as http://127.0.0.1:8000 is")
+        return cls(there.hostname, there.port or 80)
 
 
 def _text(body: bytes) -> str:
@@ -242,7 +254,7 @@ async def _until_stopped(options: argparse.Namespace) -> int:
 def main() -> int:
     """Read the command line and run; gives the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--url", required=True, help="where requests are submitted and results read")
+    parser.add_argument("--url", type=Address.of, required=True, help="where requests are submitted and results read")
     parser.add_argument("--key", default=os.environ.get("CHAOS_KEY", ""), help="whose requests they are")
     parser.add_argument("--ledger", type=Path, required=True, help="file to write; there must be none yet")
     parser.add_argument("--rate", type=float, default=20.0, help="requests per second")
@@ -250,7 +262,7 @@ def main() -> int:
     parser.add_argument("--patience", type=float, default=300.0, help="seconds after that until all must be answered")
     parser.add_argument("--polls", type=int, default=POLLS, help="polls for a result at the same time")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--settings-url", default="", help="where settings are changed; none are without it")
+    parser.add_argument("--settings-url", type=Address.of, help="where settings are changed; none are without it")
     parser.add_argument("--operator-key", default=os.environ.get("CHAOS_OPERATOR_KEY", ""), help="who changes settings")
     return asyncio.run(_until_stopped(parser.parse_args()))
 
