@@ -44,11 +44,21 @@ class Servers:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _logs() -> Iterator[None]:
+def _log() -> logging.Handler:
     configure_logs("console", "WARNING")
+    return logging.getLogger().handlers[0]
+
+
+@pytest.fixture(autouse=True)
+def _log_as_before(_log: logging.Handler) -> Iterator[None]:
+    """A command sends the log to the standard output that it has: in a test its runner's, which closes with it, so that
+    the next warning would end whatever gives it.
+    """
     yield
-    closed = [one for one in logging.getLogger().handlers if getattr(getattr(one, "stream", None), "closed", False)]
-    assert not closed, "a test sent the log to a stream of its own and left it so"
+    root = logging.getLogger()
+    if _log not in root.handlers:
+        root.handlers[:] = [_log]
+        root.setLevel("WARNING")
 
 
 @pytest.fixture(scope="session")

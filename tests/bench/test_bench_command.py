@@ -4,7 +4,7 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -19,7 +19,6 @@ from bench.figures import LIMIT, OURS, Figure, Line, NotMeasured, Options, Sprea
 from chaos.running import environment_for
 from commands.program import app
 from configuration.home import CLONE
-from configuration.logs import configure_logs
 
 
 class Quick(Figure):
@@ -48,13 +47,6 @@ class Mistaken(Quick):
 
     async def measure(self, options: Options) -> Sequence[Line]:
         raise ZeroDivisionError("of a kind")
-
-
-@pytest.fixture(autouse=True)
-def _logs_as_before() -> Iterator[None]:
-    """The command sends the process's log to the standard output it has, which here is the runner's and closes."""
-    yield
-    configure_logs("console", "WARNING")
 
 
 @pytest.fixture
