@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import cast
 from uuid import UUID
 
@@ -145,14 +146,18 @@ async def _open(stream: StreamName, stored: ReceivedBatch) -> Opened:
     return Opened(batch, numbered, *await parse_results(numbered))
 
 
-async def tell_groups(client: Client, groups: Sequence[BatchRef]) -> None:
-    """Signal the workflows of complete groups. One that cannot be reached looks for itself a little later."""
+async def tell_groups(client: Client, groups: Sequence[BatchRef], rpc_timeout: timedelta | None = None) -> None:
+    """Signal the workflows of groups that have something to look at. One that cannot be reached looks for itself a
+    little later.
+    """
     slots = asyncio.Semaphore(SIGNALS_AT_ONCE)
 
     async def tell(group: BatchRef) -> None:
         async with slots:
             try:
-                await client.get_workflow_handle(group.workflow_id("fulfil")).signal("results_arrived")
+                await client.get_workflow_handle(group.workflow_id("fulfil")).signal(
+                    "results_arrived", rpc_timeout=rpc_timeout
+                )
             except (RPCError, RuntimeError) as error:  # RuntimeError: a lazy client that cannot connect
                 if isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND:
                     return  # it has not begun, and looks when it does; or it has ended

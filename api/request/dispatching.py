@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Coroutine, Iterator, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import structlog
@@ -11,6 +12,7 @@ from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError
 
+from activities.applying import tell_groups
 from activities.quarantining import Quarantine
 from api.request.submitting import CommittedGroup
 from configuration.temporal import TASK_TIMEOUT, task_queue
@@ -73,7 +75,7 @@ class Dispatcher:
     def request_finished(self, group: BatchRef) -> None:
         """Have a group's workflow told to look; should it not hear, it looks for itself a little later."""
         if not self._away:
-            self._soon(self._tell(group))
+            self._soon(tell_groups(self._client, [group], RPC_SECONDS))
 
     def requests_recovered(self) -> None:
         """Have results applied that were set aside since their requests, lost with a restored backup, were not here."""
@@ -131,19 +133,9 @@ class Dispatcher:
             for together in _together(waiting):
                 await self._fulfil(together)
 
-    async def _tell(self, group: BatchRef) -> None:
-        try:
-            handle = self._client.get_workflow_handle(group.workflow_id("fulfil"))
-            await handle.signal(FulfillRequests.results_arrived, rpc_timeout=RPC_SECONDS)
-        except (RPCError, RuntimeError) as error:
-            log.info("dispatch.not_told", group=str(group), error=str(error))
-
     async def _retry_results(self) -> None:
-        async def tell(groups: Sequence[BatchRef]) -> None:
-            for group in groups:
-                await self._tell(group)
-
         try:
+            tell = partial(tell_groups, self._client, rpc_timeout=RPC_SECONDS)
             kept = Quarantine(self._engine, Network.REQUEST, tell)
             async with self._engine.connect() as connection:
                 streams = await partitions_in_use(connection, StreamName.RESULTS)

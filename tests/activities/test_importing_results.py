@@ -40,7 +40,7 @@ class Told(Client):
         told = self
 
         class Handle:
-            async def signal(self, name: str) -> None:
+            async def signal(self, name: str, rpc_timeout: object = None) -> None:
                 told.workflows.append(f"{name} {workflow_id}")
                 raise RPCError("no such workflow", RPCStatusCode.NOT_FOUND, b"")
 

@@ -37,7 +37,7 @@ class NobodyWaits(Client):
 
     def get_workflow_handle(self, workflow_id: str, **_: object) -> WorkflowHandle:  # type: ignore[type-arg]
         class Handle:
-            async def signal(self, name: str) -> None:
+            async def signal(self, name: str, rpc_timeout: object = None) -> None:
                 pass
 
         return Handle()  # type: ignore[return-value]
