@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from temporalio import activity
 
 from activities.heartbeats import brief_until, heartbeating
+from exchange.beside import beside
 from exchange.opening import records_of
 from exchange.sealing import Sealer
 from executors.answer import to_json
@@ -82,7 +83,9 @@ class ExecutionActivities:
 
     async def _execute_batch(self, batch: BatchRef, until: float) -> ExecutionOutcome:
         async with heartbeating():
-            quarantined, (types, secrets) = await asyncio.gather(self._open(batch), self._catalog())
+            async with beside(self._catalog()) as catalog:
+                quarantined = await self._open(batch)
+            types, secrets = catalog.result()
             async with reading(self._engine) as connection:
                 waiting = await waiting_requests(connection, batch)
             if activity.info().is_local and not are_queries(waiting, types):
