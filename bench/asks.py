@@ -28,4 +28,6 @@ def submissions(*, answered: bool = False, prefix: str = "") -> tuple[Ask, ...]:
 
 def fresh(root: Path, name: str) -> Path:
     """A directory that is not there yet, for one more start of a contestant."""
-    return next(path for number in range(1, 10_000) if not (path := root / f"{name}-{number}").exists())
+    return next(
+        path for number in range(1, 10_000) if not (path := root / f"{name.replace(' ', '-')}-{number}").exists()
+    )

@@ -57,8 +57,9 @@ class IdleCost(Figure):
 
     async def measure(self, options: Options) -> Sequence[Line]:
         """One contestant at a time, started anew."""
-        often = f"{RIVAL} {min(POLLING):g} s"
-        starts: dict[str, Start] = {OURS: airlock, RIVAL: celery, often: partial(celery, pull_every=min(POLLING))}
+        soonest = min(POLLING)
+        often = f"{RIVAL} {soonest:g} s"
+        starts: dict[str, Start] = {OURS: airlock, RIVAL: celery, often: partial(celery, pull_every=soonest)}
         runs = {name: partial(_one, start, name, options) for name, start in starts.items()}
         taken = await in_turn(
             runs,
@@ -79,7 +80,7 @@ class IdleCost(Figure):
                 "% of a core",
                 [Aim(3.0, at_most=True)],
                 {name: Spread(tuple(each.own for each in got)) for name, got in waiting.items()},
-                f"{_shares(ours)}; Celery: {_shares(taken[RIVAL])}; pulling every {min(POLLING):g} s, as it must to"
+                f"{_shares(ours)}; Celery: {_shares(taken[RIVAL])}; pulling every {soonest:g} s, as it must to"
                 f" answer a lone request about as soon, it takes {quicker.median:.1f} %; no limit: doing nothing costs"
                 " nothing",
                 {name: [vars(each) for each in got] for name, got in taken.items()},
@@ -108,7 +109,7 @@ class IdleCost(Figure):
 
 async def _one(start: Start, name: str, options: Options) -> Idle:
     seconds = max(2.0, SECONDS * options.scale)
-    async with start(fresh(options.root, name.replace(" ", "-"))) as contestant:
+    async with start(fresh(options.root, name)) as contestant:
         await asyncio.sleep(max(2.0, SETTLE * options.scale))
         await asyncio.sleep(away_from_minutes(time.time()))
         before, begin = _used(contestant), time.time()

@@ -39,7 +39,7 @@ class Lone(Figure):
 
 
 async def _one(start: Start, name: str, options: Options, passed: dict[str, Mapping[str, float]]) -> Outcome:
-    directory = fresh(options.root, name.replace(" ", "-"))
+    directory = fresh(options.root, name)
     async with start(directory) as contestant:
         order = Order(
             contestant.port,

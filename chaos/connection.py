@@ -151,10 +151,10 @@ class Connections:
         connection.ask(call, then)
 
 
-def as_call(method: str, path: str, body: str | bytes, headers: Mapping[str, str]) -> bytes:
+def as_call(method: str, path: str, body: str | bytes, headers: Mapping[str, str], host: str = "127.0.0.1") -> bytes:
     """A call's bytes; a body is JSON."""
     content = body.encode() if isinstance(body, str) else body
-    lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", *(f"{name}: {text}" for name, text in headers.items())]
+    lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", *(f"{name}: {text}" for name, text in headers.items())]
     if content:
         lines += ["Content-Type: application/json", f"Content-Length: {len(content)}"]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + content

@@ -22,7 +22,6 @@ import time
 import traceback
 from collections.abc import Coroutine, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
@@ -37,7 +36,7 @@ PATIENCE = WAIT + 5
 POLLS = 2000
 """Polls at the same time."""
 CROWDED_WAIT = 3.0
-"""Seconds that a poll may last while more requests are outstanding than `POLLS`: others wait for their turn."""
+"""Seconds that a poll may last while more requests are outstanding than may be polled for: others wait their turn."""
 UNANSWERED = 200
 """Submissions without an answer beyond which no further ones are made until there are fewer: those come late."""
 PROGRESS = 2.0
@@ -47,7 +46,6 @@ AGAIN = (1.0, 20.0)
 """Seconds after which a result is read a second time; at most a quarter of the load's length."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
 """Seconds before the second try, which double with each, up to the longest."""
-NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 class Load:
@@ -148,7 +146,7 @@ class Load:
         status = 202
         while status == 202:
             async with self._polls:
-                wait = WAIT if len(self._open) <= POLLS else CROWDED_WAIT
+                wait = WAIT if len(self._open) <= self._options.polls else CROWDED_WAIT
                 call = self._api.call("GET", f"/v1/requests/{request_id}/result?wait={wait:g}")
                 status, answer = await self._answer(self._api, call)
         if status == 200:
@@ -211,11 +209,12 @@ class _Api:
 
     def __init__(self, address: "Address", key: str) -> None:
         self.connections = Connections(address.port, address.host, PATIENCE)
+        self._host = f"{address.host}:{address.port}"
         self._headers = {"Authorization": f"Bearer {key}"}
 
-    def call(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] = NO_HEADERS) -> bytes:
+    def call(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> bytes:
         """A call's bytes."""
-        return as_call(method, path, body, {**self._headers, **headers})
+        return as_call(method, path, body, {**self._headers, **(headers or {})}, self._host)
 
 
 class Address(NamedTuple):
@@ -228,7 +227,7 @@ class Address(NamedTuple):
     def of(cls, url: str) -> Self:
         """Raises `argparse.ArgumentTypeError` for what is no such address."""
         there = urlsplit(url)
-        if there.scheme != "http" or not there.hostname:
+        if there.scheme != "http" or not there.hostname or there.path.strip("/"):
             raise argparse.ArgumentTypeError(f"{url!r} is no address of an HTTP API, as http://127.0.0.1:8000 is")
         return cls(there.hostname, there.port or 80)
 

@@ -56,6 +56,7 @@ async def test_an_answer_that_is_none_is_asked_for_again_with_the_same_key(
     assert len(accepted) >= 15
     assert set(ledger.results) >= {each.request_id for each in accepted}
     assert ledger.again.keys() == ledger.results.keys()
+    assert all(f"\r\nHost: 127.0.0.1:{server.port}\r\n" in head for head in server.heads)
     keys = [found[1] for head in server.heads if (found := re.search(r"Idempotency-Key: (\S+)", head))]
     assert set(keys) == set(ledger.sent)
     assert len(keys) >= 2 * len(set(keys)) - 2, "each was refused once, if not the same words came before"
@@ -84,7 +85,7 @@ async def test_so_many_submissions_without_an_answer_and_no_more(
     assert len(read_ledger(path).sent) == len(asked)
 
 
-@pytest.mark.parametrize("url", ["ftp://here", "127.0.0.1:80", "http://"])
+@pytest.mark.parametrize("url", ["ftp://here", "127.0.0.1:80", "http://", "http://here/below"])
 def test_what_is_no_address_is_refused_before_anything_is_written(url: str) -> None:
     with pytest.raises(ArgumentTypeError, match="is no address of an HTTP API"):
         Address.of(url)
