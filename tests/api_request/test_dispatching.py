@@ -199,3 +199,19 @@ async def test_a_group_that_was_left_by_another_process_is_started(dispatched: D
 
     await eventually(is_started, "the group that nobody started")
     assert await dispatched.is_running(batch, "fulfil")
+
+
+async def test_a_group_whose_request_is_cancelled_is_told_to_look(dispatched: Dispatched) -> None:
+    (request_id,) = (await dispatched.http.post("/v1/requests", json=IST)).json()["ids"]
+    await eventually(dispatched.all_started, "the group has its workflow")
+    (group,) = await dispatched.leaders()
+    workflow = dispatched.client.get_workflow_handle(group.workflow_id("fulfil"))
+
+    async def is_told() -> bool:
+        events = (await workflow.fetch_history()).events
+        signals = [each.workflow_execution_signaled_event_attributes.signal_name for each in events]
+        return "results_arrived" in signals
+
+    assert not await is_told()
+    assert (await dispatched.http.delete(f"/v1/requests/{request_id}")).status_code == 200
+    await eventually(is_told, "the workflow has the signal")
