@@ -16,7 +16,8 @@ from storage.database import value
 from storage.incoming import ReceivedBatch, hold_applying, hold_receiving, store_received
 from storage.submissions import fulfilled_groups
 from tests.activities.crossing import USER, change, cross, new_id, one, quarantined, result_record, submit
-from tests.activities.test_importing_results import Told, apply
+from tests.activities.standing_in import Told
+from tests.activities.test_importing_results import apply
 from tests.conftest import Networks
 from tests.link.batches import seal
 

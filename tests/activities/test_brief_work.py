@@ -21,8 +21,8 @@ from models.streams import StreamName
 from storage.catalog import put_request_type
 from tests.activities import functions
 from tests.activities.crossing import LINK, cross, new_id, one, request_record, result_record, submit
+from tests.activities.standing_in import Told
 from tests.activities.test_executing import Announced
-from tests.activities.test_importing_results import Told
 from tests.conftest import Networks
 
 MODULE = "tests.activities.functions"

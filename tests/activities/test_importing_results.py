@@ -4,8 +4,6 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
-from temporalio.client import Client, WorkflowHandle
-from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import ActivityEnvironment
 
 from activities.importing import ImportActivities
@@ -25,26 +23,10 @@ from tests.activities.crossing import (
     submit,
     table,
 )
+from tests.activities.standing_in import Told
 from tests.conftest import Networks
 
 RESULTS = StreamName.RESULTS
-
-
-class Told(Client):
-    """Stands for Temporal, only to note which workflows were signalled; some of them do not exist."""
-
-    def __init__(self) -> None:
-        self.workflows: list[str] = []
-
-    def get_workflow_handle(self, workflow_id: str, **_: object) -> WorkflowHandle:  # type: ignore[type-arg]
-        told = self
-
-        class Handle:
-            async def signal(self, name: str, rpc_timeout: object = None) -> None:
-                told.workflows.append(f"{name} {workflow_id}")
-                raise RPCError("no such workflow", RPCStatusCode.NOT_FOUND, b"")
-
-        return Handle()  # type: ignore[return-value]
 
 
 @pytest.fixture

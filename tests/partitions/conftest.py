@@ -20,11 +20,12 @@ from executors.registry import Executors
 from executors.sql import SqlSources
 from storage.catalog import put_request_type
 from tests.activities.crossing import LINK
+from tests.activities.standing_in import Told
 from tests.api_request.serving import publish, request_type, serving, settings_for
 from tests.conftest import Networks, Servers
 from tests.exchange.kept_networks import empty, make_networks
 from tests.partitions.world import USERS, PartitionedWorld
-from tests.verification.world import RETENTION, NobodyWaits
+from tests.verification.world import RETENTION
 
 MODULE = "tests.activities.functions"
 
@@ -76,7 +77,7 @@ async def world(
             Pull(side.engine, Receiver(side.engine, side.keys, LINK), link),
             Delivery(side.engine, sealer, link),
             executing[0],
-            ImportActivities(both.request.engine, cache, 60, NobodyWaits()),
+            ImportActivities(both.request.engine, cache, 60, Told()),
             url,
             executing,
         )

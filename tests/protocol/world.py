@@ -7,13 +7,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import asyncpg
 import pytest
 from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
-from temporalio.client import Client, WorkflowHandle
 from temporalio.testing import ActivityEnvironment
 
 from activities.executing import ExecutionActivities
@@ -38,6 +37,7 @@ from executors.sql import SqlSources
 from models.streams import BatchRef, Network, StreamName
 from storage.incoming import unapplied
 from storage.retention import empty_batches
+from tests.activities.standing_in import Told
 from tests.conftest import Networks, Servers
 from tests.exchange.kept_networks import make_networks
 from tests.protocol.clocks import Clocks
@@ -54,20 +54,6 @@ SECONDS = 30.0
 WEATHER = (LinkUnavailable, LinkPaused, BadSignature, ClockSkew, UnknownKey)
 """What a caller is told when the network, or a clock, is bad. Nothing else may come of that."""
 Work = Callable[[], Awaitable[object]]
-
-
-class NobodyListens(Client):
-    """Stands for Temporal: whoever is told something there makes no difference to what is stored."""
-
-    def __init__(self) -> None:
-        pass
-
-    def get_workflow_handle(self, *_: object, **__: object) -> "WorkflowHandle[Any, Any]":
-        return cast("WorkflowHandle[Any, Any]", SimpleNamespace(signal=_heard))
-
-
-async def _heard(_: str) -> None:
-    pass
 
 
 class Dispatcher:
@@ -272,7 +258,7 @@ async def open_world(servers: Servers, root: Path) -> AsyncIterator[World]:
         stack.push_async_callback(executors.aclose)
         yield World(
             asyncio.get_running_loop(), engines, commits, connections, clocks, network, link, sealers, receivers,
-            lambda: ImportActivities(engines[Network.REQUEST], cache, 60, NobodyListens()),
+            lambda: ImportActivities(engines[Network.REQUEST], cache, 60, Told()),
             ExecutionActivities(engines[Network.RESPONSE], sealers[Network.RESPONSE], executors, 8, _announce),
             link.heard,
         )  # fmt: skip

@@ -22,7 +22,7 @@ from models.streams import BatchRef, Network, StreamName
 from storage.catalog import put_request_type
 from tests.activities import functions
 from tests.activities.crossing import LINK
-from tests.activities.test_importing_results import Told
+from tests.activities.standing_in import Told
 from tests.conftest import Networks, Servers, Side
 from tests.exchange.kept_networks import empty, make_networks
 

@@ -19,10 +19,11 @@ from executors.registry import Executors
 from executors.sql import SqlSources
 from storage.catalog import put_request_type
 from tests.activities.crossing import LINK
+from tests.activities.standing_in import Told
 from tests.api_request.serving import serving, settings_for
 from tests.conftest import Networks, Servers
 from tests.exchange.kept_networks import empty, make_networks
-from tests.verification.world import RETENTION, NobodyWaits, World
+from tests.verification.world import RETENTION, World
 
 MODULE = "tests.activities.functions"
 
@@ -63,7 +64,7 @@ async def world(verification_networks: Networks, served: str) -> AsyncIterator[W
         Pull(side.engine, Receiver(side.engine, side.keys, LINK), link),
         Delivery(side.engine, sealer, link),
         ExecutionActivities(side.engine, sealer, executors, 8, announce),
-        ImportActivities(networks.request.engine, cache, 60, NobodyWaits()),
+        ImportActivities(networks.request.engine, cache, 60, Told()),
         served,
     )
     await link.aclose()

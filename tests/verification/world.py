@@ -5,7 +5,6 @@ import time
 from dataclasses import dataclass
 from uuid import UUID
 
-from temporalio.client import Client, WorkflowHandle
 from temporalio.testing import ActivityEnvironment
 
 from activities.executing import ExecutionActivities
@@ -27,20 +26,6 @@ from tests.conftest import Networks
 
 RETENTION = 3600.0
 REQUESTS, RESULTS, SETTINGS = StreamName.REQUESTS, StreamName.RESULTS, StreamName.SETTINGS
-
-
-class NobodyWaits(Client):
-    """Stands for Temporal: there is no workflow to be told."""
-
-    def __init__(self) -> None:
-        pass
-
-    def get_workflow_handle(self, workflow_id: str, **_: object) -> WorkflowHandle:  # type: ignore[type-arg]
-        class Handle:
-            async def signal(self, name: str, rpc_timeout: object = None) -> None:
-                pass
-
-        return Handle()  # type: ignore[return-value]
 
 
 @dataclass
