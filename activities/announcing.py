@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from datetime import timedelta
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -10,13 +11,15 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from configuration.cadences import EXPORT_RESULTS
 from models.streams import StreamName
-from storage.database import reading
-from storage.outgoing import delivering_runs
+from storage.database import is_unreachable, reading
+from storage.outgoing import delivering_runs, is_outstanding
+from storage.standby import GRACE_SECONDS, ready, somebody_stands_by
 
 log = structlog.get_logger(__name__)
 
 PAUSE_KNOWN_SECONDS = 5.0
 """For how long the schedule's pause is remembered before it is asked for again."""
+PAUSE_ASKED = timedelta(seconds=2)
 STARTING_SECONDS = 2.0
 """For how long a triggered run is taken to be about to start: it has not looked into the outbox yet."""
 SIGNAL = "results_are_ready"
@@ -28,6 +31,9 @@ class ExportAnnouncer:
     A run that is under way is signalled: Temporal lets no workflow end over a signal that it has not seen. Where there
     is none, the schedule is triggered with overlap *buffer one*, so that even then a run waits for the one before. An
     operator's pause is kept: then results wait.
+
+    A run that stands by has heard of the results with their commit. It is told only of what it has not sent in
+    `GRACE_SECONDS`.
     """
 
     def __init__(self, client: Client, engine: AsyncEngine) -> None:
@@ -41,10 +47,13 @@ class ExportAnnouncer:
         self._pause_asked_at = float("-inf")
         self._triggered_after: dict[str, str] | None = None
         self._triggered_at = float("-inf")
+        self._finishing = asyncio.Event()
+        self._to_look_after = False
+        self._looking_after: asyncio.Task[None] | None = None
 
     async def results_are_ready(self) -> None:
-        """Call after the results are committed. Returns when word of them has reached Temporal. Where Temporal is away,
-        the next tick of the schedule does the same work, so this only logs.
+        """Call after the results are committed. Returns when word of them has reached Temporal, or who stands by. Where
+        Temporal is away, the next tick of the schedule does the same work, so this only logs.
         """
         self._wanted += 1
         mine = self._wanted
@@ -58,9 +67,53 @@ class ExportAnnouncer:
                 log.warning("export.not_announced", stream=StreamName.RESULTS, error=error.message)
             self._done = covered
 
+    async def finish(self) -> None:
+        """Look now after what was to be looked after later: this worker stops."""
+        self._finishing.set()
+        if self._looking_after is not None:
+            await asyncio.wait((self._looking_after,))
+
     async def _announce(self) -> None:
-        if await self._is_paused():
+        if await self.is_paused():
             return
+        async with reading(self._engine) as connection:
+            stood_by = await somebody_stands_by(connection, ready(StreamName.RESULTS))
+        if not stood_by:
+            await self._tell()
+            return
+        self._to_look_after = True
+        if self._looking_after is None or self._looking_after.done():
+            self._looking_after = asyncio.create_task(self._look_after())
+
+    async def _look_after(self) -> None:
+        """Tell Temporal of what whoever stands by has not sent in time, until they have sent all."""
+        while self._to_look_after:
+            self._to_look_after = False
+            try:
+                async with asyncio.timeout(GRACE_SECONDS):
+                    await self._finishing.wait()
+            except TimeoutError:
+                pass
+            try:
+                self._to_look_after |= await self._tell_of_the_left() and not self._finishing.is_set()
+            except Exception as error:
+                if not isinstance(error, RPCError) and not is_unreachable(error):
+                    raise
+                log.warning("export.not_announced", stream=StreamName.RESULTS, error=str(error))
+
+    async def _tell_of_the_left(self) -> bool:
+        """Whether anything has yet to be sent; Temporal is told where that lasts, or where this worker stops."""
+        async with reading(self._engine) as connection:
+            if not await is_outstanding(connection, StreamName.RESULTS):
+                return False
+            is_late = self._finishing.is_set() or await is_outstanding(connection, StreamName.RESULTS, GRACE_SECONDS)
+        if is_late:
+            async with self._one_at_a_time:
+                await self._tell()
+        return True
+
+    async def _tell(self) -> None:
+        """Signal the run that is under way, or trigger one."""
         async with reading(self._engine) as connection:
             runs = await delivering_runs(connection, StreamName.RESULTS)
         # One run, but for the moment in which it has not begun with every partition.
@@ -82,8 +135,14 @@ class ExportAnnouncer:
             return False
         return True
 
-    async def _is_paused(self) -> bool:
+    async def is_paused(self) -> bool:
+        """Whether an operator paused the schedule: as it was `PAUSE_KNOWN_SECONDS` ago at most or, while Temporal is
+        away, when it was asked last.
+        """
         if time.monotonic() - self._pause_asked_at > PAUSE_KNOWN_SECONDS:
-            self._paused = (await self._schedule.describe()).schedule.state.paused
             self._pause_asked_at = time.monotonic()
+            try:
+                self._paused = (await self._schedule.describe(rpc_timeout=PAUSE_ASKED)).schedule.state.paused
+            except RPCError as error:
+                log.warning("export.pause_unknown", taken_for=self._paused, error=error.message)
         return self._paused

@@ -13,6 +13,7 @@ from temporalio.client import Client
 
 from activities.applying import ResultApplication, SetAsideRecord
 from activities.heartbeats import brief_until, heartbeating
+from activities.standing_by import standing_by
 from cache.redis_cache import Cache
 from exchange.manifest import Manifest
 from exchange.opening import records_of
@@ -28,6 +29,7 @@ from storage.incoming import (
     received_batch,
     unapplied,
 )
+from storage.standby import Standby, received
 
 log = structlog.get_logger(__name__)
 
@@ -35,8 +37,11 @@ log = structlog.get_logger(__name__)
 class ImportActivities:
     """Safe to run twice: a batch is applied in one transaction that also marks it, and a result that is there stays."""
 
-    def __init__(self, engine: AsyncEngine, cache: Cache, cache_seconds: int, client: Client) -> None:
+    def __init__(
+        self, engine: AsyncEngine, cache: Cache, cache_seconds: int, client: Client, standby: Standby | None = None
+    ) -> None:
         self._engine = engine
+        self._standby = standby or Standby()
         self._results = ResultApplication(engine, cache, cache_seconds, client)
         self._turns: defaultdict[StreamName, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -58,6 +63,23 @@ class ImportActivities:
                     for batch in waiting:
                         await self._apply_snapshot(batch, outcome)
                         beat(outcome)
+        return outcome
+
+    @activity.defn
+    async def apply_when_received(self, stream: StreamName) -> ApplyOutcome:
+        """Stand by for `STANDS_BY_SECONDS`, and apply at once what comes of a partition of results.
+
+        One that is not local, and so follows such a one that failed, does not wait: it applies what is there.
+        """
+        outcome = ApplyOutcome()
+        if not activity.info().is_local:
+            async with heartbeating() as beat, self._turns[stream]:
+                await self._results.apply_all(stream, outcome, beat, brief_until())
+            return outcome
+        async with standing_by(self._standby, received(stream)) as may_be_something:
+            while not outcome.more and await may_be_something():
+                async with self._turns[stream]:
+                    await self._results.apply_all(stream, outcome, lambda _: None, brief_until())
         return outcome
 
     async def _waiting(self, newest: BatchRef) -> list[BatchRef]:

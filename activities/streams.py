@@ -1,23 +1,45 @@
 """Delivering the streams that the response network pushes."""
 
+from collections.abc import Awaitable, Callable
+
 from temporalio import activity
 
 from activities.heartbeats import brief_until, for_temporal, heartbeating
 from activities.link_watch import LinkWatch
+from activities.standing_by import standing_by
 from configuration.cadences import DEFAULT_CADENCES
 from exchange.delivery import Delivery
 from exchange.errors import LinkError
 from models.outcomes import DrainOutcome
 from models.streams import StreamName
 from storage.catalog import public_records
+from storage.database import reading
+from storage.outgoing import is_outstanding
+from storage.standby import Standby, ready
+
+
+async def _never() -> bool:
+    return False
+
+
+def _unheard(_progress: DrainOutcome) -> None:
+    """A local activity has no heartbeats."""
 
 
 class StreamActivities:
     """Safe to run twice: sealed batches are sent as they are, and the receiver takes each once."""
 
-    def __init__(self, delivery: Delivery, watch: LinkWatch | None = None) -> None:
+    def __init__(
+        self,
+        delivery: Delivery,
+        watch: LinkWatch | None = None,
+        standby: Standby | None = None,
+        is_paused: Callable[[], Awaitable[bool]] = _never,
+    ) -> None:
         self._delivery = delivery
         self._watch = watch or LinkWatch(delivery.engine, DEFAULT_CADENCES)
+        self._standby = standby or Standby()
+        self._is_paused = is_paused
 
     @activity.defn
     async def seal_settings(self) -> int:
@@ -35,9 +57,31 @@ class StreamActivities:
         """
         async with heartbeating() as beat:
             await self._delivery.begin(stream, activity.info().workflow_id or "")
-            try:
-                outcome = await self._delivery.drain(stream, beat, brief_until())
-            except LinkError as error:
-                raise for_temporal(error, await self._watch.failed(stream, error)) from error
-            await self._watch.succeeded(stream)
-            return outcome
+            return await self._deliver(stream, beat)
+
+    @activity.defn
+    async def drain_when_ready(self, stream: StreamName) -> DrainOutcome:
+        """Stand by for `STANDS_BY_SECONDS`, and seal and deliver at once what gets ready, unless an operator paused it.
+
+        One that is not local, and so follows such a one that failed, does not wait: it drains.
+        """
+        if not activity.info().is_local:
+            return await self.drain(stream)
+        total = DrainOutcome()
+        async with standing_by(self._standby, ready(stream)) as may_be_something:
+            while not total.more and await may_be_something():
+                async with reading(self._delivery.engine) as connection:
+                    outstanding = await is_outstanding(connection, stream)
+                if outstanding:
+                    if await self._is_paused():
+                        break
+                    total = total.plus(await self._deliver(stream, _unheard))
+        return total
+
+    async def _deliver(self, stream: StreamName, progress: Callable[[DrainOutcome], None]) -> DrainOutcome:
+        try:
+            outcome = await self._delivery.drain(stream, progress, brief_until())
+        except LinkError as error:
+            raise for_temporal(error, await self._watch.failed(stream, error)) from error
+        await self._watch.succeeded(stream)
+        return outcome

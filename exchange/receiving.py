@@ -23,6 +23,7 @@ from storage.incoming import (
     stop_incoming,
     store_received,
 )
+from storage.standby import received
 
 T = TypeVar("T")
 
@@ -188,7 +189,7 @@ class Receiver:
         if fresh:
             newest = fresh[-1].manifest
             await store_received(connection, stream, [(_received(sealed), sealed.hash) for sealed in fresh])
-            await notify(connection, f"received {stream}")
+            await notify(connection, received(stream))
         ref = BatchRef(
             stream=stream,
             epoch=newest.epoch,

@@ -9,6 +9,9 @@ from models.streams import StreamName
 BRIEF = "brief"
 """Says in the memo of a workflow run that it does what is short within its own task, by a local activity."""
 
+STANDS_BY = "stands_by"
+"""Says in the memo of such a run that it stays after what it did, and stands by for more."""
+
 BRIEF_SECONDS = 1.0
 """For how long a local activity begins with another batch."""
 

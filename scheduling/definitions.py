@@ -20,7 +20,7 @@ from temporalio.converter import DataConverter
 
 from configuration.cadences import CACHE_MAINTENANCE, EXPORT_RESULTS, EXPORT_SETTINGS, SYSTEM_MONITORING, Cadence
 from configuration.temporal import TASK_TIMEOUT, task_queue
-from models.outcomes import BRIEF
+from models.outcomes import BRIEF, STANDS_BY
 from models.streams import Network, StreamName
 
 LONGEST_RUN = timedelta(hours=1)
@@ -44,7 +44,9 @@ class Scheduled:
 
 SCHEDULED = {
     EXPORT_SETTINGS: Scheduled("ExportSettings", "export settings if they changed", StreamName.SETTINGS),
-    EXPORT_RESULTS: Scheduled("ExportResults", "export results until caught up", StreamName.RESULTS, {BRIEF: True}),
+    EXPORT_RESULTS: Scheduled(
+        "ExportResults", "export results until caught up", StreamName.RESULTS, {BRIEF: True, STANDS_BY: True}
+    ),
     SYSTEM_MONITORING: Scheduled("SystemMonitoring", "measure, raise and clear alerts", StreamName.HEALTH),
     CACHE_MAINTENANCE: Scheduled("CacheMaintenance", "tend cache and retention"),
 }

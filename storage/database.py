@@ -1,7 +1,7 @@
 """Connections to one network's PostgreSQL, and the notices that wake whoever waits for a commit."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
@@ -151,13 +151,20 @@ async def lock_until_commit(connection: AsyncConnection, *names: str) -> None:
         await connection.execute(sql(statement), {"names": list(names)})
 
 
+Ask = Callable[..., Awaitable[Any]]
+"""Gives the first value of a query in the driver's own form, by the connection that notices come by."""
+
+
 async def listen(
-    url: str, on_message: Callable[[str], None], on_connection: Callable[[bool], None], application: str = "airlock"
+    url: str,
+    on_message: Callable[[str], None],
+    on_connection: Callable[[Ask | None], None],
+    application: str = "airlock",
 ) -> None:
     """Call ``on_message`` for each committed `notify`, for ever; reconnects by itself.
 
-    ``on_connection(True)`` is called when listening has begun, and ``False`` when it was lost: whoever relies on
-    messages must look for itself in between, since messages are not kept.
+    ``on_connection`` is called with what may ask by the connection when listening has begun, and with None when it was
+    lost: whoever relies on messages must look for itself in between, since messages are not kept.
     """
     pause = 0.2
     while True:
@@ -169,24 +176,35 @@ async def listen(
             )
             connection.add_termination_listener(lambda _, lost=lost: lost.set())
             await connection.add_listener(CHANNEL, lambda *message: on_message(str(message[3])))
-            on_connection(True)
+            ask = _in_turn(connection)
+            on_connection(ask)
             pause = 0.2
-            await _until_lost(connection, lost)
+            await _until_lost(ask, lost)
         except (*UNREACHABLE, OSError, asyncpg.InterfaceError) as error:
             log.warning("database.listen_failed", error=str(error) or type(error).__name__, retry_in=pause)
         finally:
-            on_connection(False)
+            on_connection(None)
             if connection is not None:
                 connection.terminate()
         await asyncio.sleep(pause)
         pause = min(pause * 2, 5)
 
 
-async def _until_lost(connection: "asyncpg.Connection[asyncpg.Record]", lost: asyncio.Event) -> None:
+def _in_turn(connection: "asyncpg.Connection[asyncpg.Record]") -> Ask:
+    one_at_a_time = asyncio.Lock()
+
+    async def ask(query: str, *arguments: object) -> Any:
+        async with one_at_a_time:
+            return await connection.fetchval(query, *arguments, timeout=5)
+
+    return ask
+
+
+async def _until_lost(ask: Ask, lost: asyncio.Event) -> None:
     """Return when the connection is gone; a query every 15 s finds one that died without saying so."""
     while not lost.is_set():
         try:
             async with asyncio.timeout(15):
                 await lost.wait()
         except TimeoutError:
-            await connection.fetchval("SELECT 1", timeout=5)
+            await ask("SELECT 1")

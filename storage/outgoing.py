@@ -355,6 +355,19 @@ async def seal_as_before(connection: AsyncConnection, stream: StreamName, delive
     )
 
 
+async def is_outstanding(connection: AsyncConnection, stream: StreamName, for_seconds: float = 0.0) -> bool:
+    """Whether there is anything to seal or to send, that was there so long ago."""
+    found: bool = await value(
+        connection,
+        "SELECT EXISTS (SELECT FROM outbox WHERE stream = :stream AND created_at <= before) OR EXISTS ("
+        "SELECT FROM sealed_batches WHERE stream = :stream AND delivered_at IS NULL AND voided_at IS NULL"
+        " AND sealed_at <= before) FROM (SELECT now() - make_interval(secs => :age) AS before) AS at",
+        stream=stream,
+        age=for_seconds,
+    )
+    return found
+
+
 async def outbox_backlog(connection: AsyncConnection, stream: StreamName) -> tuple[int, datetime | None]:
     """Records not sealed yet, and when the oldest of them was committed."""
     found = await row(

@@ -15,7 +15,8 @@ from configuration.settings import RequestSettings
 from configuration.temporal import connect_temporal
 from exchange.live_keys import LiveKeys
 from models.streams import Network
-from storage.database import connect
+from storage.database import connect, listen
+from storage.standby import Standby
 from wiring.options import ensure_search_attributes, identity, make_worker, run_beside
 from workflows.arrivals import ImportBatch
 from workflows.fulfilment import FulfillRequests
@@ -36,16 +37,25 @@ async def request_worker(settings: RequestSettings, runtime: Runtime) -> AsyncIt
         http = httpx.AsyncClient(follow_redirects=False, trust_env=False)
         stack.push_async_callback(http.aclose)
 
-        importing = ImportActivities(engine, cache, settings.result_cache_seconds, client)
+        standby = Standby()
+        importing = ImportActivities(engine, cache, settings.result_cache_seconds, client, standby)
         fulfilment = FulfilmentActivities(
             engine, keys, settings.callback_private_addresses, settings.callback_give_up, http
         )
         maintenance = MaintenanceActivities(Network.REQUEST, engine, cache, settings.retention)
         await ensure_search_attributes(client)
         run_beside(stack, keys.keep_current())
+        url = settings.database_url.get_secret_value()
+        run_beside(stack, listen(url, standby.hear, standby.connected, "airlock-request-worker"))
         yield make_worker(
             client,
             settings,
             [ImportBatch, FulfillRequests],
-            [importing.apply_batches, fulfilment.settle_group, fulfilment.call_back, maintenance.tend],
+            [
+                importing.apply_batches,
+                importing.apply_when_received,
+                fulfilment.settle_group,
+                fulfilment.call_back,
+                maintenance.tend,
+            ],
         )

@@ -40,8 +40,9 @@ from executors.sql import SqlSources
 from models.outcomes import BRIEF, PullProgress
 from models.streams import BatchRef, Network, StreamName, pull_workflow_id
 from scheduling.sync import sync_schedules
-from storage.database import connect
+from storage.database import connect, listen
 from storage.partitions import begin_partitions, partitions_in_use
+from storage.standby import Standby
 from wiring.options import ensure_search_attributes, identity, make_worker, run_beside
 from workflows.execution import ExecuteRequests
 from workflows.exports import CacheMaintenance, ExportResults, ExportSettings, SystemMonitoring
@@ -121,8 +122,10 @@ async def response_worker(settings: ResponseSettings, runtime: Runtime) -> Async
 
         sealer = Sealer(keys, settings.link_id)
         watch = LinkWatch(engine, settings.cadences)
-        streams = StreamActivities(Delivery(engine, sealer, link), watch)
         announcer = ExportAnnouncer(client, engine)
+        stack.push_async_callback(announcer.finish)
+        standby = Standby()
+        streams = StreamActivities(Delivery(engine, sealer, link), watch, standby, announcer.is_paused)
         executing = ExecutionActivities(
             engine, sealer, executors, settings.executions, announcer.results_are_ready, settings.partitions
         )
@@ -143,6 +146,8 @@ async def response_worker(settings: ResponseSettings, runtime: Runtime) -> Async
             if stream.number >= settings.partitions:
                 await end_pulling(client, stream)
         run_beside(stack, keys.keep_current())
+        url = settings.database_url.get_secret_value()
+        run_beside(stack, listen(url, standby.hear, standby.connected, "airlock-response-worker"))
         run_beside(stack, UnpulledPartitions(engine, FarSide(link), settings.partitions).run())
         run_beside(stack, KeyExchange(keys, link, settings.link_id).run())
         yield make_worker(
@@ -152,6 +157,7 @@ async def response_worker(settings: ResponseSettings, runtime: Runtime) -> Async
             [
                 streams.seal_settings,
                 streams.drain,
+                streams.drain_when_ready,
                 pulling.pull_requests,
                 executing.execute_batch,
                 monitoring.measure,

@@ -10,7 +10,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.maintaining import MaintenanceActivities
     from models.outcomes import ApplyOutcome
     from models.streams import BatchRef, StreamName
-    from workflows.brief import done
+    from workflows.brief import done, stands_by
     from workflows.timing import ARRIVALS, OVER_THE_LINK
 
 
@@ -26,6 +26,13 @@ class ImportBatch:
     async def run(self, batch: BatchRef) -> ApplyOutcome:
         outcome = await done(ImportActivities.apply_batches, batch, f"{batch}: {batch.records} records", ARRIVALS)
         workflow.set_current_details(f"{batch}: {outcome}")
+        while batch.stream.kind is StreamName.RESULTS and outcome.batches and stands_by():
+            summary = "apply at once what comes in the next seconds"
+            more = await done(ImportActivities.apply_when_received, batch.stream, summary, ARRIVALS)
+            if not more.batches:
+                break
+            outcome = outcome.plus(more)
+            workflow.set_current_details(f"{batch} and what came after it: {outcome}")
         if batch.stream is StreamName.HEALTH:
             tended = await workflow.execute_activity_method(
                 MaintenanceActivities.tend, summary="stale cache keys, old records", **OVER_THE_LINK

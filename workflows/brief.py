@@ -14,8 +14,8 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from models.outcomes import BRIEF, Outcome
-    from workflows.timing import BRIEF_AT_MOST, UNTIL_AN_OPERATOR_DECIDES, Timing
+    from models.outcomes import BRIEF, STANDS_BY, Outcome
+    from workflows.timing import BRIEF_AT_MOST, STANDS_BY_AT_MOST, UNTIL_AN_OPERATOR_DECIDES, Timing
 
 Result = TypeVar("Result", bound=Outcome)
 Method = Callable[[Any, Any], Awaitable[Result]]
@@ -24,6 +24,13 @@ Method = Callable[[Any, Any], Awaitable[Result]]
 def asks_for_brief() -> bool:
     """Whether this run may do so: those that began before there was this go on as they began."""
     return workflow.memo_value(BRIEF, False, type_hint=bool)
+
+
+def stands_by() -> bool:
+    """Whether this run stays to stand by for more: those that began before there was this end as they would have."""
+    return workflow.memo_value(STANDS_BY, False, type_hint=bool) and (
+        workflow.now() - workflow.info().start_time < STANDS_BY_AT_MOST
+    )
 
 
 async def done(

@@ -13,7 +13,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.streams import StreamActivities
     from models.outcomes import DrainOutcome, MaintenanceOutcome, MonitoringOutcome
     from models.streams import StreamName
-    from workflows.brief import asks_for_brief, done
+    from workflows.brief import asks_for_brief, done, stands_by
     from workflows.search_attributes import RECORDS, STREAM
     from workflows.timing import HEALTH_WAITS, OVER_THE_LINK, QUICK, SHORTEST_RUN, STAYS_READY
 
@@ -73,6 +73,15 @@ class ExportResults:
                 _tell(StreamName.RESULTS, total)
             if workflow.info().is_continue_as_new_suggested():
                 workflow.continue_as_new()
+            while total.batches and stands_by():
+                summary = "deliver at once what gets ready in the next seconds"
+                ready = await done(StreamActivities.drain_when_ready, StreamName.RESULTS, summary, OVER_THE_LINK)
+                if not ready.batches:
+                    break
+                total = total.plus(ready)
+                workflow.set_current_details(f"{StreamName.RESULTS}: {total}")
+                if workflow.info().is_continue_as_new_suggested():
+                    workflow.continue_as_new()
             if not await self._gets_more(ends_at - workflow.now()):
                 if brief:
                     _tell(StreamName.RESULTS, total)

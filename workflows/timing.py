@@ -61,6 +61,9 @@ SHORTEST_RUN = timedelta(seconds=1.1)
 STAYS_READY = timedelta(seconds=5)
 """After results that got ready: others often follow, and find a run that is under way sooner than one begins."""
 
+STANDS_BY_AT_MOST = timedelta(minutes=10)
+"""Of a run that stays because one result follows another: its history stays short, and the Web UI shows what it did."""
+
 HEALTH_WAITS = timedelta(seconds=60)
 """For the link, at most: under overlap *skip* a run that waited for it would keep this side from being measured."""
 

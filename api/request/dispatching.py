@@ -16,11 +16,12 @@ from activities.applying import tell_groups
 from activities.quarantining import Quarantine
 from api.request.submitting import CommittedGroup
 from configuration.temporal import TASK_TIMEOUT, task_queue
-from models.outcomes import BRIEF
+from models.outcomes import BRIEF, STANDS_BY
 from models.streams import BatchRef, Network, StreamName
-from storage.database import is_unreachable
+from storage.database import is_unreachable, reading
 from storage.incoming import unapplied
 from storage.partitions import partitions_in_use, streams_in_use
+from storage.standby import GRACE_SECONDS, received, somebody_stands_by
 from storage.submissions import lead_groups, mark_group_started, unstarted_groups
 from workflows.arrivals import ImportBatch
 from workflows.fulfilment import FulfillRequests
@@ -61,7 +62,7 @@ class Dispatcher:
     def batch_accepted(self, batch: BatchRef) -> None:
         """Have a batch applied."""
         if not self._away:
-            self._soon(self._import(batch))
+            self._soon(self._import_soon(batch))
 
     def group_committed(self, committed: CommittedGroup) -> None:
         """Have a group of requests fulfilled."""
@@ -148,6 +149,29 @@ class Dispatcher:
         refused = sum(each.refused is not None for each in retried)
         log.info("epoch.results_retried", applied=len(retried) - refused, refused=refused)
 
+    async def _import_soon(self, batch: BatchRef) -> None:
+        """Have a batch applied by whoever stands by; by a workflow where nobody does, or it is not done soon."""
+        try:
+            left = await self._left_by_standby(batch)
+        except Exception as error:
+            if not is_unreachable(error):
+                raise
+            left = batch
+        if left is not None:
+            await self._import(left)
+
+    async def _left_by_standby(self, batch: BatchRef) -> BatchRef | None:
+        """What is to be applied by a workflow: this batch where nobody stands by, else what was not seen to in time."""
+        if batch.stream.kind is not StreamName.RESULTS:
+            return batch
+        async with reading(self._engine) as connection:
+            if not await somebody_stands_by(connection, received(batch.stream)):
+                return batch
+        await asyncio.sleep(GRACE_SECONDS)
+        async with reading(self._engine) as connection:
+            waiting = await unapplied(connection, batch.stream, GRACE_SECONDS)
+        return waiting[-1] if waiting else None
+
     async def _import(self, batch: BatchRef) -> None:
         await self._start(ImportBatch.run, batch, "apply")
 
@@ -183,7 +207,7 @@ class Dispatcher:
                     search_attributes=search_attributes(batch),
                     static_summary=f"{batch}: {batch.records} records",
                     start_delay=delay,
-                    memo={BRIEF: True},
+                    memo={BRIEF: True, STANDS_BY: True},
                     task_timeout=TASK_TIMEOUT,
                     rpc_timeout=RPC_SECONDS,
                 )

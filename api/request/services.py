@@ -23,7 +23,7 @@ from exchange.live_keys import LiveKeys
 from exchange.receiving import Receiver
 from exchange.sealing import Sealer
 from models.streams import Network, StreamName
-from storage.database import connect, listen, value
+from storage.database import Ask, connect, listen, value
 
 log = structlog.get_logger(__name__)
 
@@ -71,9 +71,9 @@ class Services:
         elif topic == "snapshot" and rest == "settings":
             self.catalog.changed()
 
-    def listening(self, is_listening: bool) -> None:
+    def connected(self, ask: Ask | None) -> None:
         """Notices come in again, or were lost: look at everything once either way."""
-        self.finished.listening = self.catalog.listening = is_listening
+        self.finished.listening = self.catalog.listening = ask is not None
         self.catalog.changed()
         self.finished.something_finished()
         self._ring_all()
@@ -113,7 +113,7 @@ async def open_services(settings: RequestSettings) -> AsyncIterator[Services]:
             asyncio.Event(),
         )
         for beside in (
-            listen(url, services.hear, services.listening, "airlock-request-api"),
+            listen(url, services.hear, services.connected, "airlock-request-api"),
             services.finished.run(),
             services.first_reads.run(),
             services.group_commit.run(),

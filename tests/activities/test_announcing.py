@@ -9,9 +9,13 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities import announcing
 from activities.announcing import ExportAnnouncer
+from exchange.sealing import Sealer
 from models.streams import StreamName
 from storage.outgoing import note_delivering_run
+from storage.standby import ready
+from tests.activities.crossing import LINK, change
 from tests.conftest import Networks
+from tests.hearing import hearing
 
 
 class Counting(Client):
@@ -44,7 +48,7 @@ class _Schedule:
     def __init__(self, temporal: Counting) -> None:
         self._temporal = temporal
 
-    async def describe(self) -> Any:
+    async def describe(self, rpc_timeout: object) -> Any:
         await self._temporal.note("describe")
         state = type("State", (), {"paused": self._temporal.paused})
         return type("Description", (), {"schedule": type("Schedule", (), {"state": state})})
@@ -149,3 +153,89 @@ async def test_with_temporal_away_the_results_are_left_to_the_next_tick(
     temporal.away = False
     await announcer.results_are_ready()
     assert temporal.calls[-1] == TRIGGER
+
+
+async def test_while_temporal_is_away_the_pause_is_what_it_was(
+    networks: Networks, announcer: ExportAnnouncer, temporal: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(announcing, "PAUSE_KNOWN_SECONDS", 0.0)
+    temporal.paused = True
+    assert await announcer.is_paused()
+    temporal.away = True
+    assert await announcer.is_paused()
+    temporal.paused = temporal.away = False
+    assert not await announcer.is_paused()
+
+
+async def enqueue(networks: Networks) -> None:
+    side = networks.response
+    async with side.engine.begin() as connection:
+        await Sealer(side.keys, LINK).enqueue(connection, StreamName.RESULTS, [b"{}"])
+
+
+async def send(networks: Networks) -> None:
+    """As whoever stands by does."""
+    await change(networks.response, "DELETE FROM outbox")
+
+
+async def test_where_a_run_stands_by_temporal_is_told_nothing_of_what_that_sends(
+    networks: Networks, announcer: ExportAnnouncer, temporal: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(announcing, "GRACE_SECONDS", 0.2)
+    await under_way(networks)
+    async with hearing(networks.response) as standby, standby.by(ready(StreamName.RESULTS)):
+        await enqueue(networks)
+        await announcer.results_are_ready()
+        await send(networks)
+        await announcer.finish()
+    assert temporal.calls == ["describe"]
+
+
+async def test_what_whoever_stands_by_does_not_send_in_time_temporal_is_told_of(
+    networks: Networks, announcer: ExportAnnouncer, temporal: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(announcing, "GRACE_SECONDS", 0.2)
+    await under_way(networks)
+    temporal.running = True
+    async with hearing(networks.response) as standby, standby.by(ready(StreamName.RESULTS)):
+        await enqueue(networks)
+        await announcer.results_are_ready()
+        temporal.called.clear()
+        async with asyncio.timeout(10):
+            await temporal.called.wait()
+        await send(networks)
+        await announcer.finish()
+    assert SIGNAL in temporal.calls
+
+
+async def test_what_gets_ready_while_it_is_looked_after_others_is_looked_after_too(
+    networks: Networks, announcer: ExportAnnouncer, temporal: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(announcing, "GRACE_SECONDS", 0.5)
+    await under_way(networks)
+    temporal.running = True
+    async with hearing(networks.response) as standby, standby.by(ready(StreamName.RESULTS)):
+        await announcer.results_are_ready()  # of what is sent already
+        await enqueue(networks)
+        await announcer.results_are_ready()
+        temporal.called.clear()
+        async with asyncio.timeout(10):
+            await temporal.called.wait()
+        await send(networks)
+        await announcer.finish()
+    assert SIGNAL in temporal.calls
+
+
+async def test_a_worker_that_stops_tells_temporal_of_what_is_not_sent_yet(
+    networks: Networks, announcer: ExportAnnouncer, temporal: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(announcing, "GRACE_SECONDS", 600.0)
+    await under_way(networks)
+    temporal.running = True
+    async with hearing(networks.response) as standby, standby.by(ready(StreamName.RESULTS)):
+        await enqueue(networks)
+        await announcer.results_are_ready()
+        assert temporal.calls == ["describe"]
+        async with asyncio.timeout(10):
+            await announcer.finish()
+    assert temporal.calls == ["describe", SIGNAL]

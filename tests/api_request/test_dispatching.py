@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import httpx
 import pytest
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
@@ -18,9 +18,12 @@ from exchange.link import LinkClient
 from exchange.sealing import Sealer
 from models.streams import BatchRef, StreamName
 from storage.database import rows
+from storage.incoming import mark_applied
+from storage.standby import received
 from tests.api_request.proxy import Proxy, proxied
 from tests.api_request.serving import AIRPORT, IST, eventually, new_user, publish, serving, settings_for
 from tests.conftest import Networks
+from tests.hearing import hearing
 from tests.link.batches import seal
 from workflows.search_attributes import BATCH, RECORDS, STREAM
 
@@ -60,7 +63,7 @@ class Dispatched:
             found = await self.client.get_workflow_handle(batch.workflow_id(verb)).describe()
         except RPCError:
             return False
-        return found.status is not None
+        return found.status is WorkflowExecutionStatus.RUNNING  # an earlier test's of this name was terminated
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +177,49 @@ async def test_what_comes_while_temporal_is_away_is_accepted_and_started_when_it
         return await dispatched.is_running(pushed, "apply")
 
     await eventually(is_imported, "the pushed batch has its workflow")
+
+
+async def push(dispatched: Dispatched) -> BatchRef:
+    """A batch of results, as the link brings it."""
+    link = LinkClient(dispatched.url, HttpSigner(dispatched.networks.response.keys, "test"))
+    receipt = await link.push(StreamName.RESULTS, await seal(dispatched.networks.response, StreamName.RESULTS, b"{}"))
+    await link.aclose()
+    return BatchRef(stream=StreamName.RESULTS, epoch=1, sequence=receipt.received)
+
+
+async def test_a_batch_that_somebody_stands_by_for_has_a_workflow_only_where_it_is_not_applied_in_time(
+    dispatched: Dispatched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatching, "LEFT_SECONDS", 600.0)  # nothing is taken for left meanwhile
+    monkeypatch.setattr(dispatching, "GRACE_SECONDS", 0.3)
+    request = dispatched.networks.request
+    async with hearing(request) as standby, standby.by(received(StreamName.RESULTS)) as post:
+        assert post is not None
+        applied = await push(dispatched)
+        async with asyncio.timeout(10):
+            await post.said.wait()
+        async with request.engine.begin() as connection:
+            await mark_applied(connection, applied.stream, applied.epoch, applied.sequence)
+        left = await push(dispatched)
+
+        async def is_imported() -> bool:
+            return await dispatched.is_running(left, "apply")
+
+        await eventually(is_imported, "the batch that nobody applied has its workflow")
+        assert not await dispatched.is_running(applied, "apply")
+
+
+async def test_a_batch_that_nobody_stands_by_for_has_its_workflow_at_once(
+    dispatched: Dispatched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatching, "LEFT_SECONDS", 600.0)
+    monkeypatch.setattr(dispatching, "GRACE_SECONDS", 600.0)
+    pushed = await push(dispatched)
+
+    async def is_imported() -> bool:
+        return await dispatched.is_running(pushed, "apply")
+
+    await eventually(is_imported, "the batch has its workflow")
 
 
 async def test_nobody_waits_for_a_temporal_that_hangs(dispatched: Dispatched) -> None:

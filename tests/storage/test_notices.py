@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from storage.database import is_unreachable, listen, lock_until_commit, notify, value
+from storage.database import Ask, is_unreachable, listen, lock_until_commit, notify, value
 from tests.conftest import Networks
 
 PATIENCE = 10
@@ -19,7 +19,10 @@ class Listener:
     def __init__(self, url: str) -> None:
         self.heard: asyncio.Queue[str] = asyncio.Queue()
         self.connected: asyncio.Queue[bool] = asyncio.Queue()
-        self.task = asyncio.create_task(listen(url, self.heard.put_nowait, self.connected.put_nowait, "test-notices"))
+        self.task = asyncio.create_task(listen(url, self.heard.put_nowait, self._note, "test-notices"))
+
+    def _note(self, ask: Ask | None) -> None:
+        self.connected.put_nowait(ask is not None)
 
     async def next(self) -> str:
         async with asyncio.timeout(PATIENCE):

@@ -35,7 +35,7 @@ class Call:
 
 
 class StandIns:
-    """The nine activities. Each gives the answers that a test lined up for it, the last one again and again."""
+    """The eleven activities. Each gives the answers that a test lined up for it, the last one again and again."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
@@ -66,11 +66,13 @@ class StandIns:
         return [
             self.seal_settings,
             self.drain,
+            self.drain_when_ready,
             self.measure,
             self.tend,
             self.pull_requests,
             self.execute_batch,
             self.apply_batches,
+            self.apply_when_received,
             self.settle_group,
             self.call_back,
         ]
@@ -96,6 +98,11 @@ class StandIns:
         return outcome
 
     @activity.defn
+    async def drain_when_ready(self, stream: StreamName) -> DrainOutcome:
+        outcome: DrainOutcome = await self._answer(stream, DrainOutcome())
+        return outcome
+
+    @activity.defn
     async def measure(self) -> MonitoringOutcome:
         outcome: MonitoringOutcome = await self._answer(None, MonitoringOutcome())
         return outcome
@@ -118,6 +125,11 @@ class StandIns:
     @activity.defn
     async def apply_batches(self, newest: BatchRef) -> ApplyOutcome:
         outcome: ApplyOutcome = await self._answer(newest, ApplyOutcome(batches=1, records=newest.records))
+        return outcome
+
+    @activity.defn
+    async def apply_when_received(self, stream: StreamName) -> ApplyOutcome:
+        outcome: ApplyOutcome = await self._answer(stream, ApplyOutcome())
         return outcome
 
     @activity.defn

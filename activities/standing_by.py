@@ -1,0 +1,44 @@
+"""Standing by within a workflow's task: what is committed meanwhile is seen to without a way through Temporal."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from temporalio import activity
+
+from storage.standby import Standby
+
+STANDS_BY_SECONDS = 3.0
+"""For one local activity; the workflow begins another one as long as something came. What is begun at its end has
+`models.outcomes.BRIEF_SECONDS` as well, before `workflows.timing.BRIEF_AT_MOST`."""
+
+
+@asynccontextmanager
+async def standing_by(standby: Standby, notice: str) -> AsyncIterator[Callable[[], Awaitable[bool]]]:
+    """The block gets a function that gives True when there may be something to do, the first time at once; False when
+    the time is over, the worker stops, notices were lost, or somebody else stands by.
+    """
+    ends_at = time.monotonic() + STANDS_BY_SECONDS
+    async with standby.by(notice) as post:
+        stopping = asyncio.create_task(activity.wait_for_worker_shutdown())
+        has_looked = False
+
+        async def may_be_something() -> bool:
+            nonlocal has_looked
+            if post is None:
+                return False
+            if has_looked:
+                hearing = asyncio.create_task(post.said.wait())
+                left = max(0.0, ends_at - time.monotonic())
+                await asyncio.wait((hearing, stopping), timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                hearing.cancel()
+            is_called = post.said.is_set() or not has_looked
+            has_looked = True
+            post.said.clear()
+            return is_called and not post.is_lost and not stopping.done()
+
+        try:
+            yield may_be_something
+        finally:
+            stopping.cancel()
