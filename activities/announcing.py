@@ -36,9 +36,11 @@ class ExportAnnouncer:
     `GRACE_SECONDS`.
     """
 
-    def __init__(self, client: Client, engine: AsyncEngine) -> None:
+    def __init__(self, client: Client, engine: AsyncEngine, partitions: int = 1) -> None:
+        """``partitions``: of results. Of several no run stands by."""
         self._client = client
         self._engine = engine
+        self._partitions = partitions
         self._schedule = client.get_schedule_handle(EXPORT_RESULTS)
         self._one_at_a_time = asyncio.Lock()
         self._wanted = 0
@@ -76,14 +78,16 @@ class ExportAnnouncer:
     async def _announce(self) -> None:
         if await self.is_paused():
             return
-        async with reading(self._engine) as connection:
-            stood_by = await somebody_stands_by(connection, ready(StreamName.RESULTS))
-        if not stood_by:
+        if self._partitions > 1 or not await self._is_stood_by():
             await self._tell()
             return
         self._to_look_after = True
         if self._looking_after is None or self._looking_after.done():
             self._looking_after = asyncio.create_task(self._look_after())
+
+    async def _is_stood_by(self) -> bool:
+        async with reading(self._engine) as connection:
+            return await somebody_stands_by(connection, ready(StreamName.RESULTS))
 
     async def _look_after(self) -> None:
         """Tell Temporal of what whoever stands by has not sent in time, until they have sent all."""
@@ -102,7 +106,9 @@ class ExportAnnouncer:
                 log.warning("export.not_announced", stream=StreamName.RESULTS, error=str(error))
 
     async def _tell_of_the_left(self) -> bool:
-        """Whether anything has yet to be sent; Temporal is told where that lasts, or where this worker stops."""
+        """Whether anything has yet to be sent, and may be; Temporal is told where that lasts, or this worker stops."""
+        if await self.is_paused():
+            return False
         async with reading(self._engine) as connection:
             if not await is_outstanding(connection, StreamName.RESULTS):
                 return False

@@ -69,17 +69,13 @@ class ImportActivities:
     async def apply_when_received(self, stream: StreamName) -> ApplyOutcome:
         """Stand by for `STANDS_BY_SECONDS`, and apply at once what comes of a partition of results.
 
-        One that is not local, and so follows such a one that failed, does not wait: it applies what is there.
+        An activity that is not local applies what is there.
         """
         outcome = ApplyOutcome()
-        if not activity.info().is_local:
-            async with heartbeating() as beat, self._turns[stream]:
-                await self._results.apply_all(stream, outcome, beat, brief_until())
-            return outcome
-        async with standing_by(self._standby, received(stream)) as may_be_something:
+        async with heartbeating() as beat, standing_by(self._standby, received(stream)) as may_be_something:
             while not outcome.more and await may_be_something():
                 async with self._turns[stream]:
-                    await self._results.apply_all(stream, outcome, lambda _: None, brief_until())
+                    await self._results.apply_all(stream, outcome, beat, brief_until())
         return outcome
 
     async def _waiting(self, newest: BatchRef) -> list[BatchRef]:

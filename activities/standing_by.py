@@ -18,23 +18,33 @@ STANDS_BY_SECONDS = 3.0
 async def standing_by(standby: Standby, notice: str) -> AsyncIterator[Callable[[], Awaitable[bool]]]:
     """The block gets a function that gives True when there may be something to do, the first time at once; False when
     the time is over, the worker stops, notices were lost, or somebody else stands by.
+
+    Where the activity is not local, and so follows such a one that failed, that is once: it waits for nothing.
     """
+    if not activity.info().is_local:
+        looks = iter((True,))
+
+        async def once() -> bool:
+            return next(looks, False)
+
+        yield once
+        return
     ends_at = time.monotonic() + STANDS_BY_SECONDS
     async with standby.by(notice) as post:
         stopping = asyncio.create_task(activity.wait_for_worker_shutdown())
-        has_looked = False
+        has_looked = has_ended = False
 
         async def may_be_something() -> bool:
-            nonlocal has_looked
-            if post is None:
+            nonlocal has_looked, has_ended
+            if post is None or has_ended:
                 return False
             if has_looked:
                 hearing = asyncio.create_task(post.said.wait())
                 left = max(0.0, ends_at - time.monotonic())
                 await asyncio.wait((hearing, stopping), timeout=left, return_when=asyncio.FIRST_COMPLETED)
                 hearing.cancel()
-            is_called = post.said.is_set() or not has_looked
-            has_looked = True
+            is_called = not has_looked or post.said.is_set()
+            has_looked, has_ended = True, time.monotonic() >= ends_at
             post.said.clear()
             return is_called and not post.is_lost and not stopping.done()
 

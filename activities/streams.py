@@ -22,10 +22,6 @@ async def _never() -> bool:
     return False
 
 
-def _unheard(_progress: DrainOutcome) -> None:
-    """A local activity has no heartbeats."""
-
-
 class StreamActivities:
     """Safe to run twice: sealed batches are sent as they are, and the receiver takes each once."""
 
@@ -63,19 +59,17 @@ class StreamActivities:
     async def drain_when_ready(self, stream: StreamName) -> DrainOutcome:
         """Stand by for `STANDS_BY_SECONDS`, and seal and deliver at once what gets ready, unless an operator paused it.
 
-        One that is not local, and so follows such a one that failed, does not wait: it drains.
+        An activity that is not local delivers what is ready.
         """
-        if not activity.info().is_local:
-            return await self.drain(stream)
         total = DrainOutcome()
-        async with standing_by(self._standby, ready(stream)) as may_be_something:
+        async with heartbeating() as beat, standing_by(self._standby, ready(stream)) as may_be_something:
             while not total.more and await may_be_something():
                 async with reading(self._delivery.engine) as connection:
                     outstanding = await is_outstanding(connection, stream)
                 if outstanding:
                     if await self._is_paused():
                         break
-                    total = total.plus(await self._deliver(stream, _unheard))
+                    total = total.plus(await self._deliver(stream, beat))
         return total
 
     async def _deliver(self, stream: StreamName, progress: Callable[[DrainOutcome], None]) -> DrainOutcome:

@@ -122,7 +122,7 @@ async def response_worker(settings: ResponseSettings, runtime: Runtime) -> Async
 
         sealer = Sealer(keys, settings.link_id)
         watch = LinkWatch(engine, settings.cadences)
-        announcer = ExportAnnouncer(client, engine)
+        announcer = ExportAnnouncer(client, engine, settings.partitions)
         stack.push_async_callback(announcer.finish)
         standby = Standby()
         streams = StreamActivities(Delivery(engine, sealer, link), watch, standby, announcer.is_paused)

@@ -239,3 +239,26 @@ async def test_a_worker_that_stops_tells_temporal_of_what_is_not_sent_yet(
         async with asyncio.timeout(10):
             await announcer.finish()
     assert temporal.calls == ["describe", SIGNAL]
+
+
+async def test_what_an_operator_holds_back_is_not_taken_for_late(
+    networks: Networks, announcer: ExportAnnouncer, temporal: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(announcing, "GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(announcing, "PAUSE_KNOWN_SECONDS", 0.0)
+    await under_way(networks)
+    temporal.running = True
+    async with hearing(networks.response) as standby, standby.by(ready(StreamName.RESULTS)):
+        await enqueue(networks)
+        await announcer.results_are_ready()
+        temporal.paused = True
+        await announcer.finish()
+    assert set(temporal.calls) == {"describe"}
+
+
+async def test_of_several_partitions_no_run_stands_by(networks: Networks, temporal: Counting) -> None:
+    await under_way(networks)
+    temporal.running = True
+    async with hearing(networks.response) as standby, standby.by(ready(StreamName.RESULTS)):
+        await ExportAnnouncer(temporal, networks.response.engine, partitions=2).results_are_ready()
+    assert temporal.calls == ["describe", SIGNAL]

@@ -121,6 +121,19 @@ async def test_a_link_that_does_not_answer_is_told_and_nobody_is_seen_to_stand_b
 
 
 async def test_the_activity_that_follows_one_that_failed_waits_for_nothing(crossing: Crossing, worker: Worker) -> None:
-    outcome: DrainOutcome = await ActivityEnvironment().run(worker.streams.drain_when_ready, RESULTS)
-    assert outcome.heartbeat
-    assert not await worker.stands_by()
+    for batches in (1, 0):
+        if batches:
+            await crossing.enqueue(RESULTS, b"{}")
+        outcome: DrainOutcome = await ActivityEnvironment().run(worker.streams.drain_when_ready, RESULTS)
+        assert (outcome.batches, outcome.heartbeat) == (batches, False)
+    await worker.have_arrived(b"{}")
+
+
+async def test_however_often_it_is_called_it_ends_when_its_time_is_over(
+    crossing: Crossing, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standing_by, "STANDS_BY_SECONDS", 0.3)
+    standing = await worker.stand_by()
+    while not standing.done():
+        await crossing.enqueue(RESULTS, b"{}")
+    assert (await standing).batches > 0
