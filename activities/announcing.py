@@ -90,7 +90,7 @@ class ExportAnnouncer:
             return await somebody_stands_by(connection, ready(StreamName.RESULTS))
 
     async def _look_after(self) -> None:
-        """Tell Temporal of what whoever stands by has not sent in time, until they have sent all."""
+        """Tell Temporal of what whoever stands by does not send in time."""
         while self._to_look_after:
             self._to_look_after = False
             try:
@@ -99,24 +99,22 @@ class ExportAnnouncer:
             except TimeoutError:
                 pass
             try:
-                self._to_look_after |= await self._tell_of_the_left() and not self._finishing.is_set()
+                await self._tell_of_the_left()
             except Exception as error:
                 if not isinstance(error, RPCError) and not is_unreachable(error):
                     raise
                 log.warning("export.not_announced", stream=StreamName.RESULTS, error=str(error))
 
-    async def _tell_of_the_left(self) -> bool:
-        """Whether anything has yet to be sent, and may be; Temporal is told where that lasts, or this worker stops."""
+    async def _tell_of_the_left(self) -> None:
+        """Where something has not been sent in time or, if this worker stops, at all."""
         if await self.is_paused():
-            return False
+            return
         async with reading(self._engine) as connection:
-            if not await is_outstanding(connection, StreamName.RESULTS):
-                return False
-            is_late = self._finishing.is_set() or await is_outstanding(connection, StreamName.RESULTS, GRACE_SECONDS)
-        if is_late:
+            late = 0.0 if self._finishing.is_set() else GRACE_SECONDS
+            left = await is_outstanding(connection, StreamName.RESULTS, late)
+        if left:
             async with self._one_at_a_time:
                 await self._tell()
-        return True
 
     async def _tell(self) -> None:
         """Signal the run that is under way, or trigger one."""

@@ -1,7 +1,7 @@
 """Connections to one network's PostgreSQL, and the notices that wake whoever waits for a commit."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import lru_cache
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
@@ -151,7 +151,7 @@ async def lock_until_commit(connection: AsyncConnection, *names: str) -> None:
         await connection.execute(sql(statement), {"names": list(names)})
 
 
-Ask = Callable[..., Awaitable[Any]]
+Ask = Callable[..., Coroutine[Any, Any, Any]]
 """Gives the first value of a query in the driver's own form, by the connection that notices come by."""
 
 

@@ -216,6 +216,7 @@ async def test_what_gets_ready_while_it_is_looked_after_others_is_looked_after_t
     temporal.running = True
     async with hearing(networks.response) as standby, standby.by(ready(StreamName.RESULTS)):
         await announcer.results_are_ready()  # of what is sent already
+        await asyncio.sleep(0.25)  # when that is looked after, what follows is not late yet
         await enqueue(networks)
         await announcer.results_are_ready()
         temporal.called.clear()

@@ -64,6 +64,23 @@ async def test_when_its_time_is_over_it_ends(
     assert await in_short().run(importing.apply_when_received, RESULTS) == ApplyOutcome()
 
 
+async def test_however_often_it_is_called_it_ends_when_its_time_is_over(
+    standby: Standby, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standing_by, "STANDS_BY_SECONDS", 0.1)
+
+    async def called_again_and_again() -> int:
+        times = 0
+        async with standing_by.standing_by(standby, "a notice") as may_be_something:
+            while await may_be_something():
+                times += 1
+                standby.hear("a notice")
+        return times
+
+    async with asyncio.timeout(10):
+        assert await in_short().run(called_again_and_again) > 1
+
+
 async def test_the_activity_that_follows_one_that_failed_applies_what_is_there_and_waits_for_nothing(
     networks: Networks, cache: Cache, standby: Standby
 ) -> None:

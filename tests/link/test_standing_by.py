@@ -127,13 +127,3 @@ async def test_the_activity_that_follows_one_that_failed_waits_for_nothing(cross
         outcome: DrainOutcome = await ActivityEnvironment().run(worker.streams.drain_when_ready, RESULTS)
         assert (outcome.batches, outcome.heartbeat) == (batches, False)
     await worker.have_arrived(b"{}")
-
-
-async def test_however_often_it_is_called_it_ends_when_its_time_is_over(
-    crossing: Crossing, worker: Worker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(standing_by, "STANDS_BY_SECONDS", 0.3)
-    standing = await worker.stand_by()
-    while not standing.done():
-        await crossing.enqueue(RESULTS, b"{}")
-    assert (await standing).batches > 0

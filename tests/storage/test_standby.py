@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from storage.database import notify, value
+from storage.database import Ask, notify, value
 from storage.standby import Standby
 from tests.conftest import Networks
 from tests.hearing import hearing, stood_by
@@ -22,6 +22,12 @@ async def standby(networks: Networks) -> AsyncIterator[Standby]:
 
 async def seen(networks: Networks, notice: str = NOTICE) -> bool:
     return await stood_by(networks.request, notice)
+
+
+def ask(standby: Standby) -> Ask:
+    """By the connection that notices come by."""
+    assert standby._ask is not None
+    return standby._ask
 
 
 async def say(networks: Networks, notice: str) -> None:
@@ -71,9 +77,15 @@ async def test_what_was_cancelled_stands_by_no_longer(networks: Networks, standb
 
     task = asyncio.create_task(for_ever())
     await stands.wait()
-    task.cancel()
+    slow: asyncio.Task[None] = asyncio.create_task(ask(standby)("SELECT pg_sleep(0.3)"))
+    await asyncio.sleep(0)
+    for _ in range(2):  # the second while it waits to say that it stands by no longer
+        task.cancel()
+        await asyncio.sleep(0)
     with pytest.raises(asyncio.CancelledError):
         await task
+    await slow
+    await ask(standby)("SELECT 1")
     assert not await seen(networks)
 
 

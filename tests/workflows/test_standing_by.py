@@ -1,5 +1,6 @@
 """After results, a run stands by for more within its own task, for as long as they come."""
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -97,7 +98,8 @@ async def test_a_run_stands_by_no_longer_than_the_web_ui_and_its_history_can_bea
     monkeypatch.setattr("workflows.brief.STANDS_BY_AT_MOST", timedelta())
     stage.activities.line_up(first, of(batches=1, records=9))
     stage.activities.line_up(standing, of(batches=1, records=2))  # again and again
-    assert (await (await start(stage, run, arguments)).result()).records == 9
+    async with asyncio.timeout(20):
+        assert (await (await start(stage, run, arguments)).result()).records == 9
 
 
 async def test_what_a_run_is_told_while_it_stands_by_is_not_missed(stage: Stage, skipping: WorkflowEnvironment) -> None:
