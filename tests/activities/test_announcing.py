@@ -173,6 +173,13 @@ async def enqueue(networks: Networks) -> None:
         await Sealer(side.keys, LINK).enqueue(connection, StreamName.RESULTS, [b"{}"])
 
 
+async def called(temporal: Counting) -> None:
+    """Return when Temporal is called again."""
+    temporal.called.clear()
+    async with asyncio.timeout(10):
+        await temporal.called.wait()
+
+
 async def send(networks: Networks) -> None:
     """As whoever stands by does."""
     await change(networks.response, "DELETE FROM outbox")
@@ -200,12 +207,10 @@ async def test_what_whoever_stands_by_does_not_send_in_time_temporal_is_told_of(
     async with hearing(networks.response) as standby, standby.by(ready(StreamName.RESULTS)):
         await enqueue(networks)
         await announcer.results_are_ready()
-        temporal.called.clear()
-        async with asyncio.timeout(10):
-            await temporal.called.wait()
+        await called(temporal)
         await send(networks)
         await announcer.finish()
-    assert SIGNAL in temporal.calls
+    assert temporal.calls == ["describe", SIGNAL]
 
 
 async def test_what_gets_ready_while_it_is_looked_after_others_is_looked_after_too(
@@ -219,12 +224,10 @@ async def test_what_gets_ready_while_it_is_looked_after_others_is_looked_after_t
         await asyncio.sleep(0.25)  # when that is looked after, what follows is not late yet
         await enqueue(networks)
         await announcer.results_are_ready()
-        temporal.called.clear()
-        async with asyncio.timeout(10):
-            await temporal.called.wait()
+        await called(temporal)
         await send(networks)
         await announcer.finish()
-    assert SIGNAL in temporal.calls
+    assert temporal.calls == ["describe", SIGNAL]
 
 
 async def test_a_worker_that_stops_tells_temporal_of_what_is_not_sent_yet(
