@@ -17,7 +17,7 @@ STANDS_BY_SECONDS = 3.0
 @asynccontextmanager
 async def standing_by(standby: Standby, notice: str) -> AsyncIterator[Callable[[], Awaitable[bool]]]:
     """The block gets a function that gives True when there may be something to do, the first time at once; False when
-    the time is over, the worker stops, notices were lost, or somebody else stands by.
+    the time is over, the worker stops, notices were lost, or this process stands by already.
 
     Where the activity is not local, and so follows such a one that failed, that is once: it waits for nothing.
     """

@@ -34,7 +34,7 @@ class Post:
 
 
 class Standby:
-    """Lets one at a time, of all processes, stand by for a notice.
+    """Lets one at a time in a process stand by for a notice. Another process may as well: the first may hang.
 
     Hand `hear` and `connected` to `storage.database.listen`: the lock by which others see that somebody stands by is
     held by the connection that notices come by, and goes with it, so that a killed process leaves nothing behind.
@@ -58,8 +58,8 @@ class Standby:
 
     @asynccontextmanager
     async def by(self, notice: str) -> AsyncIterator[Post | None]:
-        """Stand by for the block; None where somebody does already, or where notices do not come in. Look first: what
-        was committed before has given its notice.
+        """Stand by for the block; None where this process does already, or hears no notices. Look first: what was
+        committed before has given its notice.
         """
         ask = self._ask
         if ask is None or notice in self._posts:
@@ -67,14 +67,12 @@ class Standby:
             return
         post = self._posts[notice] = Post()
         try:
-            if not await ask("SELECT pg_try_advisory_lock(hashtextextended($1, 0))", notice):
-                yield None
-                return
+            await ask("SELECT pg_advisory_lock_shared(hashtextextended($1, 0))", notice)
             try:
                 yield post
             finally:
                 if not post.is_lost:  # shielded: left behind, it would say for ever that somebody is here
-                    await asyncio.shield(ask("SELECT pg_advisory_unlock(hashtextextended($1, 0))", notice))
+                    await asyncio.shield(ask("SELECT pg_advisory_unlock_shared(hashtextextended($1, 0))", notice))
         finally:
             del self._posts[notice]
 

@@ -91,11 +91,10 @@ async def test_when_its_time_is_over_it_ends_and_nothing_was_sent(
     assert (await crossing.receiver()).heard_at == heard
 
 
-async def test_where_somebody_stands_by_already_it_ends_at_once(crossing: Crossing, worker: Worker) -> None:
+async def test_where_its_process_stands_by_already_it_ends_at_once(crossing: Crossing, worker: Worker) -> None:
     standing = await worker.stand_by()
-    async with hearing(crossing.networks.response, "another") as standby, asyncio.timeout(10):
-        another = StreamActivities(crossing.delivery, None, standby)
-        assert await in_short().run(another.drain_when_ready, RESULTS) == DrainOutcome()
+    async with asyncio.timeout(10):
+        assert await in_short().run(worker.streams.drain_when_ready, RESULTS) == DrainOutcome()
     worker.environment.worker_shutdown()
     await standing
 

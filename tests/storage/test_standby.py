@@ -55,16 +55,20 @@ async def test_a_notice_is_heard_by_whoever_stands_by_for_it_alone(networks: Net
         assert not post.is_lost
 
 
-async def test_one_at_a_time_stands_by_in_a_process_and_among_several(networks: Networks, standby: Standby) -> None:
-    async with hearing(networks.request, "another") as another:
-        async with standby.by(NOTICE) as post:
+async def test_one_at_a_time_stands_by_in_a_process_and_another_process_may_too(
+    networks: Networks, standby: Standby
+) -> None:
+    async with hearing(networks.request, "another") as another, another.by(NOTICE) as other:
+        async with standby.by(NOTICE) as post, standby.by(NOTICE) as second:
             assert post is not None
-            async with standby.by(NOTICE) as second, another.by(NOTICE) as third:
-                assert second is None
-                assert third is None
-            assert await seen(networks)
-        async with another.by(NOTICE) as post:
-            assert post is not None
+            assert second is None
+            await say(networks, NOTICE)
+            async with asyncio.timeout(10):
+                for each in (post, other):
+                    assert each is not None
+                    await each.said.wait()
+        assert await seen(networks)
+    assert not await seen(networks)
 
 
 async def test_what_was_cancelled_stands_by_no_longer(networks: Networks, standby: Standby) -> None:

@@ -7,12 +7,10 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
 import asyncpg
-import psutil
 import redis.asyncio
 
 from configuration.home import CLONE
@@ -125,9 +123,7 @@ async def test_a_pause_survives_a_worker_restart_and_holds_results_back(airlock:
         assert (await result(http, (await submit(http, request(0)))[0]))["status"] == "completed"
 
 
-@asynccontextmanager
-async def second_response_worker(airlock: RunningAirlock) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Beside the one that `airlock up` keeps. It has to end in order."""
+async def test_two_response_workers_side_by_side_do_nothing_twice(airlock: RunningAirlock) -> None:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("AIRLOCK_")}
     environment |= {"AIRLOCK_HOME": str(airlock.home), "PYTHONPATH": str(CLONE)}
     second = await asyncio.create_subprocess_exec(
@@ -137,53 +133,16 @@ async def second_response_worker(airlock: RunningAirlock) -> AsyncIterator[async
     try:
         while b"worker.ready" not in await second.stdout.readline():
             pass
-        yield second
+        async with airlock.caller() as http:
+            groups = await asyncio.gather(*(submit(http, *(request(n) for n in range(25))) for _ in range(8)))
+            ids = [request_id for group in groups for request_id in group]
+            for request_id in ids:
+                assert (await result(http, request_id))["status"] == "completed"
+        await _every_result_once(airlock, ids)
     finally:
         second.send_signal(signal.SIGTERM)
         await second.communicate()
     assert second.returncode == 0
-
-
-async def test_two_response_workers_side_by_side_do_nothing_twice(airlock: RunningAirlock) -> None:
-    async with second_response_worker(airlock), airlock.caller() as http:
-        groups = await asyncio.gather(*(submit(http, *(request(n) for n in range(25))) for _ in range(8)))
-        ids = [request_id for group in groups for request_id in group]
-        for request_id in ids:
-            assert (await result(http, request_id))["status"] == "completed"
-        await _every_result_once(airlock, ids)
-
-
-async def test_a_worker_that_hangs_while_it_stands_by_is_not_waited_for(airlock: RunningAirlock) -> None:
-    async with second_response_worker(airlock) as second, airlock.caller() as http:
-        workers = {airlock.up["processes"]["response-worker"], second.pid}
-        ids = await submit(http, request(0))
-        await result(http, ids[0])
-        hangs = await _stands_by(airlock, workers)
-        os.kill(hangs, signal.SIGSTOP)
-        try:
-            for number in range(3):
-                ids += await submit(http, request(number))
-                assert (await result(http, ids[-1]))["status"] == "completed"
-            assert await _stands_by(airlock, workers) == hangs
-        finally:
-            os.kill(hangs, signal.SIGCONT)
-        await _every_result_once(airlock, ids)
-
-
-async def _stands_by(airlock: RunningAirlock, workers: set[int]) -> int:
-    """Which of these processes stands by for results, by its connection to the database."""
-    connection = await asyncpg.connect(airlock.up["databases"]["response"])
-    try:
-        port = await connection.fetchval(
-            "SELECT client_port FROM pg_locks JOIN pg_stat_activity USING (pid)"
-            " WHERE locktype = 'advisory' AND application_name = 'airlock-response-worker-listen'"
-        )
-    finally:
-        await connection.close()
-    for pid in workers:
-        if any(found.laddr.port == port for found in psutil.Process(pid).net_connections()):
-            return pid
-    raise AssertionError("nobody stands by")
 
 
 async def test_stopped_and_started_again_it_carries_on(new_airlock: Callable[..., RunningAirlock]) -> None:
