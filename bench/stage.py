@@ -27,8 +27,11 @@ from embedded.supervisor import Supervisor
 from embedded.temporal import temporal_spec
 from embedded.terminal import Terminal
 from exchange.keys import ensure_link_keys
+from models.streams import StreamName
 from sample.install import SampleAccess, install
+from storage.database import CHANNEL
 from storage.migrate import upgrade
+from storage.standby import ready
 
 WORKERS_STOP, APIS_STOP, TEMPORAL_STOPS, STORES_STOP = range(4)
 RARELY = json.dumps({name: {"every": 365 * 86400} for name in DEFAULT_CADENCES})
@@ -67,7 +70,12 @@ class Stage:
         return await asyncpg.connect(getattr(self.databases, network))
 
     async def begin_drain(self) -> None:
-        """Have the results that are ready exported, as their announcer would."""
+        """Have the results that are ready exported, as whoever commits them does: by whoever stands by, or by a run."""
+        connection = await self.connect("response")
+        try:
+            await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, ready(StreamName.RESULTS))
+        finally:
+            await connection.close()
         client = await self.temporal("response")
         await client.get_schedule_handle(EXPORT_RESULTS).trigger(overlap=ScheduleOverlapPolicy.BUFFER_ONE)
 

@@ -14,7 +14,6 @@ from exchange.keys import LinkKeys
 from exchange.manifest import MAX_RAW_BYTES, MAX_RECORDS, Manifest, sign_manifest
 from exchange.notes import Heartbeat
 from models.streams import BatchRef, StreamName
-from storage.database import notify
 from storage.outgoing import (
     OutgoingStream,
     StoredBatch,
@@ -24,7 +23,6 @@ from storage.outgoing import (
     store_sealed,
     take_from_outbox,
 )
-from storage.standby import ready
 
 LARGE = 256 * 1024
 """Bytes from which compressing is worth a thread."""
@@ -77,14 +75,11 @@ class Sealer:
         ]
 
     async def enqueue(self, connection: AsyncConnection, stream: StreamName, records: Sequence[bytes]) -> None:
-        """Put records into the outbox for a later sealing, and notify whoever stands by for that. Raises `Oversize` for
-        one that fits no batch.
-        """
+        """Put records into the outbox for a later sealing. Raises `Oversize` for one that fits no batch."""
         for record in records:
             if len(record) + 1 > MAX_RAW_BYTES:
                 raise Oversize(f"a record of {len(record)} bytes does not fit a batch of {MAX_RAW_BYTES}")
         await append_to_outbox(connection, stream, records)
-        await notify(connection, ready(stream))
 
     def heartbeat(self, head: OutgoingStream) -> Heartbeat:
         """Where a stream ends here, to be signed."""

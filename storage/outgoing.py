@@ -9,7 +9,8 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from models.streams import GENESIS, StreamName
-from storage.database import driver, lock_until_commit, row, rows, run, value
+from storage.database import driver, lock_until_commit, notify, row, rows, run, value
+from storage.standby import ready
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ async def hold_sealing(connection: AsyncConnection, stream: StreamName) -> None:
 
 
 async def append_to_outbox(connection: AsyncConnection, stream: StreamName, bodies: Sequence[bytes]) -> None:
-    """Commit records for a later sealing, in this order."""
+    """Commit records for a later sealing, in this order, with a notice to whoever stands by for that."""
     if bodies:
         await run(
             connection,
@@ -79,6 +80,7 @@ async def append_to_outbox(connection: AsyncConnection, stream: StreamName, bodi
             stream=stream,
             bodies=list(bodies),
         )
+        await notify(connection, ready(stream))
 
 
 @dataclass(frozen=True)
