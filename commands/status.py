@@ -158,7 +158,7 @@ def _show(found: dict[str, Any]) -> None:
             (item["network"], item["identity"], item["task_queue"], item["status"], ago(item["started_at"]))
             for item in found["workers"]
         ],
-        "none; start one with: airlock worker",
+        "none has been heard of; one that was just started is, within seconds. To start one: airlock worker",
     )
     print_table(
         "Workflows under way",
