@@ -20,6 +20,7 @@ log = structlog.get_logger(__name__)
 PAUSE_KNOWN_SECONDS = 5.0
 """For how long the schedule's pause is remembered before it is asked for again."""
 PAUSE_ASKED = timedelta(seconds=2)
+"""For Temporal to say; after it the pause is taken to be as it was."""
 STARTING_SECONDS = 2.0
 """For how long a triggered run is taken to be about to start: it has not looked into the outbox yet."""
 SIGNAL = "results_are_ready"

@@ -27,9 +27,8 @@ async def request_worker(settings: RequestSettings, runtime: Runtime) -> AsyncIt
     """A worker that is ready to run."""
     client = await connect_temporal(settings, runtime=runtime, identity=identity(Network.REQUEST))
     async with AsyncExitStack() as stack:
-        engine = connect(
-            settings.database_url.get_secret_value(), settings.database_connections, "airlock-request-worker"
-        )
+        url = settings.database_url.get_secret_value()
+        engine = connect(url, settings.database_connections, "airlock-request-worker")
         stack.push_async_callback(engine.dispose)
         keys = LiveKeys(engine, Network.REQUEST, settings.keys)
         cache = Cache(settings.redis_url.get_secret_value())
@@ -45,7 +44,6 @@ async def request_worker(settings: RequestSettings, runtime: Runtime) -> AsyncIt
         maintenance = MaintenanceActivities(Network.REQUEST, engine, cache, settings.retention)
         await ensure_search_attributes(client)
         run_beside(stack, keys.keep_current())
-        url = settings.database_url.get_secret_value()
         run_beside(stack, listen(url, standby.hear, standby.connected, "airlock-request-worker"))
         yield make_worker(
             client,

@@ -102,9 +102,8 @@ async def response_worker(settings: ResponseSettings, runtime: Runtime) -> Async
     """A worker that is ready to run; its schedules are in sync and its pull loop is started."""
     client = await connect_temporal(settings, runtime=runtime, identity=identity(Network.RESPONSE))
     async with AsyncExitStack() as stack:
-        engine = connect(
-            settings.database_url.get_secret_value(), settings.database_connections, "airlock-response-worker"
-        )
+        url = settings.database_url.get_secret_value()
+        engine = connect(url, settings.database_connections, "airlock-response-worker")
         stack.push_async_callback(engine.dispose)
         keys = LiveKeys(engine, Network.RESPONSE, settings.keys)
         cache = Cache(settings.redis_url.get_secret_value())
@@ -146,7 +145,6 @@ async def response_worker(settings: ResponseSettings, runtime: Runtime) -> Async
             if stream.number >= settings.partitions:
                 await end_pulling(client, stream)
         run_beside(stack, keys.keep_current())
-        url = settings.database_url.get_secret_value()
         run_beside(stack, listen(url, standby.hear, standby.connected, "airlock-response-worker"))
         run_beside(stack, UnpulledPartitions(engine, FarSide(link), settings.partitions).run())
         run_beside(stack, KeyExchange(keys, link, settings.link_id).run())

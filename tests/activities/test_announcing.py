@@ -1,6 +1,7 @@
 """Word of ready results: how often Temporal is called is counted here; a real one is asked in the workflows' tests."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -167,6 +168,15 @@ async def test_while_temporal_is_away_the_pause_is_what_it_was(
     assert not await announcer.is_paused()
 
 
+@pytest.fixture
+async def stood_by(networks: Networks, temporal: Counting) -> AsyncIterator[None]:
+    """A run is under way, and stands by."""
+    await under_way(networks)
+    temporal.running = True
+    async with hearing(networks.response) as standby, standby.by(ready(StreamName.RESULTS)):
+        yield
+
+
 async def enqueue(networks: Networks) -> None:
     side = networks.response
     async with side.engine.begin() as connection:
@@ -185,84 +195,73 @@ async def send(networks: Networks) -> None:
     await change(networks.response, "DELETE FROM outbox")
 
 
+@pytest.mark.usefixtures("stood_by")
 async def test_where_a_run_stands_by_temporal_is_told_nothing_of_what_that_sends(
     networks: Networks, announcer: ExportAnnouncer, temporal: Counting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(announcing, "GRACE_SECONDS", 0.2)
-    await under_way(networks)
-    async with hearing(networks.response) as standby, standby.by(ready(StreamName.RESULTS)):
-        await enqueue(networks)
-        await announcer.results_are_ready()
-        await send(networks)
-        await announcer.finish()
+    await enqueue(networks)
+    await announcer.results_are_ready()
+    await send(networks)
+    await announcer.finish()
     assert temporal.calls == ["describe"]
 
 
+@pytest.mark.usefixtures("stood_by")
 async def test_what_whoever_stands_by_does_not_send_in_time_temporal_is_told_of(
     networks: Networks, announcer: ExportAnnouncer, temporal: Counting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(announcing, "GRACE_SECONDS", 0.2)
-    await under_way(networks)
-    temporal.running = True
-    async with hearing(networks.response) as standby, standby.by(ready(StreamName.RESULTS)):
-        await enqueue(networks)
-        await announcer.results_are_ready()
-        await called(temporal)
-        await send(networks)
-        await announcer.finish()
+    await enqueue(networks)
+    await announcer.results_are_ready()
+    await called(temporal)
+    await send(networks)
+    await announcer.finish()
     assert temporal.calls == ["describe", SIGNAL]
 
 
+@pytest.mark.usefixtures("stood_by")
 async def test_what_gets_ready_while_it_is_looked_after_others_is_looked_after_too(
     networks: Networks, announcer: ExportAnnouncer, temporal: Counting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(announcing, "GRACE_SECONDS", 0.5)
-    await under_way(networks)
-    temporal.running = True
-    async with hearing(networks.response) as standby, standby.by(ready(StreamName.RESULTS)):
-        await announcer.results_are_ready()  # of what is sent already
-        await asyncio.sleep(0.25)  # when that is looked after, what follows is not late yet
-        await enqueue(networks)
-        await announcer.results_are_ready()
-        await called(temporal)
-        await send(networks)
-        await announcer.finish()
+    await announcer.results_are_ready()  # of what is sent already
+    await asyncio.sleep(0.25)  # when that is looked after, what follows is not late yet
+    await enqueue(networks)
+    await announcer.results_are_ready()
+    await called(temporal)
+    await send(networks)
+    await announcer.finish()
     assert temporal.calls == ["describe", SIGNAL]
 
 
+@pytest.mark.usefixtures("stood_by")
 async def test_a_worker_that_stops_tells_temporal_of_what_is_not_sent_yet(
     networks: Networks, announcer: ExportAnnouncer, temporal: Counting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(announcing, "GRACE_SECONDS", 600.0)
-    await under_way(networks)
-    temporal.running = True
-    async with hearing(networks.response) as standby, standby.by(ready(StreamName.RESULTS)):
-        await enqueue(networks)
-        await announcer.results_are_ready()
-        assert temporal.calls == ["describe"]
-        async with asyncio.timeout(10):
-            await announcer.finish()
+    await enqueue(networks)
+    await announcer.results_are_ready()
+    assert temporal.calls == ["describe"]
+    async with asyncio.timeout(10):
+        await announcer.finish()
     assert temporal.calls == ["describe", SIGNAL]
 
 
+@pytest.mark.usefixtures("stood_by")
 async def test_what_an_operator_holds_back_is_not_taken_for_late(
     networks: Networks, announcer: ExportAnnouncer, temporal: Counting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(announcing, "GRACE_SECONDS", 0.1)
     monkeypatch.setattr(announcing, "PAUSE_KNOWN_SECONDS", 0.0)
-    await under_way(networks)
-    temporal.running = True
-    async with hearing(networks.response) as standby, standby.by(ready(StreamName.RESULTS)):
-        await enqueue(networks)
-        await announcer.results_are_ready()
-        temporal.paused = True
-        await announcer.finish()
+    await enqueue(networks)
+    await announcer.results_are_ready()
+    temporal.paused = True
+    await announcer.finish()
     assert set(temporal.calls) == {"describe"}
 
 
+@pytest.mark.usefixtures("stood_by")
 async def test_of_several_partitions_no_run_stands_by(networks: Networks, temporal: Counting) -> None:
-    await under_way(networks)
-    temporal.running = True
-    async with hearing(networks.response) as standby, standby.by(ready(StreamName.RESULTS)):
-        await ExportAnnouncer(temporal, networks.response.engine, partitions=2).results_are_ready()
+    await ExportAnnouncer(temporal, networks.response.engine, partitions=2).results_are_ready()
     assert temporal.calls == ["describe", SIGNAL]
