@@ -1,19 +1,14 @@
 """Applying results that arrived in the request network: the next batch is opened while this one is stored."""
 
 import asyncio
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import cast
 from uuid import UUID
 
 import orjson
-import structlog
 from asyncpg.pgproto.pgproto import UUID as DriverUUID
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
-from temporalio.client import Client
-from temporalio.service import RPCError, RPCStatusCode
 
 from cache.redis_cache import Cache, result_key
 from exchange.beside import beside
@@ -27,18 +22,13 @@ from storage.incoming import (
     ReceivedBatch,
     first_unapplied,
     hold_applying,
-    hold_receiving,
     is_unapplied,
     mark_applied,
     quarantine,
 )
 from storage.quarantine import numbers_set_aside
-from storage.submissions import fulfilled_groups, leaders_that_wait
-
-log = structlog.get_logger(__name__)
 
 FINAL = frozenset(status.value for status in RequestStatus if status.is_final)
-SIGNALS_AT_ONCE = 16
 SLICE = 250
 """Records read in one go: about a millisecond."""
 WAITED_FOR = 500
@@ -61,7 +51,7 @@ class Opened:
 
 
 @dataclass(frozen=True)
-class ResultApplication:
+class ResultApplier:
     """Safe to run twice, in several processes at a time too: a batch is applied in one transaction, under a lock, that
     also marks it, and a result that is there stays.
     """
@@ -69,49 +59,35 @@ class ResultApplication:
     engine: AsyncEngine
     cache: Cache
     cache_seconds: int
-    client: Client
 
-    async def apply_all(
-        self, stream: StreamName, outcome: ApplyOutcome, beat: Callable[[ApplyOutcome], None], until: float
+    async def apply_stored(
+        self, outcome: ApplyOutcome, progress: Callable[[ApplyOutcome], Awaitable[None]], may_go_on: Callable[[], bool]
     ) -> None:
-        """Apply what is there of a partition of results, in order, until nothing is left; ``beat`` is called after each
-        batch. After ``until``, by the monotonic clock, no batch more is begun with, and there may be ``more``.
+        """Apply the batches of results that are stored, in order, until none is left or it may not go on.
 
-        Whoever accepts a batch while the one before it waits to be applied counts on this to take it along
-        (`exchange.receiving.Acceptance.begins_applying`). So the last look takes turns with acceptance: what is not
-        seen then is accepted afterwards, with nothing before it left. Where another process is at it too, it is left
-        to that one, which ends no sooner either.
+        Counts in ``outcome``, and calls ``progress`` with it after each batch. The next batch is opened while this one
+        is applied.
         """
-        coming = await self._opened_after(stream, None) or await self._last_look(stream)
+        coming = await self._opened_after(None)
         while coming is not None:
             opened = coming
-            async with beside(self._opened_after(stream, opened.batch)) as ahead:
-                if not await self._apply(opened, outcome):
-                    return
-                beat(outcome)
-                if time.monotonic() > until:
-                    outcome.more = True
-                    return
-                coming = await ahead or await self._last_look(stream)
+            async with beside(self._opened_after(opened.batch)) as ahead:
+                await self._apply(opened, outcome)
+                await progress(outcome)
+                coming = await ahead if may_go_on() else None
 
-    async def _opened_after(self, stream: StreamName, place: BatchRef | None) -> Opened | None:
+    async def _opened_after(self, place: BatchRef | None) -> Opened | None:
         async with reading(self.engine) as connection:
-            stored = await first_unapplied(connection, stream, place)
-        return await _open(stream, stored) if stored else None
+            stored = await first_unapplied(connection, StreamName.RESULTS, place)
+        return await _open(StreamName.RESULTS, stored) if stored else None
 
-    async def _last_look(self, stream: StreamName) -> Opened | None:
-        async with self.engine.begin() as connection:
-            await hold_receiving(connection, stream)
-            stored = await first_unapplied(connection, stream)
-        return await _open(stream, stored) if stored else None
-
-    async def _apply(self, opened: Opened, outcome: ApplyOutcome) -> bool:
-        """Apply one batch; False where it was applied meanwhile."""
+    async def _apply(self, opened: Opened, outcome: ApplyOutcome) -> None:
+        """Apply one batch, unless it was applied meanwhile."""
         batch, numbered, results, rejected = opened.batch, opened.numbered, opened.results, opened.rejected
         async with self.engine.begin() as connection:
             await hold_applying(connection, batch.stream)
             if not await is_unapplied(connection, batch):
-                return False
+                return
             first = numbered[0][0] if numbered else 0
             aside = await numbers_set_aside(connection, batch.stream, batch.epoch, first, len(numbered))
             if aside:
@@ -120,7 +96,6 @@ class ResultApplication:
             rejected = rejected + await _explain(connection, results, passed_over)
             for number, body, reason in rejected:
                 await quarantine(connection, batch.stream, batch.epoch, batch.sequence, number, body, reason)
-            groups = await fulfilled_groups(connection, batch)
             waited_for = results if len(results) <= WAITED_FOR else []
             whose = await owners(connection, [item.request_id for item in waited_for])
             await mark_applied(connection, batch.stream, batch.epoch, batch.sequence)
@@ -135,35 +110,12 @@ class ResultApplication:
         outcome.batches += 1
         outcome.records += len(results) - len(passed_over)
         outcome.quarantined += len(rejected) + len(aside)
-        outcome.groups_fulfilled += len(groups)
-        await tell_groups(self.client, leaders_that_wait(groups))
-        return True
 
 
 async def _open(stream: StreamName, stored: ReceivedBatch) -> Opened:
     numbered = list(enumerate(await records_of(stored), stored.first_record))
     batch = BatchRef(stream=stream, epoch=stored.epoch, sequence=stored.sequence, records=stored.records)
     return Opened(batch, numbered, *await parse_results(numbered))
-
-
-async def tell_groups(client: Client, groups: Sequence[BatchRef], rpc_timeout: timedelta | None = None) -> None:
-    """Signal the workflows of groups that have something to look at. One that cannot be reached looks for itself a
-    little later.
-    """
-    slots = asyncio.Semaphore(SIGNALS_AT_ONCE)
-
-    async def tell(group: BatchRef) -> None:
-        async with slots:
-            try:
-                await client.get_workflow_handle(group.workflow_id("fulfil")).signal(
-                    "results_arrived", rpc_timeout=rpc_timeout
-                )
-            except (RPCError, RuntimeError) as error:  # RuntimeError: a lazy client that cannot connect
-                if isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND:
-                    return  # it has not begun, and looks when it does; or it has ended
-                log.info("group.not_told", group=str(group), error=str(error))
-
-    await asyncio.gather(*(tell(group) for group in groups))
 
 
 async def take_results(

@@ -1,8 +1,8 @@
-"""Executing a batch of requests: a stored result for every one, exactly once, and word of it to the exporter."""
+"""Executing batches of requests: a stored result for each request, exactly once."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
 
 import structlog
@@ -10,18 +10,18 @@ from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from temporalio import activity
 
-from activities.heartbeats import brief_until, heartbeating
+from activities.resident import heartbeating
 from exchange.beside import beside
 from exchange.opening import records_of
 from exchange.sealing import Sealer
 from executors.answer import to_json
 from executors.registry import ExecutableType, Executors
 from models.errors import InvalidInput
-from models.executors import SqlExecutor, executor_spec
+from models.executors import executor_spec
 from models.outcomes import ExecutionOutcome
 from models.parameters import ParameterCheck
 from models.requests import Limits, RequestRecord
-from models.streams import BatchRef, StreamName, partition_of
+from models.streams import BatchRef, StreamName
 from storage.catalog import list_request_types, secret_settings
 from storage.database import reading
 from storage.executions import (
@@ -34,67 +34,41 @@ from storage.executions import (
     store_results,
     waiting_requests,
 )
-from storage.incoming import hold_applying, mark_applied, quarantine, received_bundle
+from storage.incoming import hold_applying, mark_applied, quarantine, received_range
 from storage.quarantine import numbers_set_aside
 
 log = structlog.get_logger(__name__)
 
 FLUSH_RESULTS = 500
 FLUSH_SECONDS = 0.25
-"""Results are committed when so many are there, or so long after the first: early ones do not wait for late ones."""
+WINDOW = 64
+"""Results are committed when so many are there, or so long after the first: early ones do not wait for late ones.
+``WINDOW`` requests at a time wait for one of the slots, in order of priority."""
 
 
 class ExecutionActivities:
     """Safe to run twice, even at the same time: a request with a result is passed over, and the first result stays."""
 
-    def __init__(
-        self,
-        engine: AsyncEngine,
-        sealer: Sealer,
-        executors: Executors,
-        concurrency: int,
-        announce: Callable[[], Awaitable[None]],
-        partitions: int = 1,
-    ) -> None:
+    def __init__(self, engine: AsyncEngine, sealer: Sealer, executors: Executors, concurrency: int) -> None:
+        """``concurrency``: requests executed at the same time."""
         self._engine = engine
         self._sealer = sealer
         self._executors = executors
         self._slots = asyncio.Semaphore(concurrency)
-        self._announce = announce
-        self._partitions = partitions
-        self._under_way = 0
-
-    def is_idle(self) -> bool:
-        """Whether this worker executes nothing now."""
-        return not self._under_way
 
     @activity.defn
-    async def execute_batch(self, batch: BatchRef) -> ExecutionOutcome:
-        """Open received batches, execute what has no result yet, store and announce the results.
-
-        A local activity takes on nothing but queries, which may be asked again should it not come to their end: to do
-        so to a service is another matter. It may leave ``more``.
-        """
-        self._under_way += 1
-        try:
-            return await self._execute_batch(batch, brief_until())
-        finally:
-            self._under_way -= 1
-
-    async def _execute_batch(self, batch: BatchRef, until: float) -> ExecutionOutcome:
-        async with heartbeating():
+    async def execute_batches(self, batches: BatchRef) -> ExecutionOutcome:
+        """Open received batches, execute what has no result yet, and store the results for delivery."""
+        async with heartbeating() as beat:
             async with beside(self._catalog()) as catalog:
-                quarantined = await self._open(batch)
+                quarantined = await self._open(batches)
             types, secrets = catalog.result()
             async with reading(self._engine) as connection:
-                waiting = await waiting_requests(connection, batch)
-            if activity.info().is_local and not are_queries(waiting, types):
-                return ExecutionOutcome(more=True)
-            if not await self._execute(waiting, types, secrets, until):
-                await self._announce()
-                return ExecutionOutcome(more=True)
-            _, counts = await asyncio.gather(self._announce(), self._close(batch))
-        return ExecutionOutcome(records=batch.records, by_status=counts, quarantined=quarantined)
+                waiting = await waiting_requests(connection, batches)
+            outcome = ExecutionOutcome(records=batches.records, quarantined=quarantined)
+            await self._execute(waiting, types, secrets, lambda done: beat(outcome.model_copy(update={"executed": done})))
+            outcome.by_status = await self._close(batches)
+        return outcome
 
     async def _catalog(self) -> tuple[Mapping[str, ExecutableType], Mapping[str, str]]:
         """What requests may ask for, and the secrets that executors use."""
@@ -112,8 +86,8 @@ class ExecutionActivities:
         """Take the records of the batches into the tables, all in one transaction; gives how many were set aside."""
         async with self._engine.begin() as connection:
             await hold_applying(connection, batch.stream)
-            bundle = await received_bundle(connection, batch)
-            opened = [stored for stored in bundle if stored.payload is not None]  # past retention: opened long ago
+            stored_batches = await received_range(connection, batch)
+            opened = [stored for stored in stored_batches if stored.payload is not None]  # past retention: opened long ago
             if not opened:
                 return 0
             begin, last = opened[0].first_record, opened[-1]
@@ -136,11 +110,11 @@ class ExecutionActivities:
         waiting: list[WaitingRequest],
         types: Mapping[str, ExecutableType],
         secrets: Mapping[str, str],
-        until: float,
-    ) -> bool:
-        """False where some were not begun with, because it was after ``until`` by the monotonic clock."""
+        progress: Callable[[int], None],
+    ) -> None:
+        """Execute these requests in order of priority; ``progress`` is called with how many have a stored result."""
         finished: list[FinishedResult] = []
-        owners = {request.request_id: request.user_id for request in waiting}
+        stored = 0
         first_at = time.monotonic()
 
         async def one(request: WaitingRequest) -> FinishedResult:
@@ -152,7 +126,7 @@ class ExecutionActivities:
         running: set[asyncio.Task[FinishedResult]] = set()
         try:
             while True:
-                while len(running) < 64 and time.monotonic() <= until and (request := next(ahead, None)) is not None:
+                while len(running) < WINDOW and (request := next(ahead, None)) is not None:
                     running.add(asyncio.create_task(one(request)))
                 if not running:
                     break
@@ -164,25 +138,22 @@ class ExecutionActivities:
                     first_at = time.monotonic()
                 finished += [task.result() for task in done]
                 if len(finished) >= FLUSH_RESULTS or (running and time.monotonic() - first_at >= FLUSH_SECONDS):
-                    await self._flush(finished, owners)
-                    await self._announce()
+                    stored += await self._flush(finished)
+                    progress(stored)
         finally:
             for task in running:
                 task.cancel()
-        await self._flush(finished, owners)
-        return next(ahead, None) is None
+        await self._flush(finished)
 
-    async def _flush(self, finished: list[FinishedResult], owners: Mapping[UUID, UUID]) -> None:
-        """Commit results together with their place in the outbox, of their owner's partition; then forget them here."""
+    async def _flush(self, finished: list[FinishedResult]) -> int:
+        """Commit results together with their place in the outbox, then forget them here; gives their number."""
+        count = len(finished)
         if finished:
             async with self._engine.begin() as connection:
-                by_partition: dict[int, list[bytes]] = {}
-                for result in await store_results(connection, finished):
-                    number = partition_of(owners[result.request_id], self._partitions)
-                    by_partition.setdefault(number, []).append(result.body)
-                for number, bodies in by_partition.items():
-                    await self._sealer.enqueue(connection, StreamName.RESULTS.at(number), bodies)
+                new = await store_results(connection, finished)
+                await self._sealer.enqueue(connection, StreamName.RESULTS, [result.body for result in new])
             finished.clear()
+        return count
 
 
 async def take_requests(
@@ -219,15 +190,6 @@ async def take_requests(
     ]
     await store_cancellations(connection, cancellations)
     return rejected
-
-
-def are_queries(waiting: Sequence[WaitingRequest], types: Mapping[str, ExecutableType]) -> bool:
-    """Whether nothing but queries comes of these requests."""
-    return all(
-        isinstance(known.executor, SqlExecutor)
-        for known in (types.get(name) for name in {request.type for request in waiting})
-        if known is not None
-    )
 
 
 async def executable_types(connection: AsyncConnection) -> dict[str, ExecutableType]:

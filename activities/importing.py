@@ -1,19 +1,15 @@
-"""Applying what arrived in the request network: results and snapshots, then the cache, then whoever waits."""
+"""Applying what arrives in the request network: results and snapshots."""
 
-import asyncio
-from collections import defaultdict
+import time
 from collections.abc import Sequence
 
 import orjson
-import structlog
 from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from temporalio import activity
-from temporalio.client import Client
 
-from activities.applying import ResultApplication, SetAsideRecord
-from activities.heartbeats import brief_until, heartbeating
-from activities.standing_by import standing_by
+from activities.applying import ResultApplier, SetAsideRecord
+from activities.resident import Resident, heartbeating, resident
 from cache.redis_cache import Cache
 from exchange.manifest import Manifest
 from exchange.opening import records_of
@@ -21,61 +17,81 @@ from models.outcomes import ApplyOutcome
 from models.settings import SettingsRecord
 from models.streams import BatchRef, StreamName
 from storage.arrivals import store_snapshot
+from storage.attendance import RENEW_SECONDS, RESULTS, Attendance
 from storage.incoming import (
     ReceivedBatch,
+    first_unapplied,
     hold_applying,
     mark_applied,
     quarantine,
     received_batch,
     unapplied,
 )
-from storage.standby import Standby, received
+from storage.notices import NotificationListener, received
 
-log = structlog.get_logger(__name__)
+ATTENDS_SECONDS = 600.0
+"""How long a run attends after the last batch of results. It costs a heartbeat every few seconds, and a request that
+comes within this time does not wait for a workflow to start: measured, some 40 ms."""
 
 
 class ImportActivities:
     """Safe to run twice: a batch is applied in one transaction that also marks it, and a result that is there stays."""
 
     def __init__(
-        self, engine: AsyncEngine, cache: Cache, cache_seconds: int, client: Client, standby: Standby | None = None
+        self, engine: AsyncEngine, cache: Cache, cache_seconds: int, listener: NotificationListener
     ) -> None:
+        """``cache_seconds``: how long a result stays in the cache."""
         self._engine = engine
-        self._standby = standby or Standby()
-        self._results = ResultApplication(engine, cache, cache_seconds, client)
-        self._turns: defaultdict[StreamName, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._results = ResultApplier(engine, cache, cache_seconds)
+        self._listener = listener
 
     @activity.defn
-    async def apply_batches(self, newest: BatchRef) -> ApplyOutcome:
-        """Apply every batch of the stream up to ``newest`` that is not applied yet, in order, each in one transaction;
-        of results also those that come in meanwhile.
+    async def apply_and_attend(self, batch: BatchRef) -> ApplyOutcome:
+        """Apply every batch of the stream that is stored and not applied, in order, each in one transaction.
 
-        Runs take turns here, before they do in the database: one that waits there would hold a connection meanwhile.
+        Of results also those that come in later, until none has come for `ATTENDS_SECONDS`: unless another run attends
+        to them, which then applies this batch as well.
         """
-        outcome, until = ApplyOutcome(), brief_until()
-        async with heartbeating() as beat, self._turns[newest.stream]:
-            if newest.stream.kind is StreamName.RESULTS:
-                await self._results.apply_all(newest.stream, outcome, beat, until)
-            else:
-                before = -1
-                while outcome.batches > before and (waiting := await self._waiting(newest)):
-                    before = outcome.batches
-                    for batch in waiting:
-                        await self._apply_snapshot(batch, outcome)
-                        beat(outcome)
+        if batch.stream is not StreamName.RESULTS:
+            return await self._apply_snapshots(batch)
+        earlier = activity.info().heartbeat_details
+        outcome = ApplyOutcome.model_validate(earlier[0]) if earlier else ApplyOutcome()
+        async with resident(self._listener, received(batch.stream)) as here:
+            await self._attend_to_results(outcome, here)
         return outcome
 
-    @activity.defn
-    async def apply_when_received(self, stream: StreamName) -> ApplyOutcome:
-        """Stand by for `STANDS_BY_SECONDS`, and apply at once what comes of a partition of results.
+    async def _attend_to_results(self, outcome: ApplyOutcome, here: Resident) -> None:
+        attendance = Attendance(self._engine, RESULTS, activity.info().workflow_id or "")
+        last_batch_at = time.monotonic()
 
-        An activity that is not local applies what is there.
-        """
+        async def progress(done: ApplyOutcome) -> None:
+            here.beat(done)
+            await attendance.renew_in_time()
+
+        while await attendance.renew_in_time():
+            before = outcome.batches
+            await self._results.apply_stored(outcome, progress, lambda: not here.is_over)
+            if here.is_over:
+                outcome.unfinished = True
+                return
+            if outcome.batches > before:
+                last_batch_at = time.monotonic()
+            elif time.monotonic() - last_batch_at > ATTENDS_SECONDS and await attendance.leave_unless(self._is_work_left):
+                return
+            await here.wait(RENEW_SECONDS)
+
+    async def _is_work_left(self, connection: AsyncConnection) -> bool:
+        return await first_unapplied(connection, StreamName.RESULTS) is not None
+
+    async def _apply_snapshots(self, newest: BatchRef) -> ApplyOutcome:
         outcome = ApplyOutcome()
-        async with heartbeating() as beat, standing_by(self._standby, received(stream)) as may_be_something:
-            while not outcome.more and await may_be_something():
-                async with self._turns[stream]:
-                    await self._results.apply_all(stream, outcome, beat, brief_until())
+        async with heartbeating() as beat:
+            before = -1
+            while outcome.batches > before and (waiting := await self._waiting(newest)):
+                before = outcome.batches
+                for batch in waiting:
+                    await self._apply_snapshot(batch, outcome)
+                    beat(outcome)
         return outcome
 
     async def _waiting(self, newest: BatchRef) -> list[BatchRef]:

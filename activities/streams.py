@@ -1,25 +1,20 @@
 """Delivering the streams that the response network pushes."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
 from temporalio import activity
 
-from activities.heartbeats import brief_until, for_temporal, heartbeating
+from activities.link_failures import for_temporal
 from activities.link_watch import LinkWatch
-from activities.standing_by import standing_by
-from configuration.cadences import DEFAULT_CADENCES
+from activities.resident import ROUND_SECONDS, Resident, heartbeating, resident
 from exchange.delivery import Delivery
 from exchange.errors import LinkError
 from models.outcomes import DrainOutcome
 from models.streams import StreamName
+from scheduling.interval import OwnedInterval
 from storage.catalog import public_records
-from storage.database import reading
-from storage.outgoing import is_outstanding
-from storage.standby import Standby, ready
-
-
-async def _never() -> bool:
-    return False
+from storage.notices import NotificationListener, ready
 
 
 class StreamActivities:
@@ -28,14 +23,19 @@ class StreamActivities:
     def __init__(
         self,
         delivery: Delivery,
-        watch: LinkWatch | None = None,
-        standby: Standby | None = None,
-        is_paused: Callable[[], Awaitable[bool]] = _never,
+        watch: LinkWatch,
+        listener: NotificationListener,
+        interval: Callable[[], AbstractAsyncContextManager[OwnedInterval]],
+        follows: bool = True,
     ) -> None:
+        """``interval`` opens the interval that a run of the export of results owns. ``follows``: such a run delivers what
+        becomes ready during its interval; otherwise only what was ready when it began.
+        """
         self._delivery = delivery
-        self._watch = watch or LinkWatch(delivery.engine, DEFAULT_CADENCES)
-        self._standby = standby or Standby()
-        self._is_paused = is_paused
+        self._watch = watch
+        self._listener = listener
+        self._interval = interval
+        self._follows = follows
 
     @activity.defn
     async def seal_settings(self) -> int:
@@ -45,37 +45,62 @@ class StreamActivities:
             return len(await self._delivery.sealer.seal_snapshot(connection, StreamName.SETTINGS, records))
 
     @activity.defn
-    async def drain(self, stream: StreamName) -> DrainOutcome:
+    async def deliver(self, stream: StreamName) -> DrainOutcome:
         """Seal and deliver until caught up; where there is nothing, send a signed heartbeat.
 
-        An attempt that died left sealed batches behind, which the next one sends first. A local activity has a
-        second, and may leave ``more``.
+        An attempt that died left sealed batches behind, which the next one sends first.
         """
         async with heartbeating() as beat:
-            await self._delivery.begin(stream, activity.info().workflow_id or "")
-            return await self._deliver(stream, beat)
+            return await self._drain(stream, beat, lambda: True)
 
     @activity.defn
-    async def drain_when_ready(self, stream: StreamName) -> DrainOutcome:
-        """Stand by for `STANDS_BY_SECONDS`, and seal and deliver at once what gets ready, unless an operator paused it.
+    async def deliver_until_next_tick(self, stream: StreamName) -> DrainOutcome:
+        """Deliver what is ready, then whatever becomes ready, until the next run of the schedule waits for this one.
 
-        An activity that is not local delivers what is ready.
+        An operator's pause ends it, too. A run that was triggered by hand while the schedule is paused delivers what is
+        ready and follows nothing. Gives ``unfinished`` where the worker stops or the round is over before that.
         """
-        total = DrainOutcome()
-        async with heartbeating() as beat, standing_by(self._standby, ready(stream)) as may_be_something:
-            while not total.more and await may_be_something():
-                async with reading(self._delivery.engine) as connection:
-                    outstanding = await is_outstanding(connection, stream)
-                if outstanding:
-                    if await self._is_paused():
-                        break
-                    total = total.plus(await self._deliver(stream, beat))
+        earlier = activity.info().heartbeat_details
+        total = DrainOutcome.model_validate(earlier[0]) if earlier else DrainOutcome()
+        async with resident(self._listener, ready(stream)) as here, self._interval() as interval:
+            if interval.is_paused and activity.info().attempt == 1:
+                total.in_spite_of_pause = True
+                here.beat(total)
+            if total.in_spite_of_pause or not self._follows:
+                delivered = await self._drain(stream, lambda done: here.beat(total.plus(done)), lambda: True, until_now=True)
+                return total.plus(delivered)
+            return await self._follow(stream, total, here, interval)
+
+    async def _follow(
+        self, stream: StreamName, total: DrainOutcome, here: Resident, interval: OwnedInterval
+    ) -> DrainOutcome:
+        def may_go_on() -> bool:
+            return not (here.is_over or interval.is_over or interval.is_paused)
+
+        has_begun = activity.info().attempt > 1
+        while may_go_on() or not (has_begun or here.is_over):  # a run that was just begun delivers what is ready
+            before = total
+            outcome = await self._drain(
+                stream, lambda done: here.beat(before.plus(done)), may_go_on, heartbeat=not has_begun
+            )
+            total, has_begun = before.plus(outcome), True
+            if may_go_on():
+                await here.wait(ROUND_SECONDS, until=interval.ended)
+        total.unfinished = not (interval.is_over or interval.is_paused)
         return total
 
-    async def _deliver(self, stream: StreamName, progress: Callable[[DrainOutcome], None]) -> DrainOutcome:
+    async def _drain(
+        self,
+        stream: StreamName,
+        progress: Callable[[DrainOutcome], None],
+        may_go_on: Callable[[], bool],
+        heartbeat: bool = True,
+        until_now: bool = False,
+    ) -> DrainOutcome:
         try:
-            outcome = await self._delivery.drain(stream, progress, brief_until())
+            outcome = await self._delivery.drain(stream, progress, may_go_on, heartbeat, until_now)
         except LinkError as error:
-            raise for_temporal(error, await self._watch.failed(stream, error)) from error
-        await self._watch.succeeded(stream)
+            raise for_temporal(error, await self._watch.failed(stream, error)) from None
+        if outcome.batches or outcome.heartbeat:
+            await self._watch.succeeded(stream)
         return outcome

@@ -1,10 +1,9 @@
 """Delivering a pushed stream: seal what is pending, send what is sealed, believe only receipts, until caught up."""
 
 import asyncio
-import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -14,19 +13,17 @@ from exchange.beside import beside
 from exchange.errors import Fork, Gap, LinkUnavailable, Malformed, Oversize, StreamStopped
 from exchange.link import LinkClient
 from exchange.notes import Receipt
-from exchange.sealing import Emptied, Sealer
+from exchange.sealing import OutboxCursor, Sealer
 from models.outcomes import DrainOutcome
 from models.streams import GENESIS, StreamName
-from storage.database import reading
+from storage.database import reading, value
 from storage.outgoing import (
     OutgoingStream,
     StoredBatch,
     batch_after,
-    delivering_run,
     hash_at,
     mark_delivered,
     mark_sent,
-    note_delivering_run,
     outgoing_stream,
     seal_as_before,
     seal_less,
@@ -54,18 +51,24 @@ class Delivery:
     link: LinkClient
 
     async def drain(
-        self, stream: StreamName, progress: Callable[[DrainOutcome], None], until: float = math.inf
+        self,
+        stream: StreamName,
+        progress: Callable[[DrainOutcome], None],
+        may_go_on: Callable[[], bool] = lambda: True,
+        heartbeat: bool = True,
+        until_now: bool = False,
     ) -> DrainOutcome:
-        """Seal and send until nothing is left, then, if nothing was sent, say so by a heartbeat.
+        """Seal and send until nothing is left or it may not go on; where nothing was sent, say so by a ``heartbeat``.
 
-        ``progress`` is called after each batch. After ``until``, by the monotonic clock, no batch more is sent, and the
-        outcome says that there may be ``more``. Raises the `LinkError` that ended it; whatever was sealed waits for the
-        next run. A `Fork` stops the stream for good before it is raised.
+        ``progress`` is called after each batch. With ``until_now``, records that are committed after this moment are
+        left for the next run. Raises the `LinkError` that ended it; what was sealed waits for the next run. A `Fork`
+        stops the stream for good before it is raised.
         """
         outcome = DrainOutcome()
         head = await self._head(stream)
         try:
-            await self._drain(stream, head.delivered, progress, until, outcome)
+            cursor = OutboxCursor(committed_before=await self._now() if until_now else None)
+            await self._drain(stream, head.delivered, progress, may_go_on, heartbeat, cursor, outcome)
         except Fork as error:
             log.error("delivery.forked", stream=stream, reason=str(error), todo=f"airlock stream new-epoch {stream}")
             async with self.engine.begin() as connection:
@@ -73,37 +76,36 @@ class Delivery:
             raise
         return outcome
 
-    async def begin(self, stream: StreamName, run: str) -> None:
-        """Note which run delivers now. What is in the outbox before this, that run will send."""
+    async def _now(self) -> datetime:
         async with reading(self.engine) as connection:
-            noted = await delivering_run(connection, stream)
-        if noted != run:
-            async with self.engine.begin() as connection:
-                await note_delivering_run(connection, stream, run)
+            found: datetime = await value(connection, "SELECT now()")
+        return found
 
     async def _drain(
         self,
         stream: StreamName,
         position: int,
         progress: Callable[[DrainOutcome], None],
-        until: float,
+        may_go_on: Callable[[], bool],
+        heartbeat: bool,
+        cursor: OutboxCursor,
         outcome: DrainOutcome,
     ) -> None:
         """Send batch after batch. While one is on its way the next one is made ready, once the link has taken a batch:
         one that is dead, or refuses its size, finds no more than one sealed.
         """
-        rewinds, emptied = 0, Emptied()
+        rewinds = 0
         coming: StoredBatch | None = None
         while True:
-            batch = coming or await self._next(stream, position, emptied)
-            if batch is None and outcome.batches:
+            batch = coming or await self._next(stream, position, cursor)
+            if batch is None and (outcome.batches or not heartbeat):
                 return
-            async with beside(self._ahead(stream, batch, emptied, outcome)) as ahead:
+            async with beside(self._ahead(stream, batch, cursor, outcome)) as ahead:
                 try:
                     receipt = await (self._push(stream, batch) if batch else self._beat(stream))
                 except Gap as gap:
                     position, rewinds = int(gap.extra.get("expected", 0)) - 1, rewinds + 1
-                    coming, emptied = None, Emptied()
+                    coming, cursor.up_to = None, 0
                     log.warning("delivery.rewound", stream=stream, to=position + 1, reason=str(gap))
                     if rewinds > MAX_REWINDS:
                         raise LinkUnavailable(
@@ -120,20 +122,19 @@ class Delivery:
             outcome.records += batch.records
             outcome.payload_bytes += len(batch.payload or b"")
             progress(outcome)
-            if time.monotonic() > until:
-                outcome.more = True
+            if not may_go_on():
                 return
             coming = ahead.result()
             if coming is not None and coming.sequence != position + 1:
                 coming = None  # another run was faster
 
     async def _ahead(
-        self, stream: StreamName, batch: StoredBatch | None, emptied: Emptied, outcome: DrainOutcome
+        self, stream: StreamName, batch: StoredBatch | None, cursor: OutboxCursor, outcome: DrainOutcome
     ) -> StoredBatch | None:
         """The batch after one that is on its way, sealed if need be and not marked as sent."""
         if batch is None or not outcome.batches:
             return None
-        return await self._next(stream, batch.sequence, emptied, sent=False)
+        return await self._next(stream, batch.sequence, cursor, sent=False)
 
     async def _believe(
         self, stream: StreamName, batch: StoredBatch | None, receipt: Receipt, following: StoredBatch | None
@@ -157,7 +158,7 @@ class Delivery:
             raise StreamStopped(f"the {stream} stream is stopped: {head.stopped}")
         return head
 
-    async def _next(self, stream: StreamName, position: int, emptied: Emptied, sent: bool = True) -> StoredBatch | None:
+    async def _next(self, stream: StreamName, position: int, cursor: OutboxCursor, sent: bool = True) -> StoredBatch | None:
         """The batch after ``position``; where there is none, pending records are sealed first. ``sent``: it goes out
         at once.
         """
@@ -166,7 +167,7 @@ class Delivery:
             if not 0 <= position <= head.sequence:
                 raise Fork(f"{stream}: the receiver asks for batch {position + 1}, sealed are {head.sequence}")
             if position == head.sequence:
-                await self.sealer.seal_pending(connection, stream, emptied)
+                await self.sealer.seal_pending(connection, stream, cursor)
             batch = await batch_after(connection, stream, head.epoch, position)
             if batch is not None and sent:
                 await mark_sent(connection, stream, batch.epoch, batch.sequence)

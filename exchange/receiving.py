@@ -11,7 +11,8 @@ from exchange.batch import SealedBatch, open_wire
 from exchange.errors import Fork, Gap, LinkError, Malformed, StreamStopped
 from exchange.keys import LinkKeys
 from exchange.notes import Heartbeat, Receipt
-from models.streams import BatchRef, StreamName
+from models.streams import BatchRef, Network, StreamName
+from storage.attendance import RESULTS, attend
 from storage.database import notify
 from storage.incoming import (
     IncomingStream,
@@ -23,7 +24,7 @@ from storage.incoming import (
     stop_incoming,
     store_received,
 )
-from storage.standby import received
+from storage.notices import received
 
 T = TypeVar("T")
 
@@ -39,13 +40,8 @@ class Acceptance:
     repeated: bool
     """All was stored before: acknowledged again, nothing changed."""
     receipt: Receipt
-
-    @property
-    def begins_applying(self) -> bool:
-        """Whether somebody has to be told to apply it. Where results before it are not applied yet, whoever is at them
-        takes it along.
-        """
-        return not self.repeated and (self.batch.stream.is_snapshot or self.receipt.applied >= self.batch.sequence - 1)
+    starts_import: bool = False
+    """Whether the caller has to start a run that applies it: no run attends to the stream."""
 
 
 @dataclass(frozen=True)
@@ -197,7 +193,17 @@ class Receiver:
             records=sum(sealed.manifest.count for sealed in fresh) or newest.count,
             first=fresh[0].manifest.sequence if len(fresh) > 1 else None,
         )
-        return Acceptance(ref, not fresh, await self.receipt(connection, stream))
+        starts_import = bool(fresh) and await _starts_import(connection, ref)
+        return Acceptance(ref, not fresh, await self.receipt(connection, stream), starts_import)
+
+
+async def _starts_import(connection: AsyncConnection, batch: BatchRef) -> bool:
+    """Whether this batch needs a run of its own: every snapshot does, results only where no run attends to them. The run
+    that is to be started attends from now on, so that the next batch does not start another one.
+    """
+    if batch.stream is StreamName.RESULTS:
+        return await attend(connection, RESULTS, batch.workflow_id("apply"))
+    return batch.stream.receiver is Network.REQUEST
 
 
 def _received(sealed: SealedBatch) -> ReceivedBatch:

@@ -29,10 +29,12 @@ LARGE = 256 * 1024
 
 
 @dataclass
-class Emptied:
+class OutboxCursor:
     """How far one run has emptied the outbox, so that it need not look at the beginning each time."""
 
     up_to: int = 0
+    committed_before: datetime | None = None
+    """Records of later transactions are left for the next run; None: all are taken."""
 
 
 @dataclass(frozen=True)
@@ -48,15 +50,17 @@ class Sealer:
         return await self._seal(connection, stream, records)
 
     async def seal_pending(
-        self, connection: AsyncConnection, stream: StreamName, emptied: Emptied | None = None
+        self, connection: AsyncConnection, stream: StreamName, cursor: OutboxCursor | None = None
     ) -> BatchRef | None:
-        """Seal the oldest records of the outbox that fit one batch; None where there are none. Whoever empties it batch
-        by batch hands in the same ``emptied`` each time.
+        """Seal the oldest records of the outbox that fit one batch; None where there are none. A caller that empties it
+        batch by batch hands in the same ``cursor`` each time.
         """
         await hold_sealing(connection, stream)
-        emptied = emptied or Emptied()
-        taken = await take_from_outbox(connection, stream, MAX_RECORDS, MAX_RAW_BYTES, emptied.up_to)
-        emptied.up_to = taken.last
+        cursor = cursor or OutboxCursor()
+        taken = await take_from_outbox(
+            connection, stream, MAX_RECORDS, MAX_RAW_BYTES, cursor.up_to, cursor.committed_before
+        )
+        cursor.up_to = taken.last
         return await self._seal(connection, stream, taken.records) if taken.records else None
 
     async def seal_snapshot(

@@ -6,28 +6,12 @@ from pydantic import BaseModel, Field
 
 from models.streams import StreamName
 
-BRIEF = "brief"
-"""Says in the memo of a workflow run that it does what is short within its own task, by a local activity."""
 
-STANDS_BY = "stands_by"
-"""Says in the memo of such a run that it stays after what it did, and stands by for more."""
+def counted(number: int, one: str, several: str | None = None) -> str:
+    """``1 record``, ``2 records``; ``several`` where the plural is irregular."""
+    return f"{number} {one if number == 1 else several or one + 's'}"
 
-BRIEF_SECONDS = 1.0
-"""For how long a local activity begins with another batch."""
-
-
-class Outcome(BaseModel):
-    """What an activity did that may be begun in short and gone on with."""
-
-    more: bool = Field(False, exclude_if=lambda more: not more)
-    """Its time was over before everything was done."""
-
-    def plus(self, other: Self) -> Self:
-        """Both as one: the later, where it counts what is there, whoever did it."""
-        return other
-
-
-class DrainOutcome(Outcome):
+class DrainOutcome(BaseModel):
     """What one delivery run did."""
 
     batches: int = 0
@@ -35,6 +19,10 @@ class DrainOutcome(Outcome):
     payload_bytes: int = 0
     heartbeat: bool = False
     """Nothing had changed: a signed heartbeat went instead of a batch."""
+    unfinished: bool = False
+    """The worker stopped, or the round was over, before the run was: another activity carries it on."""
+    in_spite_of_pause: bool = False
+    """Triggered by hand while the schedule was paused: what was ready then is delivered, and nothing after it."""
 
     def plus(self, other: Self) -> Self:
         """Both deliveries as one."""
@@ -42,36 +30,33 @@ class DrainOutcome(Outcome):
             batches=self.batches + other.batches,
             records=self.records + other.records,
             payload_bytes=self.payload_bytes + other.payload_bytes,
-            heartbeat=not (self.batches or other.batches),
-            more=other.more,
+            heartbeat=(self.heartbeat or other.heartbeat) and not (self.batches or other.batches),
+            unfinished=other.unfinished,
+            in_spite_of_pause=self.in_spite_of_pause,
         )
 
     def __str__(self) -> str:
-        if self.heartbeat:
+        if self.heartbeat and not self.batches:
             return "nothing new: heartbeat sent"
-        return f"{self.batches} batches, {self.records} records, {self.payload_bytes} bytes"
+        return f"{counted(self.batches, 'batch', 'batches')}, {counted(self.records, 'record')}, {self.payload_bytes} bytes"
 
 
 class PullProgress(BaseModel):
-    """What a pull loop has done since it began, and of which partition of requests; outlives a continue-as-new."""
+    """What a pull loop has done since it began; outlives a continue-as-new."""
 
     batches: int = 0
     records: int = 0
-    partition: int = Field(0, exclude_if=lambda number: number == 0)  # so that one partition is as if there were none
-
-    @property
-    def stream(self) -> StreamName:
-        """What is pulled."""
-        return StreamName.REQUESTS.at(self.partition)
 
     def __str__(self) -> str:
-        return f"{self.batches} batches, {self.records} records pulled"
+        return f"{counted(self.batches, 'batch', 'batches')}, {counted(self.records, 'record')} pulled"
 
 
-class ExecutionOutcome(Outcome):
-    """What became of the requests of one batch."""
+class ExecutionOutcome(BaseModel):
+    """What became of the requests of some batches."""
 
     records: int = 0
+    executed: int = 0
+    """Results stored so far, while the activity runs."""
     by_status: dict[str, int] = Field(default_factory=dict)
     quarantined: int = 0
 
@@ -80,14 +65,15 @@ class ExecutionOutcome(Outcome):
         return counts + (f", {self.quarantined} quarantined" if self.quarantined else "")
 
 
-class ApplyOutcome(Outcome):
-    """What applying received batches did. A batch that a neighbour's run applied is not counted again."""
+class ApplyOutcome(BaseModel):
+    """What applying received batches did. A batch that another run applied is not counted again."""
 
     batches: int = 0
     records: int = 0
     superseded: int = 0
     quarantined: int = 0
-    groups_fulfilled: int = 0
+    unfinished: bool = False
+    """The worker stopped, or the round was over, while the run attended: another activity carries it on."""
 
     def plus(self, other: Self) -> Self:
         """Both as one."""
@@ -96,39 +82,52 @@ class ApplyOutcome(Outcome):
             records=self.records + other.records,
             superseded=self.superseded + other.superseded,
             quarantined=self.quarantined + other.quarantined,
-            groups_fulfilled=self.groups_fulfilled + other.groups_fulfilled,
-            more=other.more,
+            unfinished=other.unfinished,
         )
 
     def __str__(self) -> str:
         return (
-            f"{self.batches} batches, {self.records} records applied, {self.superseded} superseded,"
-            f" {self.quarantined} quarantined, {self.groups_fulfilled} groups fulfilled"
+            f"{counted(self.batches, 'batch', 'batches')}, {counted(self.records, 'record')} applied,"
+            f" {self.superseded} superseded, {self.quarantined} quarantined"
         )
 
 
-FIRST_LOOK_SECONDS = 5.0
-"""After its start, a group's workflow that has no callbacks to make looks for the first time what is outstanding."""
-
-
-class GroupState(Outcome):
-    """What a group still waits for, after what was overdue has been closed."""
+class GroupState(BaseModel):
+    """What groups of requests still wait for, after what was overdue has been closed."""
 
     size: int
     outstanding: int
     next_deadline_in: float | None
-    callbacks_due: int
+    """Seconds until the earliest deadline of what is outstanding; None where nothing has one."""
+    callbacks_wanted: int
+    """Callbacks that are not made yet: of finished requests and of outstanding ones."""
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is left to wait for."""
+        return not self.outstanding and not self.callbacks_wanted
 
     def __str__(self) -> str:
-        return f"{self.size} requests: {self.outstanding} outstanding, {self.callbacks_due} callbacks due"
+        return (
+            f"{counted(self.size, 'request')}: {self.outstanding} outstanding,"
+            f" {counted(self.callbacks_wanted, 'callback')} to make"
+        )
 
 
 class CallbackOutcome(BaseModel):
-    """What one round of callbacks did."""
+    """What a run that makes callbacks did."""
 
     delivered: int = 0
     given_up: int = 0
-    due: int = 0
+    failed_attempts: int = 0
+    unfinished: bool = False
+    """The worker stopped, or the round was over: another activity carries it on."""
+
+    def __str__(self) -> str:
+        return (
+            f"{counted(self.delivered, 'callback')} delivered, {self.given_up} given up,"
+            f" {counted(self.failed_attempts, 'failed attempt')}"
+        )
 
 
 class MonitoringOutcome(BaseModel):

@@ -1,4 +1,4 @@
-"""What has arrived in the request network: results, the newest snapshots, and the callbacks that results cause."""
+"""What has arrived in the request network: results and the newest snapshots."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -9,7 +9,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from models.streams import BatchRef, StreamName
 from storage.database import AnyRow, notify, row, rows, run
-from storage.submissions import OF_GROUP
 
 AT_ONCE = 1000
 """Results in one statement: what is sent beyond some 100 KB is moved about in memory once for each part of it."""
@@ -147,39 +146,4 @@ async def find_snapshot(connection: AsyncConnection, stream: StreamName) -> AnyR
         connection,
         "SELECT epoch, sequence, sealed_at, records, applied_at FROM snapshots WHERE stream = :stream",
         stream=stream,
-    )
-
-
-async def callbacks_due(
-    connection: AsyncConnection, group: BatchRef, after: UUID | None, limit: int
-) -> Sequence[AnyRow]:
-    """Finished requests of a group, and of those that it leads, whose callback is not delivered, from the one after
-    ``after`` on: request_id, callback_url, closed, closed_at, body, finished_at.
-    """
-    return await rows(
-        connection,
-        f"""
-        SELECT requests.request_id, callback_url, closed, closed_at, results.body,
-               coalesce(closed_at, received_at) AS finished_at
-        FROM requests LEFT JOIN results USING (request_id)
-        WHERE {OF_GROUP} AND callback_url IS NOT NULL
-          AND callback_at IS NULL AND (closed IS NOT NULL OR results.request_id IS NOT NULL)
-          AND (CAST(:after AS uuid) IS NULL OR requests.request_id > CAST(:after AS uuid))
-        ORDER BY requests.request_id LIMIT :limit
-        """,
-        partition=group.stream.number,
-        epoch=group.epoch,
-        sequence=group.sequence,
-        after=after,
-        limit=limit,
-    )
-
-
-async def mark_callback(connection: AsyncConnection, request_id: UUID, lost: str | None) -> None:
-    """The callback was delivered, or given up for the reason ``lost``."""
-    await run(
-        connection,
-        "UPDATE requests SET callback_at = now(), callback_lost = :lost WHERE request_id = :request_id",
-        request_id=request_id,
-        lost=lost,
     )

@@ -79,9 +79,8 @@ async def store_received(
         connection,
         """
         INSERT INTO received_batches
-            (stream, epoch, sequence, first_record, records, hash, manifest, signature, payload, bundle_end)
-        SELECT :stream, :epoch, sequence, first_record, records, hash, manifest, signature, payload,
-               CAST(:bundle_end AS bigint)
+            (stream, epoch, sequence, first_record, records, hash, manifest, signature, payload)
+        SELECT :stream, :epoch, sequence, first_record, records, hash, manifest, signature, payload
         FROM unnest(
             CAST(:sequences AS bigint[]), CAST(:first_records AS bigint[]), CAST(:records AS integer[]),
             CAST(:hashes AS bytea[]), CAST(:manifests AS bytea[]), CAST(:signatures AS bytea[]),
@@ -97,7 +96,6 @@ async def store_received(
         manifests=[batch.manifest for batch, _ in batches],
         signatures=[batch.signature for batch, _ in batches],
         payloads=[batch.payload for batch, _ in batches],
-        bundle_end=last.sequence if len(batches) > 1 else None,
     )
     await run(
         connection,
@@ -122,7 +120,7 @@ async def received_hash(connection: AsyncConnection, stream: StreamName, epoch: 
     return found
 
 
-async def received_bundle(connection: AsyncConnection, ref: BatchRef) -> list[ReceivedBatch]:
+async def received_range(connection: AsyncConnection, ref: BatchRef) -> list[ReceivedBatch]:
     """Those of these received batches that are not applied yet, in order."""
     found = await rows(
         connection,
@@ -196,20 +194,17 @@ async def unapplied(
     return [BatchRef(stream=stream, epoch=epoch, sequence=sequence, records=count) for epoch, sequence, count in found]
 
 
-async def unapplied_bundles(connection: AsyncConnection, stream: StreamName, limit: int) -> list[BatchRef]:
-    """Batches that are stored and not applied, those that came together as one, oldest first."""
-    found = await rows(
+async def count_unapplied(connection: AsyncConnection, stream: StreamName, epoch: int, before: int) -> int:
+    """How many batches of lower numbers than ``before`` are stored and not applied."""
+    found: int = await value(
         connection,
-        "SELECT epoch, min(sequence), max(sequence), sum(records) FROM received_batches"
-        " WHERE stream = :stream AND applied_at IS NULL GROUP BY epoch, coalesce(bundle_end, sequence)"
-        " ORDER BY epoch, min(sequence) LIMIT :limit",
+        "SELECT count(*) FROM received_batches WHERE stream = :stream AND epoch = :epoch AND sequence < :before"
+        " AND applied_at IS NULL",
         stream=stream,
-        limit=limit,
+        epoch=epoch,
+        before=before,
     )
-    return [
-        BatchRef(stream=stream, epoch=epoch, sequence=last, records=records, first=first if first < last else None)
-        for epoch, first, last, records in found
-    ]
+    return found
 
 
 async def mark_applied(

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from models.streams import GENESIS, StreamName
 from storage.database import driver, lock_until_commit, notify, row, rows, run, value
-from storage.standby import ready
+from storage.notices import ready
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ async def hold_sealing(connection: AsyncConnection, stream: StreamName) -> None:
 
 
 async def append_to_outbox(connection: AsyncConnection, stream: StreamName, bodies: Sequence[bytes]) -> None:
-    """Commit records for a later sealing, in this order, with a notice to whoever stands by for that."""
+    """Commit records for a later sealing, in this order, with a notice to the run that delivers them."""
     if bodies:
         await run(
             connection,
@@ -95,7 +95,8 @@ _TAKE = """
 WITH oldest AS (
     SELECT place, sum(length + 1) OVER (ORDER BY id) AS bytes, row_number() OVER (ORDER BY id) AS nth
     FROM (SELECT ctid AS place, id, octet_length(body) AS length FROM outbox
-          WHERE stream = $1 AND id > $2 ORDER BY id LIMIT $3) AS first_ones
+          WHERE stream = $1 AND id > $2 AND ($5::timestamptz IS NULL OR created_at <= $5) ORDER BY id LIMIT $3)
+         AS first_ones
 )
 DELETE FROM outbox USING oldest
 WHERE outbox.ctid = oldest.place AND (oldest.nth = 1 OR oldest.bytes <=
@@ -106,19 +107,25 @@ RETURNING outbox.id, outbox.body
 
 
 async def take_from_outbox(
-    connection: AsyncConnection, stream: StreamName, max_records: int, max_bytes: int, after: int = 0
+    connection: AsyncConnection,
+    stream: StreamName,
+    max_records: int,
+    max_bytes: int,
+    after: int = 0,
+    before: datetime | None = None,
 ) -> Taken:
     """Take away the oldest committed records that fit one batch, one at least whatever its size, and no more than the
-    stream's own bound allows. The caller seals them in the same transaction.
+    stream's own bound allows. The caller seals them in the same transaction. With ``before``, records of transactions
+    that began after it stay.
 
     Those with a number above ``after`` come first: whoever empties the outbox batch by batch then steps over none of
     what it took itself, which PostgreSQL would read once more each time until a vacuum. Where there are none, it begins
     from the start: numbers are given before they are committed, so a lower one may have come since.
     """
     raw = await driver(connection)
-    taken = await raw.fetch(_TAKE, stream.value, after, max_records, max_bytes)
+    taken = await raw.fetch(_TAKE, stream.value, after, max_records, max_bytes, before)
     if not taken and after:
-        taken = await raw.fetch(_TAKE, stream.value, 0, max_records, max_bytes)
+        taken = await raw.fetch(_TAKE, stream.value, 0, max_records, max_bytes, before)
     taken.sort(key=itemgetter(0))
     return Taken([body for _, body in taken], taken[-1][0] if taken else 0)
 
@@ -291,37 +298,6 @@ async def mark_delivered(
     )
 
 
-async def note_delivering_run(connection: AsyncConnection, stream: StreamName, run_name: str) -> None:
-    """Which run delivers this stream: others tell it that there is more, and begin none of their own."""
-    await outgoing_stream(connection, stream)
-    await run(
-        connection,
-        "UPDATE outgoing_streams SET delivering_run = :run_name"
-        " WHERE stream = :stream AND delivering_run IS DISTINCT FROM :run_name",
-        stream=stream,
-        run_name=run_name,
-    )
-
-
-async def delivering_run(connection: AsyncConnection, stream: StreamName) -> str | None:
-    """The run that delivered this stream last; it may have ended."""
-    found: str | None = await value(
-        connection, "SELECT delivering_run FROM outgoing_streams WHERE stream = :stream", stream=stream
-    )
-    return found
-
-
-async def delivering_runs(connection: AsyncConnection, kind: StreamName) -> dict[str, str]:
-    """For each partition of a stream the run that delivered it last; it may have ended."""
-    found = await rows(
-        connection,
-        "SELECT stream, delivering_run FROM outgoing_streams"
-        " WHERE stream = ANY(CAST(:streams AS text[])) AND delivering_run IS NOT NULL",
-        streams=[stream.value for stream in kind.partitions()],
-    )
-    return {stream: name for stream, name in found}
-
-
 async def stop_outgoing(connection: AsyncConnection, stream: StreamName, reason: str, epoch: int | None = None) -> None:
     """Stop sending: the histories of the two sides differ and an operator must decide.
 
@@ -355,19 +331,6 @@ async def seal_as_before(connection: AsyncConnection, stream: StreamName, delive
         stream=stream,
         delivered_bytes=delivered_bytes,
     )
-
-
-async def is_outstanding(connection: AsyncConnection, stream: StreamName, for_seconds: float = 0.0) -> bool:
-    """Whether there is anything to seal or to send, that was there so long ago."""
-    found: bool = await value(
-        connection,
-        "SELECT EXISTS (SELECT FROM outbox WHERE stream = :stream AND created_at <= before) OR EXISTS ("
-        "SELECT FROM sealed_batches WHERE stream = :stream AND delivered_at IS NULL AND voided_at IS NULL"
-        " AND sealed_at <= before) FROM (SELECT now() - make_interval(secs => :age) AS before) AS at",
-        stream=stream,
-        age=for_seconds,
-    )
-    return found
 
 
 async def outbox_backlog(connection: AsyncConnection, stream: StreamName) -> tuple[int, datetime | None]:
