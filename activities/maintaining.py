@@ -7,7 +7,7 @@ from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio import activity
 
-from activities.heartbeats import heartbeating
+from activities.resident import heartbeating
 from cache.redis_cache import PREFIX, Cache, answer_key, settings_key
 from models.outcomes import MaintenanceOutcome
 from models.streams import Network, StreamName

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio import activity
 
 from activities.alerting import judge
-from activities.heartbeats import heartbeating
+from activities.resident import heartbeating
 from cache.redis_cache import Cache
 from configuration.cadences import Cadence
 from exchange.errors import StreamStopped

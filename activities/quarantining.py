@@ -1,6 +1,6 @@
 """An operator's hand on what was set aside: try it again, by the code that applies batches, or give it up."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -33,7 +33,6 @@ from storage.quarantine import (
     note_retry,
     open_of_batches,
 )
-from storage.submissions import fulfilled_groups, leaders_that_wait
 from storage.verification import kept_batches, request_rows, take_up_again
 
 log = structlog.get_logger(__name__)
@@ -54,20 +53,12 @@ class Retried:
     refused: str | None
 
 
-async def _nobody(_groups: Sequence[BatchRef]) -> None:
-    pass
-
-
 @dataclass(frozen=True)
 class Quarantine:
-    """One network's own quarantine. Everything may be done twice: what is settled stays settled.
-
-    ``tell`` is called with the groups of requests that a retried result completed.
-    """
+    """One network's own quarantine. Everything may be done twice: what is settled stays settled."""
 
     engine: AsyncEngine
     network: Network
-    tell: Callable[[Sequence[BatchRef]], Awaitable[None]] = _nobody
 
     async def retry(self, stream: StreamName, epoch: int, record: int) -> list[Retried]:
         """Apply an open record as its batch would be applied now. The first result of a request stays the first.
@@ -76,23 +67,19 @@ class Quarantine:
         where the record is not open any more.
         """
         self._check(stream)
-        groups: list[BatchRef] = []
         async with self.engine.begin() as connection:
             await hold_applying(connection, stream)
             found, body = await _open(connection, stream, epoch, record)
             if stream.is_snapshot:
                 verdicts = await _retry_snapshot(connection, found)
-            elif stream.kind is StreamName.REQUESTS:
+            elif stream is StreamName.REQUESTS:
                 verdicts = {record: await _retry_request(connection, found, body)}
             else:
                 verdicts = {record: await _retry_result(connection, found, body)}
-                done = await fulfilled_groups(connection, _batch(found)) if not verdicts[record] else []
-                groups = leaders_that_wait(done)
             for number, refused in verdicts.items():
                 await note_retry(connection, stream, epoch, number, refused)
         for number, refused in verdicts.items():
             log.warning("quarantine.retried", stream=stream, record=f"{epoch}.{number}", refused=refused)
-        await self.tell(groups)
         return [Retried(stream, epoch, number, refused) for number, refused in sorted(verdicts.items())]
 
     async def retry_all(self, stream: StreamName) -> list[Retried]:
@@ -127,7 +114,7 @@ class Quarantine:
             await hold_applying(connection, stream)
             _, body = await _open(connection, stream, epoch, record)
             await drop_set_aside(connection, stream, epoch, record, by, reason)
-            if stream.kind is StreamName.REQUESTS:
+            if stream is StreamName.REQUESTS:
                 await _answer_given_up(connection, body)
             found = await find_set_aside(connection, stream, epoch, record)
         assert found is not None

@@ -211,12 +211,7 @@ def _in_its_network(stream: str, work: "Callable[[Quarantine, StreamName], Await
 
 @asynccontextmanager
 async def _quarantine(settings: "NetworkSettings") -> "AsyncIterator[Quarantine]":
-    from activities.applying import tell_groups
     from activities.quarantining import Quarantine
 
-    async def tell(groups: Any) -> None:
-        if groups:
-            await tell_groups(await temporal_of(settings), groups)
-
     async with database_of(settings) as engine:
-        yield Quarantine(engine, settings.network, tell)
+        yield Quarantine(engine, settings.network)

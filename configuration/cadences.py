@@ -18,7 +18,14 @@ class Cadence(BaseModel):
     cron: str | None = Field(None, description="Cron expression, five fields")
     time_zone: str = Field("UTC", description="IANA time zone that a cron expression is meant in")
     jitter: float = Field(0, ge=0, description="Seconds by which a run may be put off at random")
-    overlap: Literal["skip", "buffer-one"] = Field("skip", description="What happens while the last run is still going")
+    overlap: Literal["skip", "buffer-one"] | None = Field(
+        None, description="What happens while the last run is still going; by default what fits the schedule"
+    )
+    follow: bool = Field(
+        True,
+        description="export-results only: deliver what becomes ready until the next tick; false: a cadence is a release"
+        " window, and only what is ready at the tick leaves",
+    )
     catch_up: float | None = Field(
         None, ge=10, description="Seconds for which a missed run is still made up for; about one interval by default"
     )
@@ -32,6 +39,11 @@ class Cadence(BaseModel):
         if self.time_zone not in available_timezones():
             raise ValueError(f"unknown time zone {self.time_zone!r}: use an IANA name such as Europe/Istanbul")
         return self
+
+    @property
+    def overlap_policy(self) -> str:
+        """What happens while the last run is still going."""
+        return self.overlap or "skip"
 
     @property
     def catch_up_window(self) -> timedelta:
@@ -53,7 +65,7 @@ SCHEDULE_OF = {
 
 DEFAULT_CADENCES = {
     EXPORT_SETTINGS: Cadence(every=60),
-    EXPORT_RESULTS: Cadence(every=120),
+    EXPORT_RESULTS: Cadence(every=120, overlap="buffer-one"),
     SYSTEM_MONITORING: Cadence(every=300),
     CACHE_MAINTENANCE: Cadence(every=3600),
 }
@@ -64,4 +76,15 @@ def check_cadences(cadences: dict[str, Cadence]) -> dict[str, Cadence]:
     unknown = sorted(set(cadences) - set(DEFAULT_CADENCES))
     if unknown:
         raise ValueError(f"no such schedule: {', '.join(unknown)}; there are {', '.join(DEFAULT_CADENCES)}")
+    for name, cadence in cadences.items():
+        if name != EXPORT_RESULTS and not cadence.follow:
+            raise ValueError(f"{name}: follow is for {EXPORT_RESULTS} only")
+    results = cadences.get(EXPORT_RESULTS)
+    if results is not None and results.follow:
+        if results.overlap == "skip":
+            raise ValueError(
+                f"{EXPORT_RESULTS}: with overlap skip each second run would be left out, since a run lasts until the next"
+                ' one waits. Leave overlap out, or set "follow": false'
+            )
+        cadences = cadences | {EXPORT_RESULTS: results.model_copy(update={"overlap": "buffer-one"})}
     return DEFAULT_CADENCES | cadences

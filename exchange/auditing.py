@@ -157,7 +157,7 @@ class Auditor:
         """The same in a transaction of the caller's, which sees one moment."""
         if stream.is_snapshot:
             return []
-        if stream.kind is StreamName.RESULTS and self.network is Network.RESPONSE:
+        if stream is StreamName.RESULTS and self.network is Network.RESPONSE:
             if stream.number:
                 return []  # told once, of the stream itself: these rows name no batch and thus no partition
             return [
@@ -179,7 +179,7 @@ class Auditor:
         return Finding(
             network=self.network,
             stream=stream,
-            table="results" if stream.kind is StreamName.RESULTS else "requests",
+            table="results" if stream is StreamName.RESULTS else "requests",
             kind=Kind.EXTRA,
             epoch=max(epoch, 1),
             sequence=sequence,

@@ -1,6 +1,5 @@
 """From a cadence to the Temporal Schedule that it means, and how to tell whether two schedules mean the same."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -20,7 +19,6 @@ from temporalio.converter import DataConverter
 
 from configuration.cadences import CACHE_MAINTENANCE, EXPORT_RESULTS, EXPORT_SETTINGS, SYSTEM_MONITORING, Cadence
 from configuration.temporal import TASK_TIMEOUT, task_queue
-from models.outcomes import BRIEF, STANDS_BY
 from models.streams import Network, StreamName
 
 LONGEST_RUN = timedelta(hours=1)
@@ -39,41 +37,42 @@ class Scheduled:
     workflow: str
     summary: str
     stream: StreamName | None = None
-    memo: Mapping[str, bool] | None = None
 
 
 SCHEDULED = {
     EXPORT_SETTINGS: Scheduled("ExportSettings", "export settings if they changed", StreamName.SETTINGS),
-    EXPORT_RESULTS: Scheduled(
-        "ExportResults", "export results until caught up", StreamName.RESULTS, {BRIEF: True, STANDS_BY: True}
-    ),
+    EXPORT_RESULTS: Scheduled("ExportResults", "deliver results as they become ready", StreamName.RESULTS),
     SYSTEM_MONITORING: Scheduled("SystemMonitoring", "measure, raise and clear alerts", StreamName.HEALTH),
     CACHE_MAINTENANCE: Scheduled("CacheMaintenance", "tend cache and retention"),
 }
 
 
-def schedule_for(schedule_id: str, cadence: Cadence, partitions: int = 1) -> Schedule:
-    """The schedule of this name, running at this cadence. Its runs are called after it, with their time added.
-
-    ``partitions``: of results, which its workflow is told only where there are several.
-    """
+def schedule_for(schedule_id: str, cadence: Cadence) -> Schedule:
+    """The schedule of this name, running at this cadence. Its runs are called after it, with their time added."""
     starts = SCHEDULED[schedule_id]
     attributes = [SearchAttributePair(STREAM_ATTRIBUTE, starts.stream.value)] if starts.stream else []
     return Schedule(
         action=ScheduleActionStartWorkflow(
             starts.workflow,
-            args=[partitions] if schedule_id == EXPORT_RESULTS and partitions > 1 else [],
             id=schedule_id,
             task_queue=task_queue(Network.RESPONSE),
-            run_timeout=LONGEST_RUN,
+            run_timeout=longest_run(schedule_id, cadence),
             task_timeout=TASK_TIMEOUT,
-            memo=starts.memo,
             static_summary=starts.summary,
             typed_search_attributes=TypedSearchAttributes(attributes),
         ),
         spec=_spec(cadence),
-        policy=SchedulePolicy(overlap=OVERLAP[cadence.overlap], catchup_window=cadence.catch_up_window),
+        policy=SchedulePolicy(overlap=OVERLAP[cadence.overlap_policy], catchup_window=cadence.catch_up_window),
     )
+
+
+def longest_run(schedule_id: str, cadence: Cadence) -> timedelta:
+    """After this Temporal ends a run. One that follows its stream lasts for an interval, and for as long as a cron
+    expression leaves between two ticks, which may be a month.
+    """
+    if schedule_id != EXPORT_RESULTS or not cadence.follow:
+        return LONGEST_RUN
+    return timedelta(seconds=cadence.every) + LONGEST_RUN if cadence.every else timedelta(days=32)
 
 
 def _spec(cadence: Cadence) -> ScheduleSpec:
@@ -99,7 +98,6 @@ def _meaning(schedule: Schedule, converter: DataConverter) -> tuple[Any, ...]:
         (action.workflow, action.id, action.task_queue, action.run_timeout, action.task_timeout),
         [_argument(given, converter) for given in action.args],
         _text(action.static_summary, converter),
-        {name: _argument(given, converter) for name, given in (action.memo or {}).items()},
         {pair.key.name: pair.value for pair in action.typed_search_attributes},
         [(interval.every, interval.offset or timedelta()) for interval in spec.intervals],
         [cron_of(cron) for cron in spec.cron_expressions] + [cron_of(item) or repr(item) for item in spec.calendars],

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from models.streams import BatchRef, StreamName
 from storage.database import AnyRow, notify, row, rows, run
+from storage.notices import FINISHED
 
 AT_ONCE = 1000
 """Results in one statement: what is sent beyond some 100 KB is moved about in memory once for each part of it."""
@@ -34,7 +35,7 @@ async def store_results(connection: AsyncConnection, batch: BatchRef, results: S
     for begin in range(0, len(results), AT_ONCE):
         passed_over |= await _store_some(connection, batch, results[begin : begin + AT_ONCE])
     if len(passed_over) < len(results):
-        await notify(connection, "finished")
+        await notify(connection, FINISHED)
     return passed_over
 
 
@@ -43,8 +44,8 @@ async def _store_some(connection: AsyncConnection, batch: BatchRef, results: Seq
         connection,
         """
         WITH added AS (
-            INSERT INTO results (request_id, user_id, status, body, partition, epoch, sequence)
-            SELECT arrived.request_id, known.user_id, arrived.status, arrived.body, :partition, :epoch, :sequence
+            INSERT INTO results (request_id, user_id, status, body, epoch, sequence)
+            SELECT arrived.request_id, known.user_id, arrived.status, arrived.body, :epoch, :sequence
             FROM unnest(CAST(:request_ids AS uuid[]), CAST(:statuses AS text[]), CAST(:bodies AS bytea[]))
                  AS arrived (request_id, status, body)
             CROSS JOIN LATERAL (
@@ -54,7 +55,6 @@ async def _store_some(connection: AsyncConnection, batch: BatchRef, results: Seq
         SELECT request_id FROM unnest(CAST(:request_ids AS uuid[])) AS arrived (request_id)
         WHERE request_id NOT IN (SELECT request_id FROM added)
         """,
-        partition=batch.stream.number,
         epoch=batch.epoch,
         sequence=batch.sequence,
         request_ids=[result.request_id for result in results],

@@ -24,7 +24,7 @@ async def results_waiting_after(connection: AsyncConnection, last: int, most: in
     """Results that are not sealed yet, of any partition: id and body, from the one after ``last`` on."""
     return await rows(
         connection,
-        f"SELECT id, body FROM outbox WHERE stream IN ({RESULTS_STREAMS}) AND id > :last ORDER BY id LIMIT :most",
+        f"SELECT id, body FROM outbox WHERE stream = 'results' AND id > :last ORDER BY id LIMIT :most",
         last=last,
         most=most,
     )
@@ -42,7 +42,7 @@ async def unexplained(connection: AsyncConnection, most: int) -> list[UUID]:
         SELECT request_id FROM results
         WHERE NOT EXISTS (SELECT FROM explained WHERE explained.request_id = results.request_id)
           AND created_at > coalesce((SELECT max(sealed_at) + interval '1 hour' FROM sealed_batches
-                                     WHERE stream IN ({RESULTS_STREAMS}) AND payload IS NULL), '-infinity')
+                                     WHERE stream = 'results' AND payload IS NULL), '-infinity')
         ORDER BY request_id LIMIT :most
         """,
         most=most,

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -153,9 +153,15 @@ async def settle_alerts(
     return sorted(wanted.keys() - open_before), cleared, await open_alerts(connection)
 
 
-async def open_alerts(connection: AsyncConnection) -> list[OpenAlert]:
-    """What wants attention now, oldest first."""
+async def open_alerts(
+    connection: AsyncConnection, prefix: str = "", age: timedelta = timedelta()
+) -> list[OpenAlert]:
+    """What wants attention now, oldest first: of names with this ``prefix``, and raised ``age`` ago at least."""
     found: Sequence[Any] = await rows(
-        connection, "SELECT name, message, raised_at FROM alerts WHERE cleared_at IS NULL ORDER BY raised_at, name"
+        connection,
+        "SELECT name, message, raised_at FROM alerts WHERE cleared_at IS NULL"
+        " AND starts_with(name, :prefix) AND raised_at <= now() - CAST(:age AS interval) ORDER BY raised_at, name",
+        prefix=prefix,
+        age=age,
     )
     return [OpenAlert(*item) for item in found]

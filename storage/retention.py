@@ -30,13 +30,13 @@ _DELETE: dict[Network, dict[str, str]] = {
     Network.REQUEST: {
         "results": """
             DELETE FROM results WHERE request_id IN (
-                SELECT request_id FROM request_groups JOIN requests USING (partition, epoch, sequence)
+                SELECT request_id FROM request_groups JOIN requests USING (epoch, sequence)
                 WHERE EXISTS (SELECT FROM results WHERE results.request_id = requests.request_id)
                   AND (callback_url IS NULL OR callback_at IS NOT NULL)
                   AND fulfilled_at < now() - make_interval(secs => :age) LIMIT :chunk)""",
         "requests": """
             DELETE FROM requests WHERE request_id IN (
-                SELECT request_id FROM requests JOIN request_groups USING (partition, epoch, sequence)
+                SELECT request_id FROM requests JOIN request_groups USING (epoch, sequence)
                 WHERE fulfilled_at < now() - make_interval(secs => :age)
                   AND (callback_url IS NULL OR callback_at IS NOT NULL)
                   AND NOT EXISTS (SELECT FROM results WHERE results.request_id = requests.request_id) LIMIT :chunk)""",
@@ -50,9 +50,9 @@ _DELETE: dict[Network, dict[str, str]] = {
             DELETE FROM results WHERE request_id IN (
                 SELECT request_id FROM results WHERE created_at < least(
                     now() - make_interval(secs => :age),
-                    (SELECT min(created_at) FROM outbox WHERE stream IN ({RESULTS_STREAMS})),
+                    (SELECT min(created_at) FROM outbox WHERE stream = 'results'),
                     (SELECT min(sealed_at) - interval '1 hour' FROM sealed_batches
-                     WHERE stream IN ({RESULTS_STREAMS}) AND delivered_at IS NULL))
+                     WHERE stream = 'results' AND delivered_at IS NULL))
                   AND NOT EXISTS (
                     SELECT FROM requests JOIN received_batches AS batch
                         ON batch.stream = {_REQUESTS_STREAM} AND batch.epoch = requests.epoch

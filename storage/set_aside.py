@@ -92,7 +92,7 @@ async def owed_batches(connection: AsyncConnection, ids: Sequence[UUID]) -> list
         connection,
         f"""
         SELECT DISTINCT batch.stream, batch.epoch, batch.sequence FROM requests
-        JOIN received_batches AS batch ON batch.stream = {stream_of(StreamName.REQUESTS, "requests.partition")}
+        JOIN received_batches AS batch ON batch.stream = 'requests'
              AND batch.epoch = requests.epoch AND batch.sequence = requests.sequence AND batch.payload IS NOT NULL
         WHERE request_id = ANY(CAST(:ids AS uuid[]))
           AND NOT EXISTS (SELECT FROM results WHERE results.request_id = requests.request_id)

@@ -8,11 +8,11 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from models.outcomes import FIRST_LOOK_SECONDS, GroupState
+from models.outcomes import GroupState
 from models.streams import BatchRef, StreamName
 from storage.database import AnyRow, notify, row, rows, run, value
 from storage.incoming import hold_applying
-from storage.partitions import stream_of
+from storage.notices import FINISHED
 
 
 @dataclass(frozen=True)
@@ -40,32 +40,20 @@ class IdempotencyKey:
     request_ids: tuple[UUID, ...]
 
 
-@dataclass(frozen=True)
-class FulfilledGroup:
-    """A group with nothing outstanding; the one whose workflow sees to it; and whether that waits for word of it, which
-    it does not before its first look unless there are callbacks to make.
-    """
-
-    group: BatchRef
-    leader: BatchRef
-    waits: bool
-
-
 async def store_submitted(connection: AsyncConnection, group: BatchRef, requests: Sequence[NewRequest]) -> None:
     """Store a group of requests that was sealed as ``group``, in the same transaction. Its workflow is yet to start."""
     await run(
         connection,
         """
-        WITH noted AS (INSERT INTO request_groups (partition, epoch, sequence, size)
-                       VALUES (:partition, :epoch, :sequence, :size))
+        WITH noted AS (INSERT INTO request_groups (epoch, sequence, size)
+                       VALUES (:epoch, :sequence, :size))
         INSERT INTO requests (request_id, user_id, type, name, priority, params, callback_url, submitted_at,
-                              deadline_at, partition, epoch, sequence)
-        SELECT *, :partition, :epoch, :sequence FROM unnest(
+                              deadline_at, epoch, sequence)
+        SELECT *, :epoch, :sequence FROM unnest(
             CAST(:request_ids AS uuid[]), CAST(:user_ids AS uuid[]), CAST(:types AS text[]), CAST(:names AS text[]),
             CAST(:priorities AS smallint[]), CAST(:params AS bytea[]), CAST(:callbacks AS text[]),
             CAST(:submitted AS timestamptz[]), CAST(:deadlines AS timestamptz[]))
         """,
-        partition=group.stream.number,
         epoch=group.epoch,
         sequence=group.sequence,
         size=len(requests),
@@ -85,8 +73,7 @@ async def store_group(connection: AsyncConnection, group: BatchRef, size: int) -
     """Note a group of requests, whose workflow is yet to be started."""
     await run(
         connection,
-        "INSERT INTO request_groups (partition, epoch, sequence, size) VALUES (:partition, :epoch, :sequence, :size)",
-        partition=group.stream.number,
+        "INSERT INTO request_groups (epoch, sequence, size) VALUES (:epoch, :sequence, :size)",
         epoch=group.epoch,
         sequence=group.sequence,
         size=size,
@@ -137,12 +124,14 @@ async def store_idempotency_keys(connection: AsyncConnection, keys: Sequence[Ide
         )
 
 
-OF_GROUP = """
-    requests.partition = :partition AND (requests.epoch, requests.sequence) IN (
-        SELECT epoch, sequence FROM request_groups
-        WHERE partition = :partition AND epoch = :epoch AND (sequence = :sequence OR leader = :sequence))
-"""
-"""The requests that the workflow of a group sees to: its own, and those of the groups that it leads."""
+OF_GROUPS = "requests.epoch = :epoch AND requests.sequence BETWEEN :first AND :last"
+"""The requests of some groups: a group is a batch of the requests stream, and groups that came together are a range."""
+
+
+def _of(groups: BatchRef) -> dict[str, int]:
+    """The parameters of `OF_GROUPS`."""
+    return {"epoch": groups.epoch, "first": groups.begin, "last": groups.sequence}
+
 
 _STATUS = """
     CASE WHEN requests.closed IS NOT NULL THEN requests.closed
@@ -158,7 +147,7 @@ _REQUEST = f"""
            requests.callback_at, requests.callback_lost
     FROM requests
     LEFT JOIN results USING (request_id)
-    LEFT JOIN sealed_batches ON sealed_batches.stream = {stream_of(StreamName.REQUESTS, "requests.partition")}
+    LEFT JOIN sealed_batches ON sealed_batches.stream = 'requests'
          AND sealed_batches.epoch = requests.epoch AND sealed_batches.sequence = requests.sequence
 """
 
@@ -174,14 +163,10 @@ async def find_request(connection: AsyncConnection, user_id: UUID, request_id: U
 
 
 async def group_of(connection: AsyncConnection, request_id: UUID) -> BatchRef | None:
-    """The group whose workflow sees to a request."""
-    found = await row(
-        connection,
-        "SELECT requests.partition, requests.epoch, coalesce(leader, requests.sequence) FROM requests"
-        " LEFT JOIN request_groups USING (partition, epoch, sequence) WHERE request_id = :request_id",
-        request_id=request_id,
-    )
-    return _group(*found) if found else None
+    """The group that a request was submitted in."""
+    found = await row(connection, "SELECT epoch, sequence FROM requests WHERE request_id = :request_id",
+                      request_id=request_id)
+    return BatchRef(stream=StreamName.REQUESTS, epoch=found.epoch, sequence=found.sequence) if found else None
 
 
 async def list_requests(
@@ -224,25 +209,19 @@ async def cancel_request(connection: AsyncConnection, user_id: UUID, request_id:
     )
 
 
-async def expire_overdue(connection: AsyncConnection, group: BatchRef) -> int:
-    """Close the requests of a group whose deadline has passed without a result."""
+async def expire_overdue(connection: AsyncConnection, groups: BatchRef) -> int:
+    """Close the requests of these groups whose deadline has passed without a result."""
     return await close_requests(
-        connection,
-        "expired",
-        f"{OF_GROUP} AND requests.deadline_at <= now()",
-        partition=group.stream.number,
-        epoch=group.epoch,
-        sequence=group.sequence,
+        connection, "expired", f"{OF_GROUPS} AND requests.deadline_at <= now()", **_of(groups)
     )
 
 
 async def close_requests(connection: AsyncConnection, outcome: str, condition: str, **parameters: Any) -> int:
     """Close the open requests that meet ``condition`` (SQL of ours, never of a caller's) and wake who waits.
 
-    Takes turns with the applying of results, whichever partition they come by, so that a request ends either way and
-    never both.
+    Takes turns with the applying of results, so that a request ends either way and never both.
     """
-    await hold_applying(connection, *StreamName.RESULTS.partitions())
+    await hold_applying(connection, StreamName.RESULTS)
     closed = await run(
         connection,
         f"UPDATE requests SET closed = :outcome, closed_at = now() WHERE {condition} AND closed IS NULL"
@@ -251,138 +230,73 @@ async def close_requests(connection: AsyncConnection, outcome: str, condition: s
         **parameters,
     )
     if closed:
-        await notify(connection, "finished")
+        await notify(connection, FINISHED)
     return closed
 
 
-async def group_state(connection: AsyncConnection, group: BatchRef) -> GroupState:
-    """What a group of requests still waits for. By keys alone, as in `fulfilled_groups`."""
+async def group_state(connection: AsyncConnection, groups: BatchRef) -> GroupState:
+    """What groups of requests still wait for.
+
+    By keys alone: OFFSET 0 keeps the planner from joining the whole tables, as it would while its statistics are older
+    than most rows.
+    """
     found = await row(
         connection,
-        """
+        f"""
         WITH members AS (
-            SELECT deadline_at, callback_url, callback_at,
+            SELECT deadline_at, callback_url IS NOT NULL AND callback_at IS NULL AS wants_callback,
                    closed IS NULL AND NOT EXISTS (
-                       SELECT FROM results WHERE results.request_id = asked.request_id OFFSET 0) AS outstanding
-            FROM request_groups CROSS JOIN LATERAL (
-                SELECT * FROM requests WHERE requests.partition = request_groups.partition
-                AND requests.epoch = request_groups.epoch AND requests.sequence = request_groups.sequence
-                OFFSET 0) AS asked
-            WHERE request_groups.partition = :partition AND request_groups.epoch = :epoch
-              AND (request_groups.sequence = :sequence OR leader = :sequence))
+                       SELECT FROM results WHERE results.request_id = requests.request_id OFFSET 0) AS outstanding
+            FROM requests WHERE {OF_GROUPS})
         SELECT count(*), count(*) FILTER (WHERE outstanding),
                extract(epoch FROM min(deadline_at) FILTER (WHERE outstanding) - now())::double precision,
-               count(*) FILTER (WHERE NOT outstanding AND callback_url IS NOT NULL AND callback_at IS NULL)
+               count(*) FILTER (WHERE wants_callback)
         FROM members
         """,
-        partition=group.stream.number,
-        epoch=group.epoch,
-        sequence=group.sequence,
+        **_of(groups),
     )
     assert found is not None
-    return GroupState(size=found[0], outstanding=found[1], next_deadline_in=found[2], callbacks_due=found[3])
+    return GroupState(size=found[0], outstanding=found[1], next_deadline_in=found[2], callbacks_wanted=found[3])
 
 
-async def fulfilled_groups(connection: AsyncConnection, batch: BatchRef) -> list[FulfilledGroup]:
-    """Groups that the results of this batch left with nothing outstanding.
-
-    By keys alone, and no further into a group than to what is outstanding first: OFFSET 0 keeps the planner from
-    joining the whole tables, as it would while its statistics are older than most rows, for each batch anew.
+async def unattended_groups(
+    connection: AsyncConnection, never_seen: float, not_seen: float, limit: int = 1000
+) -> list[BatchRef]:
+    """Groups that no workflow looks after, oldest first: never seen by one, ``never_seen`` seconds after they were
+    submitted, since Temporal was away; or seen last so many seconds ago and not fulfilled, since their run was lost.
     """
     found = await rows(
         connection,
         """
-        SELECT candidate.partition, candidate.epoch, candidate.sequence, coalesce(leader, candidate.sequence),
-               coalesce(started_at < now() - make_interval(secs => :first_look), true) OR EXISTS (
-                   SELECT FROM requests WHERE requests.partition = candidate.partition
-                   AND requests.epoch = candidate.epoch AND requests.sequence = candidate.sequence
-                   AND callback_url IS NOT NULL OFFSET 0)
-        FROM (
-            SELECT DISTINCT asked.partition, asked.epoch, asked.sequence
-            FROM results CROSS JOIN LATERAL (
-                SELECT requests.partition, requests.epoch, requests.sequence FROM requests
-                WHERE requests.request_id = results.request_id OFFSET 0) AS asked
-            WHERE results.partition = :partition AND results.epoch = :epoch
-              AND results.sequence = :sequence) AS candidate
-        LEFT JOIN request_groups USING (partition, epoch, sequence)
-        WHERE NOT EXISTS (
-            SELECT FROM requests
-            WHERE requests.partition = candidate.partition AND requests.epoch = candidate.epoch
-              AND requests.sequence = candidate.sequence AND closed IS NULL
-              AND NOT EXISTS (SELECT FROM results WHERE results.request_id = requests.request_id OFFSET 0)
-            OFFSET 0)
+        SELECT epoch, sequence, size FROM request_groups WHERE fulfilled_at IS NULL
+          AND (CASE WHEN seen_at IS NULL THEN submitted_at < now() - make_interval(secs => :never_seen)
+                    ELSE seen_at < now() - make_interval(secs => :not_seen) END)
+        ORDER BY epoch, sequence LIMIT :limit
         """,
-        partition=batch.stream.number,
-        epoch=batch.epoch,
-        sequence=batch.sequence,
-        first_look=FIRST_LOOK_SECONDS,
-    )
-    return [
-        FulfilledGroup(_group(partition, epoch, number), _group(partition, epoch, leader), waits)
-        for partition, epoch, number, leader, waits in found
-    ]
-
-
-def leaders_that_wait(groups: Sequence[FulfilledGroup]) -> list[BatchRef]:
-    """Whose workflows are to be told, each once, in order."""
-    leaders = {group.leader for group in groups if group.waits}
-    return sorted(leaders, key=lambda leader: (leader.stream, leader.epoch, leader.sequence))
-
-
-async def unstarted_groups(connection: AsyncConnection, older_than_seconds: float, limit: int = 200) -> list[BatchRef]:
-    """Groups whose workflow was never started, because Temporal was away: oldest first, with those that they lead."""
-    found = await rows(
-        connection,
-        "SELECT partition, epoch, coalesce(leader, sequence), sum(size) FROM request_groups WHERE started_at IS NULL"
-        " AND submitted_at < now() - make_interval(secs => :age) GROUP BY 1, 2, 3 ORDER BY min(submitted_at), 1, 2, 3"
-        " LIMIT :limit",
-        age=older_than_seconds,
+        never_seen=never_seen,
+        not_seen=not_seen,
         limit=limit,
     )
-    return [_group(*item) for item in found]
+    return [BatchRef(stream=StreamName.REQUESTS, epoch=item[0], sequence=item[1], records=item[2]) for item in found]
 
 
-def _group(partition: int, epoch: int, sequence: int, size: int = 0) -> BatchRef:
-    return BatchRef(stream=StreamName.REQUESTS.at(partition), epoch=epoch, sequence=sequence, records=size)
-
-
-async def lead_groups(connection: AsyncConnection, leader: BatchRef, led: Sequence[BatchRef]) -> None:
-    """Have the workflow of one group see to these as well, and to those that they led; all of its
-    partition and epoch.
-    """
+async def mark_groups_seen(connection: AsyncConnection, groups: BatchRef) -> None:
+    """A workflow looks after these groups."""
     await run(
         connection,
-        "UPDATE request_groups SET leader = :leader WHERE partition = :partition AND epoch = :epoch"
-        " AND started_at IS NULL"
-        " AND (sequence = ANY(CAST(:led AS bigint[])) OR leader = ANY(CAST(:led AS bigint[])))",
-        partition=leader.stream.number,
-        epoch=leader.epoch,
-        leader=leader.sequence,
-        led=[group.sequence for group in led],
+        "UPDATE request_groups SET seen_at = now() WHERE epoch = :epoch AND sequence BETWEEN :first AND :last"
+        " AND fulfilled_at IS NULL",
+        **_of(groups),
     )
 
 
-async def mark_group_started(connection: AsyncConnection, group: BatchRef) -> None:
-    """Its workflow, and that of those that it leads, is with Temporal now."""
+async def mark_groups_fulfilled(connection: AsyncConnection, groups: BatchRef) -> None:
+    """Nothing is outstanding in these groups any more."""
     await run(
         connection,
-        "UPDATE request_groups SET started_at = now() WHERE partition = :partition AND epoch = :epoch"
-        " AND (sequence = :sequence OR leader = :sequence) AND started_at IS NULL",
-        partition=group.stream.number,
-        epoch=group.epoch,
-        sequence=group.sequence,
-    )
-
-
-async def mark_group_fulfilled(connection: AsyncConnection, group: BatchRef) -> None:
-    """Nothing is outstanding any more, in it and in those that it leads."""
-    await run(
-        connection,
-        "UPDATE request_groups SET fulfilled_at = now() WHERE partition = :partition AND epoch = :epoch"
-        " AND (sequence = :sequence OR leader = :sequence) AND fulfilled_at IS NULL",
-        partition=group.stream.number,
-        epoch=group.epoch,
-        sequence=group.sequence,
+        "UPDATE request_groups SET seen_at = now(), fulfilled_at = now()"
+        " WHERE epoch = :epoch AND sequence BETWEEN :first AND :last AND fulfilled_at IS NULL",
+        **_of(groups),
     )
 
 

@@ -30,10 +30,10 @@ async def trace_in_request_network(
                results.received_at AS result_at, results.first_read_at, results.body,
                come.received_at AS batch_received_at, come.applied_at AS batch_applied_at,
                come.manifest AS result_manifest, sealed.voided_at,
-               (SELECT min(stopped) FROM incoming_streams WHERE stream IN ({RESULTS_STREAMS})) AS receiving_stopped,
+               (SELECT min(stopped) FROM incoming_streams WHERE stream = 'results') AS receiving_stopped,
                requests.callback_url IS NOT NULL AS wants_callback, requests.callback_at, requests.callback_lost
         FROM requests
-        LEFT JOIN request_groups USING (partition, epoch, sequence)
+        LEFT JOIN request_groups USING (epoch, sequence)
         LEFT JOIN sealed_batches AS sealed ON sealed.stream = {_REQUESTS_STREAM} AND sealed.epoch = requests.epoch
              AND sealed.sequence = requests.sequence
         LEFT JOIN outgoing_streams ON outgoing_streams.stream = {_REQUESTS_STREAM}
@@ -75,7 +75,7 @@ async def trace_in_response_network(connection: AsyncConnection, request_id: UUI
                batch.received_at AS pulled_at, batch.applied_at AS executed_batch_at,
                requests.received_at AS opened_at, results.created_at AS executed_at, results.status, results.reason,
                results.duration_ms, cancellations.cancelled_at,
-               (SELECT min(stopped) FROM outgoing_streams WHERE stream IN ({RESULTS_STREAMS})) AS sending_stopped
+               (SELECT min(stopped) FROM outgoing_streams WHERE stream = 'results') AS sending_stopped
         FROM requests
         LEFT JOIN received_batches AS batch ON batch.stream = {_REQUESTS_STREAM} AND batch.epoch = requests.epoch
              AND batch.sequence = requests.sequence
@@ -92,7 +92,7 @@ async def batches_sealed_from(connection: AsyncConnection, request_id: UUID, mos
     found = await rows(
         connection,
         f"SELECT stream, epoch, sequence FROM sealed_batches"
-        f" WHERE stream IN ({RESULTS_STREAMS}) AND payload IS NOT NULL AND voided_at IS NULL AND sealed_at >="
+        f" WHERE stream = 'results' AND payload IS NOT NULL AND voided_at IS NULL AND sealed_at >="
         " (SELECT created_at - interval '60 s' FROM results WHERE request_id = :request_id)"
         " ORDER BY epoch, sequence LIMIT :most",
         request_id=request_id,

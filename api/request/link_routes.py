@@ -54,8 +54,8 @@ async def push_batch(request: Request, services: App, stream: StreamName) -> Res
         acceptance = await services.receiver.accept(stream, body)
         if not acceptance.repeated:
             log.info("link.accepted", batch=str(acceptance.batch), records=acceptance.batch.records)
-        if acceptance.begins_applying:
-            services.dispatcher.batch_accepted(acceptance.batch)
+        if acceptance.starts_import:
+            services.dispatcher.start_import(acceptance.batch)
         return note_answer(services, acceptance.receipt)
 
     return await signed_answer(request, services, answer)

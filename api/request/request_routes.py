@@ -25,7 +25,7 @@ from models.errors import Conflict, NotFound
 from models.requests import RequestStatus, RequestSubmission, ResultBody, TypeName
 from models.streams import BatchRef
 from storage.database import notify
-from storage.submissions import cancel_request, find_request, group_of, list_requests
+from storage.submissions import cancel_request, find_request, list_requests
 
 router = APIRouter(prefix="/v1/requests", tags=["requests"], dependencies=[needs_key])
 
@@ -189,34 +189,29 @@ async def read_result(services: Services, caller: Caller, request_id: UUID, wait
 async def cancel(services: App, caller: CallerOf, request_id: UUID) -> RequestView:
     """Closes the request; the response network is told not to execute it, if it has not yet."""
     try:
-        group = await _close(services, caller, request_id)
+        closed = await _close(services, caller, request_id)
     except StreamStopped as error:
         raise refused_while_stopped(error) from error
     view = await _find(services, caller, request_id)
-    if group is not None:
-        services.dispatcher.request_finished(group)
-    elif view.status is not RequestStatus.CANCELLED:
+    if not closed and view.status is not RequestStatus.CANCELLED:
         raise Conflict(f"The request is {view.status}: there is nothing left to cancel")
     return view
 
 
-async def _close(services: Services, caller: Caller, request_id: UUID) -> BatchRef | None:
-    """Close the request and tell the response network, together or not at all; the group that it was submitted in."""
+async def _close(services: Services, caller: Caller, request_id: UUID) -> bool:
+    """Close the request and tell the response network, together or not at all; False where it had ended."""
     async with services.engine.begin() as connection:
         if not await cancel_request(connection, caller.user_id, request_id):
-            return None
+            return False
         record = {
             "kind": "cancellation",
             "request_id": request_id,
             "user_id": caller.user_id,
             "submitted_at": datetime.now(UTC),
         }
-        group = await group_of(connection, request_id)
-        assert group is not None, "it was closed a moment ago"
-        # By the request's own partition, whatever its owner's is now: it must not overtake what it cancels.
-        await services.sealer.seal(connection, group.stream, [orjson.dumps(record)])
-        await notify(connection, f"sealed {group.stream}")
-        return group
+        await services.sealer.seal(connection, StreamName.REQUESTS, [orjson.dumps(record)])
+        await notify(connection, f"sealed {StreamName.REQUESTS}")
+        return True
 
 
 async def _find(services: Services, caller: Caller, request_id: UUID) -> RequestView:
