@@ -12,7 +12,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from configuration.cadences import EXPORT_RESULTS
 from models.streams import StreamName
 from storage.database import is_unreachable, reading
-from storage.outgoing import delivering_runs, is_outstanding
+from storage.outgoing import delivering_run, is_outstanding
 from storage.standby import GRACE_SECONDS, ready, somebody_stands_by
 
 log = structlog.get_logger(__name__)
@@ -37,18 +37,16 @@ class ExportAnnouncer:
     `GRACE_SECONDS`.
     """
 
-    def __init__(self, client: Client, engine: AsyncEngine, partitions: int = 1) -> None:
-        """``partitions``: of results. Of several no run stands by."""
+    def __init__(self, client: Client, engine: AsyncEngine) -> None:
         self._client = client
         self._engine = engine
-        self._partitions = partitions
         self._schedule = client.get_schedule_handle(EXPORT_RESULTS)
         self._one_at_a_time = asyncio.Lock()
         self._wanted = 0
         self._done = 0
         self._paused = False
         self._pause_asked_at = float("-inf")
-        self._triggered_after: dict[str, str] | None = None
+        self._triggered_after: str | None = None
         self._triggered_at = float("-inf")
         self._finishing = asyncio.Event()
         self._to_look_after = False
@@ -79,7 +77,7 @@ class ExportAnnouncer:
     async def _announce(self) -> None:
         if await self.is_paused():
             return
-        if self._partitions > 1 or not await self._is_stood_by():
+        if not await self._is_stood_by():
             await self._tell()
             return
         self._to_look_after = True
@@ -120,15 +118,13 @@ class ExportAnnouncer:
     async def _tell(self) -> None:
         """Signal the run that is under way, or trigger one."""
         async with reading(self._engine) as connection:
-            runs = await delivering_runs(connection, StreamName.RESULTS)
-        # One run, but for the moment in which it has not begun with every partition.
-        for run in dict.fromkeys(runs.values()):
-            if await self._signalled(run):
-                return
-        if runs == self._triggered_after and time.monotonic() - self._triggered_at < STARTING_SECONDS:
+            run = await delivering_run(connection, StreamName.RESULTS)
+        if run is not None and await self._signalled(run):
+            return
+        if run == self._triggered_after and time.monotonic() - self._triggered_at < STARTING_SECONDS:
             return  # the run that was triggered has yet to look into the outbox, and will find these results there
         await self._schedule.trigger(overlap=ScheduleOverlapPolicy.BUFFER_ONE)
-        self._triggered_after, self._triggered_at = runs, time.monotonic()
+        self._triggered_after, self._triggered_at = run, time.monotonic()
 
     async def _signalled(self, run: str) -> bool:
         """Whether this run still goes on, and now knows that there is more."""

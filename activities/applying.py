@@ -74,7 +74,7 @@ class ResultApplication:
     async def apply_all(
         self, stream: StreamName, outcome: ApplyOutcome, beat: Callable[[ApplyOutcome], None], until: float
     ) -> None:
-        """Apply what is there of a partition of results, in order, until nothing is left; ``beat`` is called after each
+        """Apply the results that are there, in order, until nothing is left; ``beat`` is called after each
         batch. After ``until``, by the monotonic clock, no batch more is begun with, and there may be ``more``.
 
         Whoever accepts a batch while the one before it waits to be applied counts on this to take it along

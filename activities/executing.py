@@ -21,7 +21,7 @@ from models.executors import SqlExecutor, executor_spec
 from models.outcomes import ExecutionOutcome
 from models.parameters import ParameterCheck
 from models.requests import Limits, RequestRecord
-from models.streams import BatchRef, StreamName, partition_of
+from models.streams import BatchRef, StreamName
 from storage.catalog import list_request_types, secret_settings
 from storage.database import reading
 from storage.executions import (
@@ -54,14 +54,12 @@ class ExecutionActivities:
         executors: Executors,
         concurrency: int,
         announce: Callable[[], Awaitable[None]],
-        partitions: int = 1,
     ) -> None:
         self._engine = engine
         self._sealer = sealer
         self._executors = executors
         self._slots = asyncio.Semaphore(concurrency)
         self._announce = announce
-        self._partitions = partitions
         self._under_way = 0
 
     def is_idle(self) -> bool:
@@ -140,7 +138,6 @@ class ExecutionActivities:
     ) -> bool:
         """False where some were not begun with, because it was after ``until`` by the monotonic clock."""
         finished: list[FinishedResult] = []
-        owners = {request.request_id: request.user_id for request in waiting}
         first_at = time.monotonic()
 
         async def one(request: WaitingRequest) -> FinishedResult:
@@ -164,24 +161,20 @@ class ExecutionActivities:
                     first_at = time.monotonic()
                 finished += [task.result() for task in done]
                 if len(finished) >= FLUSH_RESULTS or (running and time.monotonic() - first_at >= FLUSH_SECONDS):
-                    await self._flush(finished, owners)
+                    await self._flush(finished)
                     await self._announce()
         finally:
             for task in running:
                 task.cancel()
-        await self._flush(finished, owners)
+        await self._flush(finished)
         return next(ahead, None) is None
 
-    async def _flush(self, finished: list[FinishedResult], owners: Mapping[UUID, UUID]) -> None:
-        """Commit results together with their place in the outbox, of their owner's partition; then forget them here."""
+    async def _flush(self, finished: list[FinishedResult]) -> None:
+        """Commit results together with their place in the outbox, then forget them here."""
         if finished:
             async with self._engine.begin() as connection:
-                by_partition: dict[int, list[bytes]] = {}
-                for result in await store_results(connection, finished):
-                    number = partition_of(owners[result.request_id], self._partitions)
-                    by_partition.setdefault(number, []).append(result.body)
-                for number, bodies in by_partition.items():
-                    await self._sealer.enqueue(connection, StreamName.RESULTS.at(number), bodies)
+                if stored := await store_results(connection, finished):
+                    await self._sealer.enqueue(connection, StreamName.RESULTS, [result.body for result in stored])
             finished.clear()
 
 

@@ -54,7 +54,7 @@ class ImportActivities:
         """
         outcome, until = ApplyOutcome(), brief_until()
         async with heartbeating() as beat, self._turns[newest.stream]:
-            if newest.stream.kind is StreamName.RESULTS:
+            if newest.stream is StreamName.RESULTS:
                 await self._results.apply_all(newest.stream, outcome, beat, until)
             else:
                 before = -1
@@ -67,7 +67,7 @@ class ImportActivities:
 
     @activity.defn
     async def apply_when_received(self, stream: StreamName) -> ApplyOutcome:
-        """Stand by for `STANDS_BY_SECONDS`, and apply at once what comes of a partition of results.
+        """Stand by for `STANDS_BY_SECONDS`, and apply at once the results that come.
 
         An activity that is not local applies what is there.
         """

@@ -39,7 +39,7 @@ class PullActivities:
 
     @activity.defn
     async def pull_requests(self, so_far: PullProgress) -> PullProgress:
-        """For one round: wait for batches of requests, or of one partition of them, store each and start its execution.
+        """For one round: wait for batches of requests, store each and start its execution.
 
         First, batches that are stored and not executed are started again: whoever stored them may not have lived to do
         so. Returns early when the worker stops, so that another one goes on at once. An attempt goes on counting where
@@ -47,7 +47,7 @@ class PullActivities:
         """
         earlier = activity.info().heartbeat_details
         progress = PullProgress.model_validate(earlier[0]) if earlier else so_far.model_copy()
-        stream = progress.stream
+        stream = StreamName.REQUESTS
         async with heartbeating() as beat:
             try:
                 await self._recover(stream)

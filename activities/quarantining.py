@@ -82,7 +82,7 @@ class Quarantine:
             found, body = await _open(connection, stream, epoch, record)
             if stream.is_snapshot:
                 verdicts = await _retry_snapshot(connection, found)
-            elif stream.kind is StreamName.REQUESTS:
+            elif stream is StreamName.REQUESTS:
                 verdicts = {record: await _retry_request(connection, found, body)}
             else:
                 verdicts = {record: await _retry_result(connection, found, body)}
@@ -127,7 +127,7 @@ class Quarantine:
             await hold_applying(connection, stream)
             _, body = await _open(connection, stream, epoch, record)
             await drop_set_aside(connection, stream, epoch, record, by, reason)
-            if stream.kind is StreamName.REQUESTS:
+            if stream is StreamName.REQUESTS:
                 await _answer_given_up(connection, body)
             found = await find_set_aside(connection, stream, epoch, record)
         assert found is not None
@@ -237,6 +237,5 @@ async def _answer_given_up(connection: AsyncConnection, body: bytes) -> None:
     result = FinishedResult(
         UUID(named), kind[:63] if isinstance(kind, str) else "", RequestStatus.FAILED, DROPPED, 0, None, None, answer
     )
-    # By the first partition, which is drained whatever is configured: nothing of its user's needs to come before it.
     new = await store_results(connection, [result])
     await append_to_outbox(connection, StreamName.RESULTS, [each.body for each in new])

@@ -39,11 +39,10 @@ def list_records(
     as_json: AsJson = False,
 ) -> None:
     """Records that wait for a decision, oldest first."""
-    from models.streams import LOG_STREAMS, StreamName, in_order
+    from models.streams import StreamName
 
     only = stream_named(stream) if stream else None
-    every = in_order([*StreamName, *(partition for kind in LOG_STREAMS for partition in kind.partitions())])
-    wanted = [each for each in every if only in (None, each) and network in (None, each.receiver.value)]
+    wanted = [each for each in StreamName if only in (None, each) and network in (None, each.receiver.value)]
 
     async def work() -> "list[SetAside]":
         from storage.quarantine import list_set_aside

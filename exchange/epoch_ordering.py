@@ -74,7 +74,7 @@ class EpochOrdering:
         async with self.engine.connect() as connection:
             await end.losses(connection, order)
         await self.far.link.order_epoch(stream, order)
-        if stream.kind is StreamName.RESULTS:
+        if stream is StreamName.RESULTS:
             async for place in self._places_there(order, far):
                 wire = await self.far.stored(stream, *place)
                 if wire is None:

@@ -88,7 +88,7 @@ class SendingEnd:
                     if batch.payload is not None:
                         lines = unpack(Manifest.model_validate_json(batch.manifest), batch.payload)
                         await self._seal_again(connection, stream, self._wanted(stream, lines), outcome)
-                if stream.kind is StreamName.REQUESTS:
+                if stream is StreamName.REQUESTS:
                     await self._seal_recovered(connection, stream, outcome)
             await void_sealed(connection, stream, previous, order.epoch)
             await notify(connection, f"sealed {stream}")
@@ -147,7 +147,7 @@ class SendingEnd:
 
     def _wanted(self, stream: StreamName, lines: Sequence[bytes]) -> list[bytes]:
         """Without results that were adopted: those are in the outbox."""
-        if stream.kind is not StreamName.RESULTS or not self.adopted:
+        if stream is not StreamName.RESULTS or not self.adopted:
             return list(lines)
         return [line for line in lines if UUID(str(orjson.loads(line)["request_id"])) not in self.adopted]
 
@@ -158,7 +158,7 @@ class SendingEnd:
         for part in split(lines, most):
             batch = await self.sealer.seal(connection, stream, part)
             outcome.batches, outcome.records = outcome.batches + 1, outcome.records + batch.records
-            if stream.kind is StreamName.REQUESTS:
+            if stream is StreamName.REQUESTS:
                 await self._move(connection, batch, part)
 
     async def _seal_recovered(self, connection: AsyncConnection, stream: StreamName, outcome: Resealed) -> None:

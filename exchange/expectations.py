@@ -93,7 +93,7 @@ class Expectations:
         aside: set[int] = set()
         if self.stream.receiver is self.network:
             aside = await quarantined_numbers(self.connection, self.stream, self.epoch, window.sequences)
-        results = self.stream.kind is StreamName.RESULTS
+        results = self.stream is StreamName.RESULTS
         if not aside and await (self._all_results(window) if results else self._all_requests(window)):
             outcome.agree += window.records
             return
@@ -223,7 +223,7 @@ class Expectations:
         return Finding(
             network=self.network,
             stream=self.stream,
-            table="results" if self.stream.kind is StreamName.RESULTS else "requests",
+            table="results" if self.stream is StreamName.RESULTS else "requests",
             kind=kind,
             epoch=self.epoch,
             sequence=line.sequence,

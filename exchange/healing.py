@@ -167,9 +167,9 @@ class Healer:
                 outcome.rebuilt += await self._put(connection, stream, epoch, sequence, line)
         for finding in findings:
             log.warning("verification.repaired", batch=f"{stream} {epoch}.{sequence}", found=finding.model_dump_json())
-        if stream.kind is StreamName.RESULTS and self.auditor.network is Network.REQUEST:
+        if stream is StreamName.RESULTS and self.auditor.network is Network.REQUEST:
             await notify(connection, "finished")
-        if stream.kind is StreamName.REQUESTS and self.auditor.network is Network.RESPONSE:
+        if stream is StreamName.REQUESTS and self.auditor.network is Network.RESPONSE:
             ids = [item.request_id for item in wrong.values() if item.request_id]
             if await without_result(connection, ids):
                 await take_up_again(connection, stream, epoch, sequence)
@@ -179,7 +179,7 @@ class Healer:
         self, connection: AsyncConnection, stream: StreamName, epoch: int, sequence: int, line: bytes
     ) -> int:
         batch = BatchRef(stream=stream, epoch=epoch, sequence=sequence)
-        if stream.kind is StreamName.RESULTS:
+        if stream is StreamName.RESULTS:
             result = orjson.loads(line)
             request_id = UUID(result["request_id"])
             if self.auditor.network is Network.RESPONSE:

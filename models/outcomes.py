@@ -53,16 +53,10 @@ class DrainOutcome(Outcome):
 
 
 class PullProgress(BaseModel):
-    """What a pull loop has done since it began, and of which partition of requests; outlives a continue-as-new."""
+    """What a pull loop has done since it began; outlives a continue-as-new."""
 
     batches: int = 0
     records: int = 0
-    partition: int = Field(0, exclude_if=lambda number: number == 0)  # so that one partition is as if there were none
-
-    @property
-    def stream(self) -> StreamName:
-        """What is pulled."""
-        return StreamName.REQUESTS.at(self.partition)
 
     def __str__(self) -> str:
         return f"{self.batches} batches, {self.records} records pulled"

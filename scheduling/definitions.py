@@ -52,17 +52,13 @@ SCHEDULED = {
 }
 
 
-def schedule_for(schedule_id: str, cadence: Cadence, partitions: int = 1) -> Schedule:
-    """The schedule of this name, running at this cadence. Its runs are called after it, with their time added.
-
-    ``partitions``: of results, which its workflow is told only where there are several.
-    """
+def schedule_for(schedule_id: str, cadence: Cadence) -> Schedule:
+    """The schedule of this name, running at this cadence. Its runs are called after it, with their time added."""
     starts = SCHEDULED[schedule_id]
     attributes = [SearchAttributePair(STREAM_ATTRIBUTE, starts.stream.value)] if starts.stream else []
     return Schedule(
         action=ScheduleActionStartWorkflow(
             starts.workflow,
-            args=[partitions] if schedule_id == EXPORT_RESULTS and partitions > 1 else [],
             id=schedule_id,
             task_queue=task_queue(Network.RESPONSE),
             run_timeout=LONGEST_RUN,

@@ -33,9 +33,8 @@ class SyncOutcome(BaseModel):
     deleted: list[str] = Field(default_factory=list)
 
 
-async def sync_schedules(client: Client, cadences: Mapping[str, Cadence], partitions: int = 1) -> SyncOutcome:
-    """Create what is missing, change what differs, delete those of ours that left the configuration. ``partitions``: of
-    results, to be exported.
+async def sync_schedules(client: Client, cadences: Mapping[str, Cadence]) -> SyncOutcome:
+    """Create what is missing, change what differs, delete those of ours that left the configuration.
 
     An operator's pause and note are kept. Any number of workers may do this at the same time. Raises `Unavailable` when
     Temporal does not answer and `ConfigurationError` for a cadence that it does not take.
@@ -44,7 +43,7 @@ async def sync_schedules(client: Client, cadences: Mapping[str, Cadence], partit
     for schedule_id, cadence in cadences.items():
         try:
             with temporal_answers(client, schedule_id):
-                kind = await _sync(client, schedule_id, schedule_for(schedule_id, cadence, partitions))
+                kind = await _sync(client, schedule_id, schedule_for(schedule_id, cadence))
         except InvalidInput as error:
             raise ConfigurationError(f"AIRLOCK_RESPONSE_CADENCES, {schedule_id}: {error}") from error
         getattr(outcome, kind).append(schedule_id)

@@ -44,8 +44,8 @@ async def _store_some(connection: AsyncConnection, batch: BatchRef, results: Seq
         connection,
         """
         WITH added AS (
-            INSERT INTO results (request_id, user_id, status, body, partition, epoch, sequence)
-            SELECT arrived.request_id, known.user_id, arrived.status, arrived.body, :partition, :epoch, :sequence
+            INSERT INTO results (request_id, user_id, status, body, epoch, sequence)
+            SELECT arrived.request_id, known.user_id, arrived.status, arrived.body, :epoch, :sequence
             FROM unnest(CAST(:request_ids AS uuid[]), CAST(:statuses AS text[]), CAST(:bodies AS bytea[]))
                  AS arrived (request_id, status, body)
             CROSS JOIN LATERAL (
@@ -55,7 +55,6 @@ async def _store_some(connection: AsyncConnection, batch: BatchRef, results: Seq
         SELECT request_id FROM unnest(CAST(:request_ids AS uuid[])) AS arrived (request_id)
         WHERE request_id NOT IN (SELECT request_id FROM added)
         """,
-        partition=batch.stream.number,
         epoch=batch.epoch,
         sequence=batch.sequence,
         request_ids=[result.request_id for result in results],
@@ -167,7 +166,6 @@ async def callbacks_due(
           AND (CAST(:after AS uuid) IS NULL OR requests.request_id > CAST(:after AS uuid))
         ORDER BY requests.request_id LIMIT :limit
         """,
-        partition=group.stream.number,
         epoch=group.epoch,
         sequence=group.sequence,
         after=after,

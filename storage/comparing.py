@@ -33,10 +33,8 @@ async def arrived_digest(
         SELECT {_digest(_RESULT, "results.request_id")},
                coalesce(bool_and(requests.user_id IS NULL OR requests.user_id = results.user_id), true)
         FROM results LEFT JOIN requests ON requests.request_id = results.request_id
-        WHERE results.partition = :partition AND results.epoch = :epoch
-          AND results.sequence = ANY(CAST(:sequences AS bigint[]))
+        WHERE results.epoch = :epoch AND results.sequence = ANY(CAST(:sequences AS bigint[]))
         """,
-        partition=stream.number,
         epoch=epoch,
         sequences=list(sequences),
     )
@@ -62,8 +60,7 @@ async def request_digest(
     found = await row(
         connection,
         f"SELECT {_digest(_REQUEST, 'request_id')} FROM requests"
-        " WHERE partition = :partition AND epoch = :epoch AND sequence = ANY(CAST(:sequences AS bigint[]))",
-        partition=stream.number,
+        " WHERE epoch = :epoch AND sequence = ANY(CAST(:sequences AS bigint[]))",
         epoch=epoch,
         sequences=list(sequences),
     )

@@ -51,15 +51,14 @@ async def store_requests(
         connection,
         """
         INSERT INTO requests (request_id, user_id, type, priority, params, submitted_at, deadline_at,
-                              partition, epoch, sequence)
-        SELECT *, :partition, :epoch, :sequence FROM unnest(
+                              epoch, sequence)
+        SELECT *, :epoch, :sequence FROM unnest(
             CAST(:request_ids AS uuid[]), CAST(:user_ids AS uuid[]), CAST(:types AS text[]),
             CAST(:priorities AS smallint[]), CAST(:params AS bytea[]), CAST(:submitted AS timestamptz[]),
             CAST(:deadlines AS timestamptz[]))
         ON CONFLICT (request_id) DO NOTHING
         RETURNING request_id
         """,
-        partition=batch.stream.number,
         epoch=batch.epoch,
         sequence=batch.sequence,
         **_columns(requests),
@@ -125,11 +124,10 @@ async def waiting_requests(connection: AsyncConnection, batch: BatchRef) -> list
         SELECT request_id, requests.type, params, coalesce(deadline_at < now(), false),
                EXISTS (SELECT FROM cancellations WHERE cancellations.request_id = requests.request_id), user_id
         FROM requests
-        WHERE partition = :partition AND epoch = :epoch AND sequence BETWEEN :first AND :last
+        WHERE epoch = :epoch AND sequence BETWEEN :first AND :last
           AND NOT EXISTS (SELECT FROM results WHERE results.request_id = requests.request_id)
         ORDER BY priority DESC, request_id
         """,
-        partition=batch.stream.number,
         epoch=batch.epoch,
         first=batch.begin,
         last=batch.sequence,
@@ -174,8 +172,7 @@ async def execution_counts(connection: AsyncConnection, batch: BatchRef) -> dict
     found = await rows(
         connection,
         "SELECT status, count(*) FROM results JOIN requests USING (request_id)"
-        " WHERE partition = :partition AND epoch = :epoch AND sequence BETWEEN :first AND :last GROUP BY status",
-        partition=batch.stream.number,
+        " WHERE epoch = :epoch AND sequence BETWEEN :first AND :last GROUP BY status",
         epoch=batch.epoch,
         first=batch.begin,
         last=batch.sequence,

@@ -19,17 +19,16 @@ async def put_arrived_result(
     owner: UUID | None = await value(
         connection,
         """
-        INSERT INTO results (request_id, user_id, status, body, partition, epoch, sequence)
-        SELECT request_id, user_id, :status, :body, :partition, :epoch, :sequence
+        INSERT INTO results (request_id, user_id, status, body, epoch, sequence)
+        SELECT request_id, user_id, :status, :body, :epoch, :sequence
         FROM requests WHERE request_id = :request_id
         ON CONFLICT (request_id) DO UPDATE SET user_id = excluded.user_id, status = excluded.status,
-            body = excluded.body, partition = excluded.partition, epoch = excluded.epoch, sequence = excluded.sequence
+            body = excluded.body, epoch = excluded.epoch, sequence = excluded.sequence
         RETURNING user_id
         """,
         request_id=request_id,
         status=status,
         body=body,
-        partition=batch.stream.number,
         epoch=batch.epoch,
         sequence=batch.sequence,
     )
@@ -64,12 +63,12 @@ async def put_request(connection: AsyncConnection, record: RequestRecord, params
         connection,
         """
         INSERT INTO requests (request_id, user_id, type, priority, params, submitted_at, deadline_at,
-                              partition, epoch, sequence)
+                              epoch, sequence)
         VALUES (:request_id, :user_id, :type, :priority, :params, :submitted_at, :deadline_at,
-                :partition, :epoch, :sequence)
+                :epoch, :sequence)
         ON CONFLICT (request_id) DO UPDATE SET user_id = excluded.user_id, type = excluded.type,
             priority = excluded.priority, params = excluded.params, submitted_at = excluded.submitted_at,
-            deadline_at = excluded.deadline_at, partition = excluded.partition, epoch = excluded.epoch,
+            deadline_at = excluded.deadline_at, epoch = excluded.epoch,
             sequence = excluded.sequence
         """,
         request_id=record.request_id,
@@ -79,7 +78,6 @@ async def put_request(connection: AsyncConnection, record: RequestRecord, params
         params=params,
         submitted_at=record.submitted_at,
         deadline_at=record.deadline_at,
-        partition=batch.stream.number,
         epoch=batch.epoch,
         sequence=batch.sequence,
     )

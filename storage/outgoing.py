@@ -137,9 +137,8 @@ async def take_results_back_from_outbox(connection: AsyncConnection, request_ids
     """Take the results of these requests away again, whatever they say; gives how many there were."""
     return await run(
         connection,
-        "DELETE FROM outbox WHERE stream = ANY(CAST(:streams AS text[]))"
+        "DELETE FROM outbox WHERE stream = 'results'"
         " AND CAST(convert_from(body, 'UTF8')::jsonb ->> 'request_id' AS uuid) = ANY(CAST(:request_ids AS uuid[]))",
-        streams=[stream.value for stream in StreamName.RESULTS.partitions()],
         request_ids=list(request_ids),
     )
 
@@ -309,17 +308,6 @@ async def delivering_run(connection: AsyncConnection, stream: StreamName) -> str
         connection, "SELECT delivering_run FROM outgoing_streams WHERE stream = :stream", stream=stream
     )
     return found
-
-
-async def delivering_runs(connection: AsyncConnection, kind: StreamName) -> dict[str, str]:
-    """For each partition of a stream the run that delivered it last; it may have ended."""
-    found = await rows(
-        connection,
-        "SELECT stream, delivering_run FROM outgoing_streams"
-        " WHERE stream = ANY(CAST(:streams AS text[])) AND delivering_run IS NOT NULL",
-        streams=[stream.value for stream in kind.partitions()],
-    )
-    return {stream: name for stream, name in found}
 
 
 async def stop_outgoing(connection: AsyncConnection, stream: StreamName, reason: str, epoch: int | None = None) -> None:

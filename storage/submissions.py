@@ -12,7 +12,6 @@ from models.outcomes import FIRST_LOOK_SECONDS, GroupState
 from models.streams import BatchRef, StreamName
 from storage.database import AnyRow, notify, row, rows, run, value
 from storage.incoming import hold_applying
-from storage.partitions import stream_of
 
 
 @dataclass(frozen=True)
@@ -56,16 +55,15 @@ async def store_submitted(connection: AsyncConnection, group: BatchRef, requests
     await run(
         connection,
         """
-        WITH noted AS (INSERT INTO request_groups (partition, epoch, sequence, size)
-                       VALUES (:partition, :epoch, :sequence, :size))
+        WITH noted AS (INSERT INTO request_groups (epoch, sequence, size)
+                       VALUES (:epoch, :sequence, :size))
         INSERT INTO requests (request_id, user_id, type, name, priority, params, callback_url, submitted_at,
-                              deadline_at, partition, epoch, sequence)
-        SELECT *, :partition, :epoch, :sequence FROM unnest(
+                              deadline_at, epoch, sequence)
+        SELECT *, :epoch, :sequence FROM unnest(
             CAST(:request_ids AS uuid[]), CAST(:user_ids AS uuid[]), CAST(:types AS text[]), CAST(:names AS text[]),
             CAST(:priorities AS smallint[]), CAST(:params AS bytea[]), CAST(:callbacks AS text[]),
             CAST(:submitted AS timestamptz[]), CAST(:deadlines AS timestamptz[]))
         """,
-        partition=group.stream.number,
         epoch=group.epoch,
         sequence=group.sequence,
         size=len(requests),
@@ -85,8 +83,7 @@ async def store_group(connection: AsyncConnection, group: BatchRef, size: int) -
     """Note a group of requests, whose workflow is yet to be started."""
     await run(
         connection,
-        "INSERT INTO request_groups (partition, epoch, sequence, size) VALUES (:partition, :epoch, :sequence, :size)",
-        partition=group.stream.number,
+        "INSERT INTO request_groups (epoch, sequence, size) VALUES (:epoch, :sequence, :size)",
         epoch=group.epoch,
         sequence=group.sequence,
         size=size,
@@ -138,9 +135,9 @@ async def store_idempotency_keys(connection: AsyncConnection, keys: Sequence[Ide
 
 
 OF_GROUP = """
-    requests.partition = :partition AND (requests.epoch, requests.sequence) IN (
+    (requests.epoch, requests.sequence) IN (
         SELECT epoch, sequence FROM request_groups
-        WHERE partition = :partition AND epoch = :epoch AND (sequence = :sequence OR leader = :sequence))
+        WHERE epoch = :epoch AND (sequence = :sequence OR leader = :sequence))
 """
 """The requests that the workflow of a group sees to: its own, and those of the groups that it leads."""
 
@@ -158,8 +155,8 @@ _REQUEST = f"""
            requests.callback_at, requests.callback_lost
     FROM requests
     LEFT JOIN results USING (request_id)
-    LEFT JOIN sealed_batches ON sealed_batches.stream = {stream_of(StreamName.REQUESTS, "requests.partition")}
-         AND sealed_batches.epoch = requests.epoch AND sealed_batches.sequence = requests.sequence
+    LEFT JOIN sealed_batches ON sealed_batches.stream = 'requests' AND sealed_batches.epoch = requests.epoch
+         AND sealed_batches.sequence = requests.sequence
 """
 
 
@@ -177,8 +174,8 @@ async def group_of(connection: AsyncConnection, request_id: UUID) -> BatchRef | 
     """The group whose workflow sees to a request."""
     found = await row(
         connection,
-        "SELECT requests.partition, requests.epoch, coalesce(leader, requests.sequence) FROM requests"
-        " LEFT JOIN request_groups USING (partition, epoch, sequence) WHERE request_id = :request_id",
+        "SELECT requests.epoch, coalesce(leader, requests.sequence) FROM requests"
+        " LEFT JOIN request_groups USING (epoch, sequence) WHERE request_id = :request_id",
         request_id=request_id,
     )
     return _group(*found) if found else None
@@ -230,7 +227,6 @@ async def expire_overdue(connection: AsyncConnection, group: BatchRef) -> int:
         connection,
         "expired",
         f"{OF_GROUP} AND requests.deadline_at <= now()",
-        partition=group.stream.number,
         epoch=group.epoch,
         sequence=group.sequence,
     )
@@ -239,10 +235,9 @@ async def expire_overdue(connection: AsyncConnection, group: BatchRef) -> int:
 async def close_requests(connection: AsyncConnection, outcome: str, condition: str, **parameters: Any) -> int:
     """Close the open requests that meet ``condition`` (SQL of ours, never of a caller's) and wake who waits.
 
-    Takes turns with the applying of results, whichever partition they come by, so that a request ends either way and
-    never both.
+    Takes turns with the applying of results, so that a request ends either way and never both.
     """
-    await hold_applying(connection, *StreamName.RESULTS.partitions())
+    await hold_applying(connection, StreamName.RESULTS)
     closed = await run(
         connection,
         f"UPDATE requests SET closed = :outcome, closed_at = now() WHERE {condition} AND closed IS NULL"
@@ -265,17 +260,16 @@ async def group_state(connection: AsyncConnection, group: BatchRef) -> GroupStat
                    closed IS NULL AND NOT EXISTS (
                        SELECT FROM results WHERE results.request_id = asked.request_id OFFSET 0) AS outstanding
             FROM request_groups CROSS JOIN LATERAL (
-                SELECT * FROM requests WHERE requests.partition = request_groups.partition
-                AND requests.epoch = request_groups.epoch AND requests.sequence = request_groups.sequence
+                SELECT * FROM requests
+                WHERE requests.epoch = request_groups.epoch AND requests.sequence = request_groups.sequence
                 OFFSET 0) AS asked
-            WHERE request_groups.partition = :partition AND request_groups.epoch = :epoch
+            WHERE request_groups.epoch = :epoch
               AND (request_groups.sequence = :sequence OR leader = :sequence))
         SELECT count(*), count(*) FILTER (WHERE outstanding),
                extract(epoch FROM min(deadline_at) FILTER (WHERE outstanding) - now())::double precision,
                count(*) FILTER (WHERE NOT outstanding AND callback_url IS NOT NULL AND callback_at IS NULL)
         FROM members
         """,
-        partition=group.stream.number,
         epoch=group.epoch,
         sequence=group.sequence,
     )
@@ -292,34 +286,31 @@ async def fulfilled_groups(connection: AsyncConnection, batch: BatchRef) -> list
     found = await rows(
         connection,
         """
-        SELECT candidate.partition, candidate.epoch, candidate.sequence, coalesce(leader, candidate.sequence),
+        SELECT candidate.epoch, candidate.sequence, coalesce(leader, candidate.sequence),
                coalesce(started_at < now() - make_interval(secs => :first_look), true) OR EXISTS (
-                   SELECT FROM requests WHERE requests.partition = candidate.partition
-                   AND requests.epoch = candidate.epoch AND requests.sequence = candidate.sequence
+                   SELECT FROM requests
+                   WHERE requests.epoch = candidate.epoch AND requests.sequence = candidate.sequence
                    AND callback_url IS NOT NULL OFFSET 0)
         FROM (
-            SELECT DISTINCT asked.partition, asked.epoch, asked.sequence
+            SELECT DISTINCT asked.epoch, asked.sequence
             FROM results CROSS JOIN LATERAL (
-                SELECT requests.partition, requests.epoch, requests.sequence FROM requests
+                SELECT requests.epoch, requests.sequence FROM requests
                 WHERE requests.request_id = results.request_id OFFSET 0) AS asked
-            WHERE results.partition = :partition AND results.epoch = :epoch
-              AND results.sequence = :sequence) AS candidate
-        LEFT JOIN request_groups USING (partition, epoch, sequence)
+            WHERE results.epoch = :epoch AND results.sequence = :sequence) AS candidate
+        LEFT JOIN request_groups USING (epoch, sequence)
         WHERE NOT EXISTS (
             SELECT FROM requests
-            WHERE requests.partition = candidate.partition AND requests.epoch = candidate.epoch
+            WHERE requests.epoch = candidate.epoch
               AND requests.sequence = candidate.sequence AND closed IS NULL
               AND NOT EXISTS (SELECT FROM results WHERE results.request_id = requests.request_id OFFSET 0)
             OFFSET 0)
         """,
-        partition=batch.stream.number,
         epoch=batch.epoch,
         sequence=batch.sequence,
         first_look=FIRST_LOOK_SECONDS,
     )
     return [
-        FulfilledGroup(_group(partition, epoch, number), _group(partition, epoch, leader), waits)
-        for partition, epoch, number, leader, waits in found
+        FulfilledGroup(_group(epoch, number), _group(epoch, leader), waits) for epoch, number, leader, waits in found
     ]
 
 
@@ -333,8 +324,8 @@ async def unstarted_groups(connection: AsyncConnection, older_than_seconds: floa
     """Groups whose workflow was never started, because Temporal was away: oldest first, with those that they lead."""
     found = await rows(
         connection,
-        "SELECT partition, epoch, coalesce(leader, sequence), sum(size) FROM request_groups WHERE started_at IS NULL"
-        " AND submitted_at < now() - make_interval(secs => :age) GROUP BY 1, 2, 3 ORDER BY min(submitted_at), 1, 2, 3"
+        "SELECT epoch, coalesce(leader, sequence), sum(size) FROM request_groups WHERE started_at IS NULL"
+        " AND submitted_at < now() - make_interval(secs => :age) GROUP BY 1, 2 ORDER BY min(submitted_at), 1, 2"
         " LIMIT :limit",
         age=older_than_seconds,
         limit=limit,
@@ -342,20 +333,17 @@ async def unstarted_groups(connection: AsyncConnection, older_than_seconds: floa
     return [_group(*item) for item in found]
 
 
-def _group(partition: int, epoch: int, sequence: int, size: int = 0) -> BatchRef:
-    return BatchRef(stream=StreamName.REQUESTS.at(partition), epoch=epoch, sequence=sequence, records=size)
+def _group(epoch: int, sequence: int, size: int = 0) -> BatchRef:
+    return BatchRef(stream=StreamName.REQUESTS, epoch=epoch, sequence=sequence, records=size)
 
 
 async def lead_groups(connection: AsyncConnection, leader: BatchRef, led: Sequence[BatchRef]) -> None:
-    """Have the workflow of one group see to these as well, and to those that they led; all of its
-    partition and epoch.
-    """
+    """Have the workflow of one group see to these as well, and to those that they led; all of its epoch."""
     await run(
         connection,
-        "UPDATE request_groups SET leader = :leader WHERE partition = :partition AND epoch = :epoch"
+        "UPDATE request_groups SET leader = :leader WHERE epoch = :epoch"
         " AND started_at IS NULL"
         " AND (sequence = ANY(CAST(:led AS bigint[])) OR leader = ANY(CAST(:led AS bigint[])))",
-        partition=leader.stream.number,
         epoch=leader.epoch,
         leader=leader.sequence,
         led=[group.sequence for group in led],
@@ -366,9 +354,8 @@ async def mark_group_started(connection: AsyncConnection, group: BatchRef) -> No
     """Its workflow, and that of those that it leads, is with Temporal now."""
     await run(
         connection,
-        "UPDATE request_groups SET started_at = now() WHERE partition = :partition AND epoch = :epoch"
+        "UPDATE request_groups SET started_at = now() WHERE epoch = :epoch"
         " AND (sequence = :sequence OR leader = :sequence) AND started_at IS NULL",
-        partition=group.stream.number,
         epoch=group.epoch,
         sequence=group.sequence,
     )
@@ -378,9 +365,8 @@ async def mark_group_fulfilled(connection: AsyncConnection, group: BatchRef) -> 
     """Nothing is outstanding any more, in it and in those that it leads."""
     await run(
         connection,
-        "UPDATE request_groups SET fulfilled_at = now() WHERE partition = :partition AND epoch = :epoch"
+        "UPDATE request_groups SET fulfilled_at = now() WHERE epoch = :epoch"
         " AND (sequence = :sequence OR leader = :sequence) AND fulfilled_at IS NULL",
-        partition=group.stream.number,
         epoch=group.epoch,
         sequence=group.sequence,
     )

@@ -193,7 +193,7 @@ async def groups_past(
     found = await rows(
         connection,
         "SELECT request_id, coalesce(fulfilled_at < now() - make_interval(secs => :age), false) FROM requests"
-        " LEFT JOIN request_groups USING (partition, epoch, sequence) WHERE request_id = ANY(CAST(:ids AS uuid[]))",
+        " LEFT JOIN request_groups USING (epoch, sequence) WHERE request_id = ANY(CAST(:ids AS uuid[]))",
         ids=list(ids),
         age=age_seconds,
     )
@@ -206,10 +206,9 @@ async def fulfilled_long_ago(
     """Which of these groups of requests are past retention."""
     found = await rows(
         connection,
-        "SELECT sequence FROM request_groups WHERE partition = :partition AND epoch = :epoch"
+        "SELECT sequence FROM request_groups WHERE epoch = :epoch"
         " AND sequence = ANY(CAST(:sequences AS bigint[]))"
         " AND fulfilled_at < now() - make_interval(secs => :age)",
-        partition=stream.number,
         epoch=epoch,
         sequences=list(sequences),
         age=age_seconds,
@@ -221,14 +220,13 @@ async def rows_beside(
     connection: AsyncConnection, stream: StreamName, epoch: int, sequences: Sequence[int], ids: Sequence[UUID]
 ) -> list[tuple[int, UUID]]:
     """Rows that name one of these batches of requests or results, which does not hold them: batch and id."""
-    table = stream.kind
+    table = stream
     found = await rows(
         connection,
-        f"SELECT sequence, request_id FROM {table} WHERE partition = :partition AND epoch = :epoch"
+        f"SELECT sequence, request_id FROM {table} WHERE epoch = :epoch"
         " AND sequence = ANY(CAST(:sequences AS bigint[])) AND NOT EXISTS"
         f" (SELECT FROM unnest(CAST(:ids AS uuid[])) AS held (request_id) WHERE held.request_id = {table}.request_id)"
         " ORDER BY sequence, request_id LIMIT 5000",
-        partition=stream.number,
         epoch=epoch,
         sequences=list(sequences),
         ids=list(ids),
@@ -243,16 +241,16 @@ async def places_of_no_batch(
     next in the index (PostgreSQL has no skip scan of its own for this), so that it costs as much as there are batches,
     not rows.
     """
-    table, (batches, _) = stream.kind, _table(network, stream)
+    table, (batches, _) = stream, _table(network, stream)
     found = await rows(
         connection,
         f"""
         WITH RECURSIVE places AS (
-            (SELECT epoch, sequence FROM {table} WHERE partition = :partition ORDER BY epoch, sequence LIMIT 1)
+            (SELECT epoch, sequence FROM {table} ORDER BY epoch, sequence LIMIT 1)
             UNION ALL
             SELECT following.epoch, following.sequence FROM places, LATERAL (
                 SELECT epoch, sequence FROM {table}
-                WHERE partition = :partition AND (epoch, sequence) > (places.epoch, places.sequence)
+                WHERE (epoch, sequence) > (places.epoch, places.sequence)
                 ORDER BY epoch, sequence LIMIT 1) AS following
         )
         SELECT epoch, sequence FROM places WHERE NOT EXISTS (
@@ -261,7 +259,6 @@ async def places_of_no_batch(
         ORDER BY epoch, sequence LIMIT :most
         """,
         stream=stream,
-        partition=stream.number,
         most=most,
     )
     return [(epoch, sequence) for epoch, sequence in found]
@@ -271,9 +268,8 @@ async def rows_at(connection: AsyncConnection, stream: StreamName, epoch: int, s
     """Ids of the rows that name this batch of requests or results."""
     found = await rows(
         connection,
-        f"SELECT request_id FROM {stream.kind} WHERE partition = :partition AND epoch = :epoch"
+        f"SELECT request_id FROM {stream} WHERE epoch = :epoch"
         " AND sequence = :sequence ORDER BY request_id LIMIT :most",
-        partition=stream.number,
         epoch=epoch,
         sequence=sequence,
         most=most,

@@ -8,7 +8,6 @@ import structlog
 from temporalio.client import Client
 from temporalio.common import SearchAttributePair, TypedSearchAttributes, WorkflowIDConflictPolicy
 from temporalio.runtime import Runtime
-from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Worker
 
 from activities.announcing import ExportAnnouncer
@@ -19,12 +18,10 @@ from activities.monitoring import MonitoringActivities
 from activities.orchestration import Orchestration
 from activities.pulling import PullActivities
 from activities.streams import StreamActivities
-from activities.unpulled import UnpulledPartitions
 from cache.redis_cache import Cache
 from configuration.settings import ResponseSettings
 from configuration.temporal import TASK_TIMEOUT, connect_temporal, task_queue
 from exchange.delivery import Delivery
-from exchange.far_side import FarSide
 from exchange.http_signature import HttpSigner
 from exchange.key_exchange import KeyExchange
 from exchange.link import LinkClient
@@ -38,10 +35,9 @@ from executors.python import PythonFunctions
 from executors.registry import Executors
 from executors.sql import SqlSources
 from models.outcomes import BRIEF, PullProgress
-from models.streams import BatchRef, Network, StreamName, pull_workflow_id
+from models.streams import PULL_WORKFLOW_ID, BatchRef, Network, StreamName
 from scheduling.sync import sync_schedules
 from storage.database import connect, listen
-from storage.partitions import begin_partitions, partitions_in_use
 from storage.standby import Standby
 from wiring.options import ensure_search_attributes, identity, make_worker, run_beside
 from workflows.execution import ExecuteRequests
@@ -72,29 +68,17 @@ async def start_execution(client: Client, is_idle: Callable[[], bool], batch: Ba
     )
 
 
-async def start_pulling(client: Client, stream: StreamName) -> None:
-    """Have a stream pulled for ever; where that is done already, nothing."""
+async def start_pulling(client: Client) -> None:
+    """Have the requests pulled for ever; where that is done already, nothing."""
     await client.start_workflow(
         PullRequests.run,
-        PullProgress(partition=stream.number),
-        id=pull_workflow_id(stream),
+        PullProgress(),
+        id=PULL_WORKFLOW_ID,
         task_queue=task_queue(Network.RESPONSE),
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-        search_attributes=TypedSearchAttributes([SearchAttributePair(STREAM, stream.value)]),
+        search_attributes=TypedSearchAttributes([SearchAttributePair(STREAM, StreamName.REQUESTS.value)]),
         static_summary="long-poll the request network, for ever",
     )
-
-
-async def end_pulling(client: Client, stream: StreamName) -> None:
-    """Have a partition pulled no more. What it holds stays where it is, and an alarm tells of it."""
-    try:
-        await client.get_workflow_handle(pull_workflow_id(stream)).terminate(
-            reason="AIRLOCK_RESPONSE_PARTITIONS was lowered"
-        )
-        log.warning("pulling.ended", stream=stream)
-    except RPCError as error:
-        if error.status is not RPCStatusCode.NOT_FOUND:
-            raise
 
 
 @asynccontextmanager
@@ -121,32 +105,22 @@ async def response_worker(settings: ResponseSettings, runtime: Runtime) -> Async
 
         sealer = Sealer(keys, settings.link_id)
         watch = LinkWatch(engine, settings.cadences)
-        announcer = ExportAnnouncer(client, engine, settings.partitions)
+        announcer = ExportAnnouncer(client, engine)
         stack.push_async_callback(announcer.finish)
         standby = Standby()
         streams = StreamActivities(Delivery(engine, sealer, link), watch, standby, announcer.is_paused)
-        executing = ExecutionActivities(
-            engine, sealer, executors, settings.executions, announcer.results_are_ready, settings.partitions
-        )
+        executing = ExecutionActivities(engine, sealer, executors, settings.executions, announcer.results_are_ready)
         pull = Pull(engine, Receiver(engine, keys, settings.link_id), link)
         pulling = PullActivities(pull, partial(start_execution, client, executing.is_idle), watch)
         orchestration = Orchestration(client, task_queue(Network.RESPONSE), settings.cadences)
-        monitoring = MonitoringActivities(engine, cache, sealer, settings.cadences, orchestration, settings.partitions)
+        monitoring = MonitoringActivities(engine, cache, sealer, settings.cadences, orchestration)
         maintenance = MaintenanceActivities(Network.RESPONSE, engine, cache, settings.retention)
 
         await ensure_search_attributes(client)
-        async with engine.begin() as connection:
-            drained = await begin_partitions(connection, StreamName.RESULTS, settings.partitions)
-            pulled_before = await partitions_in_use(connection, StreamName.REQUESTS)
-        await sync_schedules(client, settings.cadences, drained)
-        for stream in StreamName.REQUESTS.partitions(settings.partitions):
-            await start_pulling(client, stream)
-        for stream in pulled_before:
-            if stream.number >= settings.partitions:
-                await end_pulling(client, stream)
+        await sync_schedules(client, settings.cadences)
+        await start_pulling(client)
         run_beside(stack, keys.keep_current())
         run_beside(stack, listen(url, standby.hear, standby.connected, "airlock-response-worker"))
-        run_beside(stack, UnpulledPartitions(engine, FarSide(link), settings.partitions).run())
         run_beside(stack, KeyExchange(keys, link, settings.link_id).run())
         yield make_worker(
             client,

@@ -26,7 +26,7 @@ class ImportBatch:
     async def run(self, batch: BatchRef) -> ApplyOutcome:
         outcome = await done(ImportActivities.apply_batches, batch, f"{batch}: {batch.records} records", ARRIVALS)
         workflow.set_current_details(f"{batch}: {outcome}")
-        while batch.stream.kind is StreamName.RESULTS and outcome.batches and stands_by():
+        while batch.stream is StreamName.RESULTS and outcome.batches and stands_by():
             summary = "apply at once what comes in the next seconds"
             more = await done(ImportActivities.apply_when_received, batch.stream, summary, ARRIVALS)
             if not more.batches:

@@ -1,11 +1,9 @@
 """What the response network sends on a schedule."""
 
-import asyncio
-from collections.abc import Sequence
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, FailureError, RetryState
+from temporalio.exceptions import ActivityError, RetryState
 
 with workflow.unsafe.imports_passed_through():
     from activities.maintaining import MaintenanceActivities
@@ -41,28 +39,16 @@ class ExportResults:
 
     def __init__(self) -> None:
         self._more = False
-        self._partitions: Partitions | None = None
 
     @workflow.signal
     def results_are_ready(self) -> None:
         """There may be more than this run has seen."""
         self._more = True
-        if self._partitions is not None:
-            self._partitions.more()
 
     @workflow.run
-    async def run(self, partitions: int = 1) -> DrainOutcome:
-        """``partitions``: into so many the results are spread. Each is drained by an activity of its own, so that any
-        number of workers share them, and none waits for another one.
-        """
+    async def run(self) -> DrainOutcome:
         brief = asks_for_brief()
         ends_at = workflow.now() + SHORTEST_RUN
-        if partitions > 1:
-            self._partitions = Partitions(StreamName.RESULTS.partitions(partitions))
-            total = await self._partitions.drain(ends_at - workflow.now())
-            if workflow.info().is_continue_as_new_suggested():
-                workflow.continue_as_new(partitions)
-            return total
         total = DrainOutcome()
         while True:
             self._more = False
@@ -97,70 +83,6 @@ class ExportResults:
             except TimeoutError:
                 pass
         return self._more
-
-
-class Partitions:
-    """The partitions of a stream, drained at the same time and again whenever there may be more, until all are at rest.
-
-    What is wrong with one, a fork say, ends that one alone: the others go on, and it is raised when they are at rest.
-    """
-
-    def __init__(self, streams: Sequence[StreamName]) -> None:
-        self._said = 0
-        self._seen = dict.fromkeys(streams, -1)
-        """For each that still goes on, how much had been said when it was last begun with."""
-        self._busy: set[StreamName] = set()
-        self._has_lasted = self._is_full = False
-        self._total = DrainOutcome()
-
-    def more(self) -> None:
-        """There may be more than they have seen."""
-        self._said += 1
-
-    async def drain(self, at_least: timedelta) -> DrainOutcome:
-        """Gives what all of them delivered, after so much time at least; sooner only when the history is full."""
-        each = [self._keep_drained(stream) for stream in self._seen]
-        going_on = asyncio.gather(self._last(at_least), *each, return_exceptions=True)
-        try:
-            await workflow.wait_condition(lambda: going_on.done() or self._is_full)
-        finally:
-            going_on.cancel()  # if need be: the next run goes on with whatever is under way
-        try:
-            ended = await going_on
-        except asyncio.CancelledError:
-            return self._total
-        for error in ended:
-            if isinstance(error, BaseException):
-                raise error
-        workflow.upsert_search_attributes([RECORDS.value_set(self._total.records)])
-        return self._total
-
-    async def _last(self, at_least: timedelta) -> None:
-        await workflow.sleep(at_least)
-        self._has_lasted = True
-
-    async def _keep_drained(self, stream: StreamName) -> None:
-        while True:
-            self._seen[stream] = self._said
-            self._busy.add(stream)
-            try:
-                outcome = await _deliver(stream)
-            except FailureError:
-                del self._seen[stream]
-                raise
-            finally:
-                self._busy.discard(stream)
-            self._total = self._total.plus(outcome)
-            workflow.set_current_details(f"{stream.kind}: {self._total}")
-            await workflow.wait_condition(lambda: self._said > self._seen[stream] or self._are_at_rest)
-            if self._are_at_rest:
-                return
-            if workflow.info().is_continue_as_new_suggested():
-                self._is_full = True
-
-    @property
-    def _are_at_rest(self) -> bool:
-        return self._has_lasted and not self._busy and all(seen == self._said for seen in self._seen.values())
 
 
 @workflow.defn

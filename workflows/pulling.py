@@ -11,9 +11,7 @@ with workflow.unsafe.imports_passed_through():
 
 @workflow.defn
 class PullRequests:
-    """Long-poll the request network, accept batches and start the execution of each; for ever. One for each partition
-    of the requests.
-    """
+    """Long-poll the request network, accept batches and start the execution of each; for ever."""
 
     @workflow.run
     async def run(self, progress: PullProgress) -> None:

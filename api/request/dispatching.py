@@ -20,7 +20,6 @@ from models.outcomes import BRIEF, STANDS_BY
 from models.streams import BatchRef, Network, StreamName
 from storage.database import is_unreachable, reading
 from storage.incoming import unapplied
-from storage.partitions import partitions_in_use, streams_in_use
 from storage.standby import GRACE_SECONDS, received, somebody_stands_by
 from storage.submissions import lead_groups, mark_group_started, unstarted_groups
 from workflows.arrivals import ImportBatch
@@ -104,7 +103,7 @@ class Dispatcher:
             groups = await unstarted_groups(connection, older_than_seconds=LOOK_SECONDS)
             batches = [
                 waiting[-1]
-                for stream in await streams_in_use(connection)
+                for stream in StreamName
                 if stream.receiver is Network.REQUEST
                 and (waiting := await unapplied(connection, stream, LEFT_SECONDS, limit=5000))
             ]
@@ -138,9 +137,7 @@ class Dispatcher:
         try:
             tell = partial(tell_groups, self._client, rpc_timeout=RPC_SECONDS)
             kept = Quarantine(self._engine, Network.REQUEST, tell)
-            async with self._engine.connect() as connection:
-                streams = await partitions_in_use(connection, StreamName.RESULTS)
-            retried = [each for stream in streams for each in await kept.retry_all(stream)]
+            retried = await kept.retry_all(StreamName.RESULTS)
         except Exception as error:
             if not is_unreachable(error):
                 raise
@@ -162,7 +159,7 @@ class Dispatcher:
 
     async def _left_by_standby(self, batch: BatchRef) -> BatchRef | None:
         """What is to be applied by a workflow: this batch where nobody stands by, else what was not seen to in time."""
-        if batch.stream.kind is not StreamName.RESULTS:
+        if batch.stream is not StreamName.RESULTS:
             return batch
         async with reading(self._engine) as connection:
             if not await somebody_stands_by(connection, received(batch.stream)):
@@ -221,7 +218,7 @@ class Dispatcher:
 
 
 def _together(groups: Sequence[CommittedGroup]) -> Iterator[list[CommittedGroup]]:
-    """Groups that one workflow sees to: of one partition and epoch, and not too many requests."""
+    """Groups that one workflow sees to: of one epoch, and not too many requests."""
     found: list[CommittedGroup] = []
     requests = 0
     for each in sorted(groups, key=lambda each: each.group.stream):  # which keeps their order otherwise

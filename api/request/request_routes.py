@@ -213,7 +213,6 @@ async def _close(services: Services, caller: Caller, request_id: UUID) -> BatchR
         }
         group = await group_of(connection, request_id)
         assert group is not None, "it was closed a moment ago"
-        # By the request's own partition, whatever its owner's is now: it must not overtake what it cancels.
         await services.sealer.seal(connection, group.stream, [orjson.dumps(record)])
         await notify(connection, f"sealed {group.stream}")
         return group

@@ -259,9 +259,3 @@ async def test_what_an_operator_holds_back_is_not_taken_for_late(
     temporal.paused = True
     await announcer.finish()
     assert set(temporal.calls) == {"describe"}
-
-
-@pytest.mark.usefixtures("stood_by")
-async def test_of_several_partitions_no_run_stands_by(networks: Networks, temporal: Counting) -> None:
-    await ExportAnnouncer(temporal, networks.response.engine, partitions=2).results_are_ready()
-    assert temporal.calls == ["describe", SIGNAL]
