@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Set
 from typing import Any
 
-from activities.link_alarms import LATE_CADENCES, cadence_of, judge_link, judge_unpulled
+from activities.link_alarms import LATE_CADENCES, cadence_of, judge_link
 from configuration.cadences import SCHEDULE_OF, Cadence
 from models.streams import StreamName
 
@@ -12,15 +12,13 @@ MEMORY_PERCENT = 95.0
 
 
 def judge(
-    body: Mapping[str, Any], earlier: Mapping[str, Any] | None, cadences: Mapping[str, Cadence], partitions: int = 1
+    body: Mapping[str, Any], earlier: Mapping[str, Any] | None, cadences: Mapping[str, Cadence]
 ) -> dict[str, str]:
-    """The alerts that a measurement calls for, as name → message for an operator. ``partitions``: of requests, that are
-    pulled here.
-    """
+    """The alerts that a measurement calls for, as name → message for an operator."""
     wanted: dict[str, str] = {}
     paused = {name for name, schedule in body.get("schedules", {}).items() if schedule and schedule["paused"]}
     for state in body["streams"]:
-        wanted |= judge_stream(state, cadences, paused, partitions)
+        wanted |= judge_stream(state, cadences, paused)
     moving = _moving(body, earlier or {})
     _judge_schedules(body.get("schedules", {}), (earlier or {}).get("schedules", {}), moving, wanted)
     if not body["redis"]["available"]:
@@ -46,14 +44,12 @@ def _moving(body: Mapping[str, Any], earlier: Mapping[str, Any]) -> Set[str]:
     return {
         schedule
         for state in body["streams"]
-        if (schedule := SCHEDULE_OF.get(StreamName(state["stream"]).kind))
+        if (schedule := SCHEDULE_OF.get(StreamName(state["stream"])))
         and state["delivered"] > before.get(state["stream"], state["delivered"])
     }
 
 
-def judge_stream(
-    state: Mapping[str, Any], cadences: Mapping[str, Cadence], paused: Set[str], partitions: int = 1
-) -> dict[str, str]:
+def judge_stream(state: Mapping[str, Any], cadences: Mapping[str, Cadence], paused: Set[str]) -> dict[str, str]:
     """The alerts that one stream calls for; ``paused`` are the schedules that an operator paused."""
     name = StreamName(state["stream"])
     wanted: dict[str, str] = {}
@@ -64,10 +60,8 @@ def judge_stream(
         wanted[f"quarantined:{name}"] = (
             f"{state['quarantined']} records of {name} are set aside: airlock quarantine list"
         )
-    if state["direction"] == "in" and name.number >= partitions:
-        return wanted | judge_unpulled(state, partitions)
     cadence = cadence_of(name, cadences)
-    link = judge_link(state, cadence, SCHEDULE_OF.get(name.kind) in paused)
+    link = judge_link(state, cadence, SCHEDULE_OF.get(name) in paused)
     age = state["oldest_age_seconds"]
     if not link and state["direction"] == "out" and age is not None and age > LATE_CADENCES * cadence:
         waiting = state["pending_records"] + state["in_flight_records"]

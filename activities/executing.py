@@ -66,7 +66,9 @@ class ExecutionActivities:
             async with reading(self._engine) as connection:
                 waiting = await waiting_requests(connection, batches)
             outcome = ExecutionOutcome(records=batches.records, quarantined=quarantined)
-            await self._execute(waiting, types, secrets, lambda done: beat(outcome.model_copy(update={"executed": done})))
+            await self._execute(
+                waiting, types, secrets, lambda done: beat(outcome.model_copy(update={"executed": done}))
+            )
             outcome.by_status = await self._close(batches)
         return outcome
 
@@ -87,7 +89,9 @@ class ExecutionActivities:
         async with self._engine.begin() as connection:
             await hold_applying(connection, batch.stream)
             stored_batches = await received_range(connection, batch)
-            opened = [stored for stored in stored_batches if stored.payload is not None]  # past retention: opened long ago
+            opened = [
+                stored for stored in stored_batches if stored.payload is not None
+            ]  # past retention: opened long ago
             if not opened:
                 return 0
             begin, last = opened[0].first_record, opened[-1]

@@ -37,9 +37,7 @@ comes within this time does not wait for a workflow to start: measured, some 40 
 class ImportActivities:
     """Safe to run twice: a batch is applied in one transaction that also marks it, and a result that is there stays."""
 
-    def __init__(
-        self, engine: AsyncEngine, cache: Cache, cache_seconds: int, listener: NotificationListener
-    ) -> None:
+    def __init__(self, engine: AsyncEngine, cache: Cache, cache_seconds: int, listener: NotificationListener) -> None:
         """``cache_seconds``: how long a result stays in the cache."""
         self._engine = engine
         self._results = ResultApplier(engine, cache, cache_seconds)
@@ -76,7 +74,9 @@ class ImportActivities:
                 return
             if outcome.batches > before:
                 last_batch_at = time.monotonic()
-            elif time.monotonic() - last_batch_at > ATTENDS_SECONDS and await attendance.leave_unless(self._is_work_left):
+            elif time.monotonic() - last_batch_at > ATTENDS_SECONDS and await attendance.leave_unless(
+                self._is_work_left
+            ):
                 return
             await here.wait(RENEW_SECONDS)
 

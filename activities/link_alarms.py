@@ -70,33 +70,11 @@ def judge_link(state: Mapping[str, Any], cadence: float, paused: bool = False) -
         return {}
     silent = _least(state["last_contact_seconds"], link and link["tried_seconds"])
     if silent is not None and silent > LATE_CADENCES * cadence and not paused:
-        kind = StreamName(stream).kind
-        runs = "the pull loop" if kind is StreamName.REQUESTS else f"the schedule {SCHEDULE_OF[kind]}"
+        runs = "the pull loop" if stream == StreamName.REQUESTS else f"the schedule {SCHEDULE_OF[StreamName(stream)]}"
         return {
             f"not-tried:{stream}": f"{stream} was not even tried for {silent:.0f} s: do a worker and {runs} run?{kept}"
         }
     return {}
-
-
-def unpulled_alarm(stream: str) -> str:
-    """What `judge_unpulled` may raise for a stream."""
-    return f"not-pulled:{stream}"
-
-
-def judge_unpulled(state: Mapping[str, Any], pulled: int) -> dict[str, str]:
-    """The alarm for a partition of requests that this network does not pull, since it pulls only so many: none where
-    nothing waits in it, as when their number was lowered on both sides.
-    """
-    stream, waiting = StreamName(state["stream"]), state["sealed_there"] - state["sequence"]
-    if waiting <= 0:
-        return {}
-    return {
-        unpulled_alarm(stream): (
-            f"{waiting} batches of {stream} wait in the request network, and nobody pulls them: this network pulls"
-            f" {pulled} of its partitions. Set AIRLOCK_RESPONSE_PARTITIONS={stream.number + 1} at least and start the"
-            " response workers again. Nothing is lost"
-        )
-    }
 
 
 def _words(link: Mapping[str, Any], stream: str) -> str:

@@ -42,14 +42,12 @@ class MonitoringActivities:
         sealer: Sealer,
         cadences: Mapping[str, Cadence],
         orchestration: Callable[[], Awaitable[dict[str, Any]]],
-        partitions: int = 1,
     ) -> None:
         self._engine = engine
         self._cache = cache
         self._sealer = sealer
         self._cadences = cadences
         self._orchestration = orchestration
-        self._partitions = partitions
 
     @activity.defn
     async def measure(self) -> MonitoringOutcome:
@@ -68,7 +66,7 @@ class MonitoringActivities:
                 body["database"] = {**database, "answer_ms": round((time.perf_counter() - started) * 1000, 3)}
                 body["streams"] = await stream_states(connection, Network.RESPONSE)
                 earlier = await recent_measurements(connection, 1)
-                wanted = judge(body, earlier[0] if earlier else None, self._cadences, self._partitions)
+                wanted = judge(body, earlier[0] if earlier else None, self._cadences)
                 raised, cleared, still_open = await settle_alerts(connection, wanted)
                 body["alerts"] = [alert.name for alert in still_open]
                 await store_measurement(connection, measured_at, body)

@@ -224,6 +224,5 @@ async def _answer_given_up(connection: AsyncConnection, body: bytes) -> None:
     result = FinishedResult(
         UUID(named), kind[:63] if isinstance(kind, str) else "", RequestStatus.FAILED, DROPPED, 0, None, None, answer
     )
-    # By the first partition, which is drained whatever is configured: nothing of its user's needs to come before it.
     new = await store_results(connection, [result])
     await append_to_outbox(connection, StreamName.RESULTS, [each.body for each in new])

@@ -67,7 +67,9 @@ class StreamActivities:
                 total.in_spite_of_pause = True
                 here.beat(total)
             if total.in_spite_of_pause or not self._follows:
-                delivered = await self._drain(stream, lambda done: here.beat(total.plus(done)), lambda: True, until_now=True)
+                delivered = await self._drain(
+                    stream, lambda done: here.beat(total.plus(done)), lambda: True, until_now=True
+                )
                 return total.plus(delivered)
             return await self._follow(stream, total, here, interval)
 

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncpg
+from storage.standby import ready
 from temporalio.client import Client, ScheduleOverlapPolicy
 
 from configuration.cadences import DEFAULT_CADENCES, EXPORT_RESULTS
@@ -31,7 +32,6 @@ from models.streams import StreamName
 from sample.install import SampleAccess, install
 from storage.database import CHANNEL
 from storage.migrate import upgrade
-from storage.standby import ready
 
 WORKERS_STOP, APIS_STOP, TEMPORAL_STOPS, STORES_STOP = range(4)
 RARELY = json.dumps({name: {"every": 365 * 86400} for name in DEFAULT_CADENCES})

@@ -28,7 +28,7 @@ STEPS = {
 
 
 async def steps(request_database: str, response_database: str) -> Mapping[str, float]:
-    """Milliseconds from submission to each of `STEPS`: the median of all requests that are answered, one partition."""
+    """Milliseconds from submission to each of `STEPS`: the median of all requests that are answered."""
     here = {row["request_id"]: row for row in await _rows(request_database, _REQUEST_NETWORK)}
     batches = [row["result_batch"] for row in here.values()]
     there = await _rows(response_database, _RESPONSE_NETWORK, list(here), batches)

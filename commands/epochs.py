@@ -24,9 +24,7 @@ def _stream() -> None:
 
 @app.command("new-epoch")
 def new_epoch(
-    stream: Annotated[
-        str, typer.Argument(metavar="STREAM", help="settings, requests, results or health, or a partition.")
-    ],
+    stream: Annotated[str, typer.Argument(metavar="STREAM", help="settings, requests, results or health.")],
     reason: Annotated[str, typer.Option("--reason", help="Why; kept with the epoch on both sides.")],
     accept_loss: Annotated[
         bool, typer.Option("--accept-loss", help="Go on without records whose payload is past retention.")
@@ -78,7 +76,7 @@ async def _deliver_now(stream: "StreamName") -> None:
     from scheduling.operating import trigger
     from scheduling.views import describe
 
-    schedule = SCHEDULE_OF.get(stream.kind)
+    schedule = SCHEDULE_OF.get(stream)
     if schedule is None:
         return
     try:

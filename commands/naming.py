@@ -1,4 +1,4 @@
-"""Streams as an operator names them: one of the four, or a partition such as ``results.3``."""
+"""Streams as an operator names them: one of the four."""
 
 from typing import TYPE_CHECKING
 

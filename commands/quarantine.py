@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from commands.answering import FAILED, MISCONFIGURED, answer, database_of, fail, networks_here, temporal_of
+from commands.answering import FAILED, MISCONFIGURED, answer, database_of, fail, networks_here
 from commands.naming import stream_named
 from commands.showing import AsJson, print_json, print_table
 
@@ -39,11 +39,10 @@ def list_records(
     as_json: AsJson = False,
 ) -> None:
     """Records that wait for a decision, oldest first."""
-    from models.streams import LOG_STREAMS, StreamName, in_order
+    from models.streams import StreamName
 
     only = stream_named(stream) if stream else None
-    every = in_order([*StreamName, *(partition for kind in LOG_STREAMS for partition in kind.partitions())])
-    wanted = [each for each in every if only in (None, each) and network in (None, each.receiver.value)]
+    wanted = [each for each in StreamName if only in (None, each) and network in (None, each.receiver.value)]
 
     async def work() -> "list[SetAside]":
         from storage.quarantine import list_set_aside

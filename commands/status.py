@@ -92,7 +92,7 @@ async def _alerts(schedules: "list[ScheduleView]") -> list[dict[str, Any]]:
     settings, paused = ResponseSettings.load(), {each.id for each in schedules if each.paused}
     wanted: dict[str, str] = {}
     for state in states:
-        wanted |= judge_stream(state, settings.cadences, paused, settings.partitions)
+        wanted |= judge_stream(state, settings.cadences, paused)
     known = {alert["name"] for alert in raised}
     return raised + [
         {"name": name, "message": message, "raised_at": datetime.now(UTC)}

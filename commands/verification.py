@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from configuration.settings import NetworkSettings
     from exchange.mending import Mended
-    from exchange.summaries import Mendable, Side, StreamsInUse
+    from exchange.summaries import Mendable, Side
     from exchange.verification import StreamReport
     from models.streams import StreamName
     from storage.set_aside import SetAside
@@ -30,7 +30,7 @@ LISTED = 1000
 def verify(
     stream: Annotated[
         list[str] | None,
-        typer.Option("--stream", help="settings, requests, results or health, or a partition; all by default."),
+        typer.Option("--stream", help="settings, requests, results or health; all by default."),
     ] = None,
     as_json: AsJson = False,
     repair: Annotated[
@@ -87,10 +87,10 @@ def verify(
 
 
 def _streams(named: list[str] | None) -> "list[StreamName]":
-    """Those that are named; none stands for all that are in use on either side."""
-    from models.streams import in_order
+    """Those that are named, each once; all where none is."""
+    from models.streams import StreamName
 
-    return in_order([stream_named(name) for name in named or []])
+    return list(dict.fromkeys(stream_named(name) for name in named or StreamName))
 
 
 def _checked(work: "Callable[[], Any]") -> Any:
@@ -116,7 +116,6 @@ async def _online(
         sides: dict[Network, Side] = {Network.RESPONSE: auditor, Network.REQUEST: far}
         ends: dict[Network, Mendable] = {Network.RESPONSE: healer, Network.REQUEST: far}
         verifier = Verifier(sides, progress)
-        streams = streams or _in_use(await auditor.streams(), await far.streams())
         reports = await verifier.verify(streams)
         if not repair:
             return reports, None
@@ -130,7 +129,6 @@ async def _offline(
     from exchange.errors import Malformed
     from exchange.summary_file import SummaryFile, public_keys
     from exchange.verification import Verifier
-    from models.streams import StreamName, in_order
 
     directory = keys or _configured_keys()
     trusted = public_keys(directory) if directory else None
@@ -141,19 +139,11 @@ async def _offline(
         raise Malformed(f"the summaries are of two links, {first.link} and {second.link}")
     if first.key_id == second.key_id:
         raise Malformed(f"both summaries are signed by the same key, {first.key_id}: one of them is not its network's")
-    streams = streams or in_order([*StreamName, *first.heads, *second.heads])
     for side in (first, second):
-        if absent := [stream.value for stream in streams if stream.kind not in side.heads]:
+        if absent := [stream.value for stream in streams if stream not in side.heads]:
             raise Malformed(f"{side.path} holds nothing of: {', '.join(absent)}")
     doubt = None if trusted else "signatures not checked: no keys here; name a directory that has them with --keys"
     return await Verifier({first.network: first, second.network: second}, progress).verify(streams), doubt
-
-
-def _in_use(*sides: "StreamsInUse") -> "list[StreamName]":
-    """The four streams, and the partitions that a side has used."""
-    from models.streams import StreamName, in_order
-
-    return in_order([*StreamName, *(each.stream for side in sides for each in side.streams)])
 
 
 def _configured_keys() -> Path | None:
@@ -176,7 +166,6 @@ async def _export(path: Path, streams: "list[StreamName]", progress: Any) -> boo
     try:
         async with own_side(settings) as (auditor, healer):
             with draft.open("w", encoding="utf-8") as file:
-                streams = streams or _in_use(await auditor.streams())
                 good = await write_summary(auditor, healer.keys, settings.link_id, streams, file.write, progress)
         draft.rename(path)
     except PermissionError as error:

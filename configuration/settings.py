@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from configuration.cadences import DEFAULT_CADENCES, Cadence, check_cadences
 from configuration.home import home_directory, read_up_file
 from models.errors import ConfigurationError
-from models.streams import MOST_PARTITIONS, Network
+from models.streams import Network
 
 SECRET_FILES = Path("/run/secrets")
 REDIS_DATABASE = {Network.REQUEST: 0, Network.RESPONSE: 1}
@@ -76,9 +76,6 @@ class NetworkSettings(BaseSettings):
         7 * 86400, gt=0, description="Seconds that delivered payloads, requests, results and history are kept"
     )
     clock_skew: float = Field(300.0, gt=0, description="Seconds that the other side's clock may differ by")
-    partitions: int = Field(
-        1, ge=1, le=MOST_PARTITIONS, description="Streams that this network's requests, or results, are spread over"
-    )
     drain_seconds: float = Field(30.0, ge=0, le=600, description="Seconds a stopping worker gives to work under way")
 
     @classmethod

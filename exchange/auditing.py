@@ -27,8 +27,6 @@ from exchange.summaries import (
     Kind,
     RangeDigest,
     StreamHead,
-    StreamPlace,
-    StreamsInUse,
 )
 from models.streams import Network, StreamName
 from storage.arrivals import find_snapshot
@@ -36,7 +34,6 @@ from storage.database import value
 from storage.epochs import boundaries, first_void
 from storage.incoming import incoming_stream
 from storage.outgoing import outbox_backlog, outgoing_stream
-from storage.partitions import places_in_use
 from storage.quarantine import count_set_aside
 from storage.verification import (
     KeptBatch,
@@ -64,14 +61,6 @@ class Auditor:
     network: Network
     retention: float
     live: ClassVar[bool] = True
-
-    async def streams(self) -> StreamsInUse:
-        """Which streams have been used here."""
-        async with self.engine.connect() as connection:
-            found = await places_in_use(connection)
-        return StreamsInUse(
-            streams=[StreamPlace(stream=each, epoch=epoch, sequence=sequence) for each, epoch, sequence in found]
-        )
 
     async def head(self, stream: StreamName) -> StreamHead:
         """Where the stream ends here."""

@@ -158,7 +158,9 @@ class Delivery:
             raise StreamStopped(f"the {stream} stream is stopped: {head.stopped}")
         return head
 
-    async def _next(self, stream: StreamName, position: int, cursor: OutboxCursor, sent: bool = True) -> StoredBatch | None:
+    async def _next(
+        self, stream: StreamName, position: int, cursor: OutboxCursor, sent: bool = True
+    ) -> StoredBatch | None:
         """The batch after ``position``; where there is none, pending records are sealed first. ``sent``: it goes out
         at once.
         """

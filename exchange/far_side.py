@@ -15,7 +15,6 @@ from exchange.summaries import (
     RepairOrder,
     Strays,
     StreamHead,
-    StreamsInUse,
     SummaryQuestion,
 )
 from models.errors import NotFound
@@ -32,13 +31,6 @@ class FarSide:
     link: LinkClient
     network: ClassVar[Network] = Network.REQUEST
     live: ClassVar[bool] = True
-
-    async def streams(self) -> StreamsInUse:
-        """Which streams have been used there; none named by a version that knows nothing of partitions."""
-        try:
-            return await self._ask(StreamName.REQUESTS, SummaryQuestion(ask="streams"), StreamsInUse)
-        except Malformed:
-            return StreamsInUse(streams=[])
 
     async def head(self, stream: StreamName) -> StreamHead:
         return self._about(stream, await self._ask(stream, SummaryQuestion(ask="head"), StreamHead))

@@ -1,7 +1,4 @@
-"""Results of the response network that neither a batch nor the outbox holds: nobody would ever see them.
-
-A result's row does not say which partition it goes by: those of all are looked through together.
-"""
+"""Results of the response network that neither a batch nor the outbox holds: nobody would ever see them."""
 
 import asyncio
 from uuid import UUID
@@ -17,7 +14,6 @@ from exchange.manifest import Manifest
 from models.streams import Network, StreamName
 from storage.explaining import add_explained, begin_explaining, results_waiting_after, unexplained
 from storage.outgoing import outgoing_stream
-from storage.partitions import partitions_in_use
 from storage.verification import KeptBatch, kept_batches, newest_stored
 
 OUTBOX_PAGE = 500
@@ -31,12 +27,11 @@ async def unsealed_results(connection: AsyncConnection, most: int) -> list[UUID]
     batch is missing or cannot be read, nothing is known of any: restore that first.
     """
     await begin_explaining(connection)
-    for stream in await partitions_in_use(connection, StreamName.RESULTS):
-        head = await outgoing_stream(connection, stream)
-        newest = await newest_stored(connection, Network.RESPONSE, stream)
-        for epoch, through in sorted((newest | {head.epoch: head.sequence}).items()):
-            if not await _gather_epoch(connection, stream, epoch, through):
-                return []
+    head = await outgoing_stream(connection, StreamName.RESULTS)
+    newest = await newest_stored(connection, Network.RESPONSE, StreamName.RESULTS)
+    for epoch, through in sorted((newest | {head.epoch: head.sequence}).items()):
+        if not await _gather_epoch(connection, epoch, through):
+            return []
     last = 0
     while waiting := await results_waiting_after(connection, last, OUTBOX_PAGE):
         await add_explained(connection, [str(named[0]) for _, body in waiting if (named := result_named(body))])
@@ -44,10 +39,10 @@ async def unsealed_results(connection: AsyncConnection, most: int) -> list[UUID]
     return await unexplained(connection, most)
 
 
-async def _gather_epoch(connection: AsyncConnection, stream: StreamName, epoch: int, through: int) -> bool:
+async def _gather_epoch(connection: AsyncConnection, epoch: int, through: int) -> bool:
     """Whether every batch is there and could be read, or is past retention."""
     sequence = 0
-    while page := await kept_batches(connection, Network.RESPONSE, stream, epoch, sequence + 1, through):
+    while page := await kept_batches(connection, Network.RESPONSE, StreamName.RESULTS, epoch, sequence + 1, through):
         for batch in page:
             if batch.sequence != sequence + 1:
                 return False

@@ -140,32 +140,12 @@ class Healed(BaseModel):
         self.taken_up_again = self.taken_up_again or other.taken_up_again
 
 
-class StreamPlace(BaseModel):
-    """A stream that has been used on one side, and its newest batch there."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    stream: StreamName
-    epoch: Annotated[int, Field(ge=1, le=2**31 - 1)]
-    sequence: Number
-
-
-class StreamsInUse(BaseModel):
-    """All of them, on one side: also partitions that the other side may not know of."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    streams: list[StreamPlace] = Field(max_length=100)
-
-
 class SummaryQuestion(BaseModel):
-    """What is asked of the other side: the head of a stream, about its batches from ``first`` to ``last`` or, whichever
-    stream it is asked of, which ``streams`` have been used there.
-    """
+    """What is asked of the other side: the head of a stream, or about its batches from ``first`` to ``last``."""
 
     model_config = ConfigDict(extra="forbid")
 
-    ask: Literal["head", "digest", "audit", "strays", "streams"]
+    ask: Literal["head", "digest", "audit", "strays"]
     epoch: Annotated[int, Field(ge=1, le=2**31 - 1)] = 1
     first: Annotated[int, Field(ge=1, le=2**62)] = 1
     last: Annotated[int, Field(ge=0, le=2**62)] = 0

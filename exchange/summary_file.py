@@ -22,9 +22,9 @@ from pydantic import ValidationError
 from exchange.auditing import Auditor
 from exchange.errors import BadSignature, Malformed, UnknownKey, UnsupportedVersion
 from exchange.keys import DOMAIN, LinkKeys, key_id_of
-from exchange.summaries import Audit, EpochSpan, Finding, RangeDigest, StreamHead
+from exchange.summaries import Audit, Finding, RangeDigest, StreamHead
 from models.errors import ConfigurationError
-from models.streams import GENESIS, Network, StreamName
+from models.streams import Network, StreamName
 
 SPEC = 2
 PURPOSE = "summary"
@@ -158,19 +158,6 @@ class SummaryFile:
             self.stray[StreamName(item["stream"])] = found
 
     async def head(self, stream: StreamName) -> StreamHead:
-        """Of a partition that this side had not used when the file was written: one that has not begun."""
-        if stream not in self.heads and stream.number:
-            return StreamHead(
-                network=self.network,
-                stream=stream,
-                epoch=1,
-                sequence=0,
-                record=0,
-                hash=GENESIS.hex(),
-                applied=0,
-                epochs=[EpochSpan(epoch=1, through=0)],
-                read_at=self.heads[stream.kind].read_at,
-            )
         return self.heads[stream]
 
     async def digest(self, stream: StreamName, epoch: int, first: int, last: int) -> RangeDigest:

@@ -13,7 +13,7 @@ from exchange.expectations import result_named
 from exchange.link import LinkClient
 from exchange.manifest import Manifest
 from models.errors import NotFound
-from models.streams import BatchRef, Network, StreamName, pull_workflow_id
+from models.streams import PULL_WORKFLOW_ID, BatchRef, Network, StreamName
 from models.traces import Trace, TraceStep
 from storage.tracing import batches_sealed_from, quarantined_about, sealed_times, trace_in_response_network
 from storage.verification import kept_batches
@@ -66,16 +66,14 @@ async def near_trace(connection: AsyncConnection, request_id: UUID, result_batch
     found = await trace_in_response_network(connection, request_id)
     if found is None:
         return await _quarantined(connection, request_id)
-    group = BatchRef(
-        stream=StreamName(found.request_stream), epoch=found.request_epoch, sequence=found.request_sequence
-    )
+    group = BatchRef(stream=StreamName.REQUESTS, epoch=found.request_epoch, sequence=found.request_sequence)
     steps: list[TraceStep] = []
 
     def add(step: str, at: datetime | None, **more: Any) -> None:
         if at is not None:
             steps.append(TraceStep(step=step, at=at, network=HERE, **more))
 
-    add("pulled", found.pulled_at, batch=str(group), workflow_id=pull_workflow_id(group.stream))
+    add("pulled", found.pulled_at, batch=str(group), workflow_id=PULL_WORKFLOW_ID)
     add("opened", found.opened_at, batch=str(group), workflow_id=group.workflow_id("execute"))
     if found.cancelled_at is not None:
         add("cancelled", found.cancelled_at, note="word of it came over the link")
@@ -135,8 +133,8 @@ def result_batch_of(trace: Trace) -> BatchRef | None:
         if step.step == "result-applied" and step.batch:
             stream, _, place = step.batch.partition(" ")
             epoch, _, sequence = place.partition(".")
-            if stream in StreamName.RESULTS.partitions() and epoch.isdigit() and sequence.isdigit():
-                return BatchRef(stream=StreamName(stream), epoch=int(epoch), sequence=int(sequence))
+            if stream == StreamName.RESULTS and epoch.isdigit() and sequence.isdigit():
+                return BatchRef(stream=StreamName.RESULTS, epoch=int(epoch), sequence=int(sequence))
     return None
 
 

@@ -11,6 +11,7 @@ def counted(number: int, one: str, several: str | None = None) -> str:
     """``1 record``, ``2 records``; ``several`` where the plural is irregular."""
     return f"{number} {one if number == 1 else several or one + 's'}"
 
+
 class DrainOutcome(BaseModel):
     """What one delivery run did."""
 

@@ -1,5 +1,6 @@
 """Networks, streams and references to what crosses between them."""
 
+import re
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
@@ -71,3 +72,19 @@ class BatchRef(BaseModel):
     def workflow_id(self, verb: str) -> str:
         """The id of the workflow that does ``verb`` to them, the same at every try."""
         return f"{verb}-{self.stream}-{self._numbers}"
+
+
+_WORKFLOW_ID = re.compile(r"[a-z]+-(?P<stream>[a-z]+)-(?P<epoch>\d+)\.(?:(?P<first>\d+)-)?(?P<sequence>\d+)")
+
+
+def named_by(workflow_id: str) -> BatchRef | None:
+    """The batches that a workflow id names, without the number of their records; None for an id of another kind."""
+    found = _WORKFLOW_ID.fullmatch(workflow_id)
+    if found is None or found["stream"] not in list(StreamName):
+        return None
+    return BatchRef(
+        stream=StreamName(found["stream"]),
+        epoch=int(found["epoch"]),
+        sequence=int(found["sequence"]),
+        first=int(found["first"]) if found["first"] else None,
+    )

@@ -11,7 +11,8 @@ from temporalio.api.workflowservice.v1 import (
     DescribeWorkflowExecutionResponse,
     GetWorkflowExecutionHistoryReverseRequest,
 )
-from temporalio.client import Client, WorkflowExecution as ListedWorkflow
+from temporalio.client import Client
+from temporalio.client import WorkflowExecution as ListedWorkflow
 from temporalio.service import RPCError, RPCStatusCode
 
 from scheduling.answers import RPC_TIMEOUT
@@ -50,9 +51,7 @@ async def find_stuck(client: Client, bounds: Mapping[str, timedelta | None]) -> 
     found: list[StuckWorkflow] = []
     async for listed in client.list_workflows(query, limit=MOST_LOOKED_AT, rpc_timeout=RPC_TIMEOUT):
         described = await _describe(client, listed)
-        stuck = described and (
-            await _failing(client, listed, described) or _outlives(listed, described, bounds)
-        )
+        stuck = described and (await _failing(client, listed, described) or _outlives(listed, described, bounds))
         if stuck:
             found.append(stuck)
     return found

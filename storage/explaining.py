@@ -6,7 +6,6 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.database import AnyRow, rows, run
-from storage.partitions import RESULTS_STREAMS
 
 
 async def begin_explaining(connection: AsyncConnection) -> None:
@@ -21,10 +20,10 @@ async def add_explained(connection: AsyncConnection, ids: Sequence[str]) -> None
 
 
 async def results_waiting_after(connection: AsyncConnection, last: int, most: int) -> Sequence[AnyRow]:
-    """Results that are not sealed yet, of any partition: id and body, from the one after ``last`` on."""
+    """Results that are not sealed yet: id and body, from the one after ``last`` on."""
     return await rows(
         connection,
-        f"SELECT id, body FROM outbox WHERE stream = 'results' AND id > :last ORDER BY id LIMIT :most",
+        "SELECT id, body FROM outbox WHERE stream = 'results' AND id > :last ORDER BY id LIMIT :most",
         last=last,
         most=most,
     )
@@ -38,7 +37,7 @@ async def unexplained(connection: AsyncConnection, most: int) -> list[UUID]:
     await run(connection, "ANALYZE explained")  # or the plan is made for a handful of ids
     found = await rows(
         connection,
-        f"""
+        """
         SELECT request_id FROM results
         WHERE NOT EXISTS (SELECT FROM explained WHERE explained.request_id = results.request_id)
           AND created_at > coalesce((SELECT max(sealed_at) + interval '1 hour' FROM sealed_batches

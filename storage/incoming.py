@@ -61,11 +61,9 @@ async def hold_receiving(connection: AsyncConnection, stream: StreamName) -> Non
     await lock_until_commit(connection, f"receive {stream}")
 
 
-async def hold_applying(connection: AsyncConnection, *streams: StreamName) -> None:
-    """One applier at a time per stream: waits for its turn, which lasts until the transaction ends. Who names several
-    names all partitions of a stream, in their order: so no two wait for each other.
-    """
-    await lock_until_commit(connection, *(f"apply {stream}" for stream in streams))
+async def hold_applying(connection: AsyncConnection, stream: StreamName) -> None:
+    """One applier at a time per stream: waits for its turn, which lasts until the transaction ends."""
+    await lock_until_commit(connection, f"apply {stream}")
 
 
 async def store_received(

@@ -13,7 +13,6 @@ from storage.database import lock_until_commit, row, rows, run
 from storage.incoming import incoming_stream, unapplied
 from storage.link_attempts import link_attempts
 from storage.outgoing import outbox_backlog, outgoing_stream, undelivered_backlog
-from storage.partitions import streams_in_use
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,8 @@ async def database_state(connection: AsyncConnection) -> dict[str, int]:
 
 
 async def stream_states(connection: AsyncConnection, network: Network) -> list[dict[str, Any]]:
-    """Each stream in use as this network sees it: positions, backlog in records, age of the oldest in seconds."""
-    return [await stream_state(connection, network, stream) for stream in await streams_in_use(connection)]
+    """Each stream as this network sees it: positions, backlog in records, age of the oldest in seconds."""
+    return [await stream_state(connection, network, stream) for stream in StreamName]
 
 
 async def stream_state(connection: AsyncConnection, network: Network, stream: StreamName) -> dict[str, Any]:
@@ -89,8 +88,6 @@ async def stream_state(connection: AsyncConnection, network: Network, stream: St
             "quarantined": cursor.quarantined,
             "stopped": cursor.stopped,
         }
-        if stream.number:
-            state["sealed_there"] = cursor.sender_head
     if network is Network.REQUEST:
         return state
     tried = await link_attempts(connection, stream)
@@ -153,9 +150,7 @@ async def settle_alerts(
     return sorted(wanted.keys() - open_before), cleared, await open_alerts(connection)
 
 
-async def open_alerts(
-    connection: AsyncConnection, prefix: str = "", age: timedelta = timedelta()
-) -> list[OpenAlert]:
+async def open_alerts(connection: AsyncConnection, prefix: str = "", age: timedelta = timedelta()) -> list[OpenAlert]:
     """What wants attention now, oldest first: of names with this ``prefix``, and raised ``age`` ago at least."""
     found: Sequence[Any] = await rows(
         connection,

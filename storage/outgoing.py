@@ -144,9 +144,8 @@ async def take_results_back_from_outbox(connection: AsyncConnection, request_ids
     """Take the results of these requests away again, whatever they say; gives how many there were."""
     return await run(
         connection,
-        "DELETE FROM outbox WHERE stream = ANY(CAST(:streams AS text[]))"
+        "DELETE FROM outbox WHERE stream = 'results'"
         " AND CAST(convert_from(body, 'UTF8')::jsonb ->> 'request_id' AS uuid) = ANY(CAST(:request_ids AS uuid[]))",
-        streams=[stream.value for stream in StreamName.RESULTS.partitions()],
         request_ids=list(request_ids),
     )
 

@@ -2,9 +2,8 @@
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from models.streams import Network, StreamName
+from models.streams import Network
 from storage.database import run
-from storage.partitions import RESULTS_STREAMS, stream_of
 
 CHUNK = 10_000
 """Rows per statement, so that no transaction is long."""
@@ -25,7 +24,6 @@ _EMPTY_RECEIVED = """
         WHERE payload IS NOT NULL AND applied_at < now() - make_interval(secs => :age) LIMIT :chunk)
 """
 
-_REQUESTS_STREAM = stream_of(StreamName.REQUESTS, "requests.partition")
 _DELETE: dict[Network, dict[str, str]] = {
     Network.REQUEST: {
         "results": """
@@ -46,7 +44,7 @@ _DELETE: dict[Network, dict[str, str]] = {
                 WHERE created_at < now() - make_interval(secs => :age) LIMIT :chunk)""",
     },
     Network.RESPONSE: {
-        "results": f"""
+        "results": """
             DELETE FROM results WHERE request_id IN (
                 SELECT request_id FROM results WHERE created_at < least(
                     now() - make_interval(secs => :age),
@@ -55,15 +53,15 @@ _DELETE: dict[Network, dict[str, str]] = {
                      WHERE stream = 'results' AND delivered_at IS NULL))
                   AND NOT EXISTS (
                     SELECT FROM requests JOIN received_batches AS batch
-                        ON batch.stream = {_REQUESTS_STREAM} AND batch.epoch = requests.epoch
+                        ON batch.stream = 'requests' AND batch.epoch = requests.epoch
                            AND batch.sequence = requests.sequence
                     WHERE requests.request_id = results.request_id
                       AND (applied_at IS NULL OR applied_at >= now() - make_interval(secs => :age)))
                 LIMIT :chunk)""",
-        "requests": f"""
+        "requests": """
             DELETE FROM requests WHERE request_id IN (
                 SELECT request_id FROM requests JOIN received_batches AS batch
-                    ON batch.stream = {_REQUESTS_STREAM} AND batch.epoch = requests.epoch
+                    ON batch.stream = 'requests' AND batch.epoch = requests.epoch
                        AND batch.sequence = requests.sequence
                 WHERE applied_at < now() - make_interval(secs => :age)
                   AND NOT EXISTS (SELECT FROM results WHERE results.request_id = requests.request_id) LIMIT :chunk)""",

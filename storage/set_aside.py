@@ -10,7 +10,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from models.streams import BatchRef, StreamName
 from storage.database import row, rows, run
-from storage.partitions import stream_of
 
 TABLES = ("requests", "results")
 """The tables whose rows may be set aside; both have the key `request_id`."""
@@ -78,9 +77,7 @@ async def put_row_back(connection: AsyncConnection, number: int) -> tuple[str, U
     table = _known(found.table_name)
     await run(
         connection,
-        # A row that was set aside before there were partitions says nothing of them: it was of the first.
-        f"INSERT INTO {table} SELECT * FROM"
-        f""" jsonb_populate_record(NULL::{table}, '{{"partition": 0}}'::jsonb || CAST(:whole AS jsonb))""",
+        f"INSERT INTO {table} SELECT * FROM jsonb_populate_record(NULL::{table}, CAST(:whole AS jsonb))",
         whole=found.whole,
     )
     return table, UUID(str(found.request_id))
@@ -90,7 +87,7 @@ async def owed_batches(connection: AsyncConnection, ids: Sequence[UUID]) -> list
     """Batches of requests that can be executed once more and hold a request of these that is left without a result."""
     found = await rows(
         connection,
-        f"""
+        """
         SELECT DISTINCT batch.stream, batch.epoch, batch.sequence FROM requests
         JOIN received_batches AS batch ON batch.stream = 'requests'
              AND batch.epoch = requests.epoch AND batch.sequence = requests.sequence AND batch.payload IS NOT NULL
@@ -99,7 +96,7 @@ async def owed_batches(connection: AsyncConnection, ids: Sequence[UUID]) -> list
         """,
         ids=list(ids),
     )
-    return [BatchRef(stream=StreamName(stream), epoch=epoch, sequence=sequence) for stream, epoch, sequence in found]
+    return [BatchRef(stream=StreamName.REQUESTS, epoch=epoch, sequence=sequence) for epoch, sequence in found]
 
 
 def _known(table: str) -> str:

@@ -164,8 +164,9 @@ async def find_request(connection: AsyncConnection, user_id: UUID, request_id: U
 
 async def group_of(connection: AsyncConnection, request_id: UUID) -> BatchRef | None:
     """The group that a request was submitted in."""
-    found = await row(connection, "SELECT epoch, sequence FROM requests WHERE request_id = :request_id",
-                      request_id=request_id)
+    found = await row(
+        connection, "SELECT epoch, sequence FROM requests WHERE request_id = :request_id", request_id=request_id
+    )
     return BatchRef(stream=StreamName.REQUESTS, epoch=found.epoch, sequence=found.sequence) if found else None
 
 
@@ -211,9 +212,7 @@ async def cancel_request(connection: AsyncConnection, user_id: UUID, request_id:
 
 async def expire_overdue(connection: AsyncConnection, groups: BatchRef) -> int:
     """Close the requests of these groups whose deadline has passed without a result."""
-    return await close_requests(
-        connection, "expired", f"{OF_GROUPS} AND requests.deadline_at <= now()", **_of(groups)
-    )
+    return await close_requests(connection, "expired", f"{OF_GROUPS} AND requests.deadline_at <= now()", **_of(groups))
 
 
 async def close_requests(connection: AsyncConnection, outcome: str, condition: str, **parameters: Any) -> int:

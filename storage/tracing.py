@@ -6,10 +6,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from models.streams import BatchRef, StreamName
 from storage.database import AnyRow, row, rows
-from storage.partitions import RESULTS_STREAMS, stream_of
-
-_REQUESTS_STREAM = stream_of(StreamName.REQUESTS, "requests.partition")
-_RESULTS_STREAM = stream_of(StreamName.RESULTS, "results.partition")
 
 
 async def trace_in_request_network(
@@ -18,14 +14,13 @@ async def trace_in_request_network(
     """Its request, group, result and both batches; of this user, or of anybody's where ``user_id`` is None."""
     return await row(
         connection,
-        f"""
+        """
         SELECT requests.type, requests.submitted_at, requests.deadline_at, requests.closed, requests.closed_at,
-               {_REQUESTS_STREAM} AS request_stream,
                requests.epoch AS request_epoch, requests.sequence AS request_sequence,
                sealed.sealed_at, sealed.sent_at, sealed.delivered_at,
                CASE WHEN outgoing_streams.epoch = requests.epoch THEN outgoing_streams.applied END AS applied_there,
                outgoing_streams.stopped AS sending_stopped, request_groups.started_at, request_groups.fulfilled_at,
-               results.status, {_RESULTS_STREAM} AS result_stream, results.epoch AS result_epoch,
+               results.status, results.epoch AS result_epoch,
                results.sequence AS result_sequence,
                results.received_at AS result_at, results.first_read_at, results.body,
                come.received_at AS batch_received_at, come.applied_at AS batch_applied_at,
@@ -36,9 +31,9 @@ async def trace_in_request_network(
         LEFT JOIN request_groups USING (epoch, sequence)
         LEFT JOIN sealed_batches AS sealed ON sealed.stream = {_REQUESTS_STREAM} AND sealed.epoch = requests.epoch
              AND sealed.sequence = requests.sequence
-        LEFT JOIN outgoing_streams ON outgoing_streams.stream = {_REQUESTS_STREAM}
+        LEFT JOIN outgoing_streams ON outgoing_streams.stream = 'requests'
         LEFT JOIN results ON results.request_id = requests.request_id
-        LEFT JOIN received_batches AS come ON come.stream = {_RESULTS_STREAM} AND come.epoch = results.epoch
+        LEFT JOIN received_batches AS come ON come.stream = 'results' AND come.epoch = results.epoch
              AND come.sequence = results.sequence
         WHERE requests.request_id = :request_id
           AND (CAST(:user_id AS uuid) IS NULL OR requests.user_id = CAST(:user_id AS uuid))
@@ -48,19 +43,17 @@ async def trace_in_request_network(
     )
 
 
-async def quarantined_about(connection: AsyncConnection, kind: StreamName, request_id: UUID) -> AnyRow | None:
-    """The newest record in quarantine that names this request, in any partition: its place, when and why, and what
-    became of it.
-    """
+async def quarantined_about(connection: AsyncConnection, stream: StreamName, request_id: UUID) -> AnyRow | None:
+    """The newest record in quarantine that names this request: its place, when and why, and what became of it."""
     return await row(
         connection,
         """
         SELECT stream, epoch, sequence, record, reason, quarantined_at, dropped_at, drop_reason FROM quarantined_records
-        WHERE stream = ANY(CAST(:streams AS text[])) AND applied_at IS NULL
+        WHERE stream = :stream AND applied_at IS NULL
           AND position(CAST(:needle AS bytea) IN body) > 0
         ORDER BY quarantined_at DESC, epoch DESC, record DESC LIMIT 1
         """,
-        streams=[stream.value for stream in kind.partitions()],
+        stream=stream,
         needle=str(request_id).encode(),
     )
 
@@ -69,15 +62,15 @@ async def trace_in_response_network(connection: AsyncConnection, request_id: UUI
     """Its request, batch and result; None where it has not been pulled, or is past retention."""
     return await row(
         connection,
-        f"""
-        SELECT requests.type, requests.submitted_at, requests.deadline_at, {_REQUESTS_STREAM} AS request_stream,
+        """
+        SELECT requests.type, requests.submitted_at, requests.deadline_at,
                requests.epoch AS request_epoch, requests.sequence AS request_sequence,
                batch.received_at AS pulled_at, batch.applied_at AS executed_batch_at,
                requests.received_at AS opened_at, results.created_at AS executed_at, results.status, results.reason,
                results.duration_ms, cancellations.cancelled_at,
                (SELECT min(stopped) FROM outgoing_streams WHERE stream = 'results') AS sending_stopped
         FROM requests
-        LEFT JOIN received_batches AS batch ON batch.stream = {_REQUESTS_STREAM} AND batch.epoch = requests.epoch
+        LEFT JOIN received_batches AS batch ON batch.stream = 'requests' AND batch.epoch = requests.epoch
              AND batch.sequence = requests.sequence
         LEFT JOIN results USING (request_id)
         LEFT JOIN cancellations USING (request_id)
@@ -91,14 +84,14 @@ async def batches_sealed_from(connection: AsyncConnection, request_id: UUID, mos
     """Batches of results that may hold this request's: sealed after it was stored, oldest first."""
     found = await rows(
         connection,
-        f"SELECT stream, epoch, sequence FROM sealed_batches"
-        f" WHERE stream = 'results' AND payload IS NOT NULL AND voided_at IS NULL AND sealed_at >="
+        "SELECT stream, epoch, sequence FROM sealed_batches"
+        " WHERE stream = 'results' AND payload IS NOT NULL AND voided_at IS NULL AND sealed_at >="
         " (SELECT created_at - interval '60 s' FROM results WHERE request_id = :request_id)"
         " ORDER BY epoch, sequence LIMIT :most",
         request_id=request_id,
         most=most,
     )
-    return [BatchRef(stream=StreamName(stream), epoch=epoch, sequence=sequence) for stream, epoch, sequence in found]
+    return [BatchRef(stream=StreamName.RESULTS, epoch=epoch, sequence=sequence) for epoch, sequence in found]
 
 
 async def sealed_times(connection: AsyncConnection, batch: BatchRef) -> AnyRow | None:

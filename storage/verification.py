@@ -220,7 +220,7 @@ async def rows_beside(
     connection: AsyncConnection, stream: StreamName, epoch: int, sequences: Sequence[int], ids: Sequence[UUID]
 ) -> list[tuple[int, UUID]]:
     """Rows that name one of these batches of requests or results, which does not hold them: batch and id."""
-    table = stream.kind
+    table = stream
     found = await rows(
         connection,
         f"SELECT sequence, request_id FROM {table} WHERE epoch = :epoch"
@@ -241,12 +241,12 @@ async def places_of_no_batch(
     next in the index (PostgreSQL has no skip scan of its own for this), so that it costs as much as there are batches,
     not rows.
     """
-    table, (batches, _) = stream.kind, _table(network, stream)
+    table, (batches, _) = stream, _table(network, stream)
     found = await rows(
         connection,
         f"""
         WITH RECURSIVE places AS (
-            (SELECT epoch, sequence FROM {table} WHERE partition = :partition ORDER BY epoch, sequence LIMIT 1)
+            (SELECT epoch, sequence FROM {table} ORDER BY epoch, sequence LIMIT 1)
             UNION ALL
             SELECT following.epoch, following.sequence FROM places, LATERAL (
                 SELECT epoch, sequence FROM {table}

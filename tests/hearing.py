@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
-from storage.database import Ask, listen, reading
 from storage.standby import Standby, somebody_stands_by
+
+from storage.database import Ask, listen, reading
 from tests.conftest import Side
 
 

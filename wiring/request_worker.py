@@ -2,11 +2,13 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 
 import httpx
 from temporalio.runtime import Runtime
 from temporalio.worker import Worker
 
+from activities.callbacks import CallbackSender
 from activities.fulfilling import FulfilmentActivities
 from activities.importing import ImportActivities
 from activities.maintaining import MaintenanceActivities
@@ -16,10 +18,17 @@ from configuration.temporal import connect_temporal
 from exchange.live_keys import LiveKeys
 from models.streams import Network
 from storage.database import connect, listen
-from storage.standby import Standby
+from storage.notices import NotificationListener
 from wiring.options import ensure_search_attributes, identity, make_worker, run_beside
-from workflows.arrivals import ImportBatch
+from wiring.workflow_watch import WorkflowWatch
 from workflows.fulfilment import FulfillRequests
+from workflows.importing import ImportBatch
+
+BOUNDS: dict[str, timedelta | None] = {
+    "ImportBatch": None,  # it attends for as long as results come
+    "FulfillRequests": None,  # it lasts until the latest deadline of its requests
+}
+"""How long a run may last before an alert says so."""
 
 
 @asynccontextmanager
@@ -36,24 +45,23 @@ async def request_worker(settings: RequestSettings, runtime: Runtime) -> AsyncIt
         http = httpx.AsyncClient(follow_redirects=False, trust_env=False)
         stack.push_async_callback(http.aclose)
 
-        standby = Standby()
-        importing = ImportActivities(engine, cache, settings.result_cache_seconds, client, standby)
-        fulfilment = FulfilmentActivities(
-            engine, keys, settings.callback_private_addresses, settings.callback_give_up, http
-        )
+        listener = NotificationListener()
+        importing = ImportActivities(engine, cache, settings.result_cache_seconds, listener)
+        sender = CallbackSender(engine, keys, settings.callback_private_addresses, settings.callback_give_up, http)
+        fulfilment = FulfilmentActivities(engine, sender, listener)
         maintenance = MaintenanceActivities(Network.REQUEST, engine, cache, settings.retention)
         await ensure_search_attributes(client)
         run_beside(stack, keys.keep_current())
-        run_beside(stack, listen(url, standby.hear, standby.connected, "airlock-request-worker"))
+        run_beside(stack, listen(url, listener.hear, listener.connected, "airlock-request-worker"))
+        run_beside(stack, WorkflowWatch(client, engine, BOUNDS).run())
         yield make_worker(
             client,
             settings,
             [ImportBatch, FulfillRequests],
             [
-                importing.apply_batches,
-                importing.apply_when_received,
-                fulfilment.settle_group,
-                fulfilment.call_back,
+                importing.apply_and_attend,
+                fulfilment.settle_groups,
+                fulfilment.make_callbacks,
                 maintenance.tend,
             ],
         )

@@ -1,5 +1,4 @@
-"""Groups of requests in the request network, from submission to their end; started by the API when they are committed.
-"""
+"""Groups of requests in the request network, from submission to their end; started by the API when they are committed."""
 
 import asyncio
 from datetime import timedelta

@@ -8,8 +8,6 @@ with workflow.unsafe.imports_passed_through():
     from models.outcomes import PullProgress
     from workflows.timing import RESIDENT, WHILE_STOPPED
 
-PULL_WORKFLOW_ID = "pull-requests"
-
 
 @workflow.defn
 class PullRequests:

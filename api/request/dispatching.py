@@ -147,7 +147,9 @@ class Dispatcher:
             }
         )
         look_in = min(each.left for each in together)
-        if not await self._start(FulfillRequests.run, groups, "fulfil", timedelta(seconds=look_in) if look_in else None):
+        if not await self._start(
+            FulfillRequests.run, groups, "fulfil", timedelta(seconds=look_in) if look_in else None
+        ):
             return
         try:
             async with self._engine.begin() as connection:

@@ -15,29 +15,17 @@ LATE_CADENCES = 2.5
 """Cadences after which silence is told."""
 CADENCES = {StreamName.SETTINGS: 60.0, StreamName.RESULTS: 120.0, StreamName.HEALTH: 300.0}
 """In which the response network is heard of by default, in seconds. What it is set to there is not known here."""
-UNPULLED_SECONDS = 150.0
-"""After which records of a partition that are not pulled are told of: two long polls and a half."""
 REMEMBERED_SECONDS = 300.0
 
 
 def silences(states: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Streams on which nothing was heard for too long, neither a batch nor a heartbeat, and partitions that nobody
-    pulls.
-    """
+    """Streams on which nothing was heard for too long, neither a batch nor a heartbeat."""
     return [
         f"{state['stream']}: the response network is silent for {state['last_contact_seconds']:.0f} s"
         for state in states
         if state["direction"] == "in"
         and state["last_contact_seconds"] is not None
-        and state["last_contact_seconds"] > LATE_CADENCES * CADENCES[StreamName(state["stream"]).kind]
-    ] + [
-        f"{state['stream']}: nobody has pulled {state['in_flight_records']} records for"
-        f" {state['oldest_age_seconds']:.0f} s: is AIRLOCK_RESPONSE_PARTITIONS {StreamName(state['stream']).number + 1}"
-        " at least?"
-        for state in states
-        if state["direction"] == "out"
-        and StreamName(state["stream"]).number
-        and (state["oldest_age_seconds"] or 0) > UNPULLED_SECONDS
+        and state["last_contact_seconds"] > LATE_CADENCES * CADENCES[StreamName(state["stream"])]
     ]
 
 

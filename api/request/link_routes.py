@@ -117,7 +117,7 @@ async def pull_batch(
         _outgoing(stream)
         until = time.monotonic() + wait
         while True:
-            ticket = services.sealed[stream].ticket()
+            ticket = services.sealed.ticket()
             batches = await _next(services, stream, epoch, after, head, most or 1)
             left = until - time.monotonic()
             if batches or left <= 0 or services.stopping.is_set():

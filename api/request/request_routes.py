@@ -23,7 +23,7 @@ from api.request.submitting import refused_while_stopped
 from exchange.errors import StreamStopped
 from models.errors import Conflict, NotFound
 from models.requests import RequestStatus, RequestSubmission, ResultBody, TypeName
-from models.streams import BatchRef
+from models.streams import StreamName
 from storage.database import notify
 from storage.submissions import cancel_request, find_request, list_requests
 

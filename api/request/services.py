@@ -1,7 +1,7 @@
 """What the request network's API holds open, and the tasks that run beside its calls."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +13,7 @@ from api.request.catalog import CurrentCatalog
 from api.request.dispatching import Dispatcher
 from api.request.first_reads import FirstReads
 from api.request.link_health import Refusals
-from api.request.partitioning import PartitionedCommit
+from api.request.submitting import GroupCommit
 from api.request.waking import Bell, FinishedRequests
 from cache.redis_cache import Cache
 from configuration.settings import RequestSettings
@@ -41,11 +41,11 @@ class Services:
     keys: LiveKeys
     signer: HttpSigner
     dispatcher: Dispatcher
-    group_commit: PartitionedCommit
+    group_commit: GroupCommit
     finished: FinishedRequests
     first_reads: FirstReads
-    sealed: Mapping[str, Bell]
-    """For each stream that is pulled from here, one that rings when a batch of it was sealed."""
+    sealed: Bell
+    """Rings when a batch of requests was sealed."""
     stopping: asyncio.Event
     """Set when the server stops: nobody waits any longer."""
     refusals: Refusals = field(default_factory=Refusals)
@@ -58,7 +58,7 @@ class Services:
     def end_long_polls(self) -> None:
         """Answer those who wait with what there is: the server stops."""
         self.stopping.set()
-        self._ring_all()
+        self.sealed.ring()
         self.finished.wake_all()
 
     def hear(self, message: str) -> None:
@@ -66,8 +66,8 @@ class Services:
         topic, _, rest = message.partition(" ")
         if topic == "finished":
             self.finished.something_finished()
-        elif topic == "sealed" and rest in self.sealed:
-            self.sealed[rest].ring()
+        elif topic == "sealed" and rest == StreamName.REQUESTS:
+            self.sealed.ring()
         elif topic == "snapshot" and rest == "settings":
             self.catalog.changed()
 
@@ -76,11 +76,7 @@ class Services:
         self.finished.listening = self.catalog.listening = ask is not None
         self.catalog.changed()
         self.finished.something_finished()
-        self._ring_all()
-
-    def _ring_all(self) -> None:
-        for bell in self.sealed.values():
-            bell.ring()
+        self.sealed.ring()
 
 
 @asynccontextmanager
@@ -106,10 +102,10 @@ async def open_services(settings: RequestSettings) -> AsyncIterator[Services]:
             keys,
             HttpSigner(keys, settings.link_id, settings.clock_skew),
             dispatcher,
-            PartitionedCommit(engine, sealer, dispatcher.group_committed, settings.partitions),
+            GroupCommit(engine, sealer, dispatcher.group_committed),
             FinishedRequests(engine),
             FirstReads(engine),
-            {stream.value: Bell() for stream in StreamName.REQUESTS.partitions()},
+            Bell(),
             asyncio.Event(),
         )
         for beside in (

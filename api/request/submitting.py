@@ -75,9 +75,7 @@ class GroupCommit:
         engine: AsyncEngine,
         sealer: Sealer,
         committed: Callable[[CommittedGroup], None],
-        stream: StreamName = StreamName.REQUESTS,
     ) -> None:
-        self._stream = stream
         self._engine = engine
         self._sealer = sealer
         self._committed = committed
@@ -165,10 +163,10 @@ class GroupCommit:
             requests = [request for submission in fresh for request in submission.requests]
             if requests:
                 records = [record for submission in fresh for record in submission.records]
-                batch = await self._sealer.seal(connection, self._stream, records)
+                batch = await self._sealer.seal(connection, StreamName.REQUESTS, records)
                 await store_submitted(connection, batch, requests)
                 await store_idempotency_keys(connection, [item.idempotency for item in fresh if item.idempotency])
-                await notify(connection, f"sealed {self._stream}")
+                await notify(connection, f"sealed {StreamName.REQUESTS}")
         if batch is not None:
             self._committed(CommittedGroup(batch, look_in(requests)))
         answers += [(item, tuple(request.request_id for request in item.requests)) for item in fresh]
@@ -189,7 +187,7 @@ class GroupCommit:
         keys = [(item.idempotency.user_id, item.idempotency.key) for item in group if item.idempotency]
         if not keys:
             return list(group)
-        await hold_sealing(connection, self._stream)  # nobody uses one of them between this look and the commit
+        await hold_sealing(connection, StreamName.REQUESTS)  # nobody uses one of them between this look and the commit
         known = await find_idempotency_keys(connection, keys)
         fresh: list[Submission] = []
         for submission in group:

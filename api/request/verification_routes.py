@@ -46,8 +46,6 @@ async def summarise(request: Request, services: App, stream: StreamName) -> Resp
         found: BaseModel
         if question.ask == "head":
             found = await auditor.head(stream)
-        elif question.ask == "streams":
-            found = await auditor.streams()
         elif question.ask == "strays":
             found = Strays(findings=await auditor.strays(stream))
         elif not question.first <= question.last:

@@ -20,7 +20,7 @@ async def preview(connection: AsyncConnection, stream: StreamName) -> bytes:
     ``settings`` is the whole snapshot, ``results`` what the next batch would take, ``health`` what is public of the
     newest measurement; nothing where there is none. Raises `NotFound` for a stream that does not leave this network.
     """
-    match stream.kind:
+    match stream:
         case StreamName.SETTINGS:
             records = await public_records(connection)
         case StreamName.RESULTS:

@@ -20,7 +20,6 @@ router = APIRouter(
 
 Epoch = Annotated[int, Path(ge=1, le=2**31 - 1)]
 Record = Annotated[int, Path(ge=1, le=2**63 - 1)]
-Partition = Annotated[StreamName, Query(description="The stream of the record: only with partitions")]
 
 
 class QuarantinedRecord(BaseModel):
@@ -74,15 +73,14 @@ async def list_some(
     services: App,
     _operator: OperatorOf,
     dropped: Annotated[bool, Query(description="Those that were dropped, not those that wait")] = False,
-    after_stream: Annotated[StreamName, Query(description="Only with partitions")] = StreamName.REQUESTS,
     after_epoch: Annotated[int, Query(ge=0, le=2**31 - 1, description="Go on after this record")] = 0,
     after_record: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,
     limit: PageLimit = DEFAULT_LIMIT,
 ) -> QuarantineList:
     """What this network received and could not take, with the reason."""
-    after = (after_stream, after_epoch, after_record) if after_epoch else ("", 0, 0)
+    after = (StreamName.REQUESTS, after_epoch, after_record)
     async with services.engine.connect() as connection:
-        found = await list_set_aside(connection, StreamName.REQUESTS.partitions(), dropped, after, limit)
+        found = await list_set_aside(connection, [StreamName.REQUESTS], dropped, after, limit)
     return QuarantineList(records=[QuarantinedRecord.model_validate(item) for item in found])
 
 
@@ -92,11 +90,9 @@ async def list_some(
     operation_id="retry_quarantined",
     responses=problem_responses(404, 409, 422),
 )
-async def retry(
-    services: App, _operator: OperatorOf, epoch: Epoch, record: Record, stream: Partition = StreamName.REQUESTS
-) -> Outcome:
+async def retry(services: App, _operator: OperatorOf, epoch: Epoch, record: Record) -> Outcome:
     """Takes the record as its batch would be taken now; a request that is taken is executed soon."""
-    (outcome,) = await Quarantine(services.engine, Network.RESPONSE).retry(stream, epoch, record)
+    (outcome,) = await Quarantine(services.engine, Network.RESPONSE).retry(StreamName.REQUESTS, epoch, record)
     return Outcome.model_validate(outcome)
 
 
@@ -112,8 +108,8 @@ async def drop(
     epoch: Epoch,
     record: Record,
     decision: Annotated[Decision, Body()],
-    stream: Partition = StreamName.REQUESTS,
 ) -> QuarantinedRecord:
     """The record is kept with who dropped it and why. The request that it names, if any, is answered as failed."""
     kept = Quarantine(services.engine, Network.RESPONSE)
-    return QuarantinedRecord.model_validate(await kept.drop(stream, epoch, record, operator.name, decision.reason))
+    dropped = await kept.drop(StreamName.REQUESTS, epoch, record, operator.name, decision.reason)
+    return QuarantinedRecord.model_validate(dropped)

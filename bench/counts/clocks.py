@@ -6,6 +6,7 @@ from datetime import timedelta
 from types import ModuleType
 
 import activities.announcing
+
 import activities.executing
 import activities.link_watch
 import activities.pulling

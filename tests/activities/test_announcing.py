@@ -5,15 +5,15 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from activities.announcing import ExportAnnouncer
+from storage.standby import ready
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities import announcing
-from activities.announcing import ExportAnnouncer
 from exchange.sealing import Sealer
 from models.streams import StreamName
 from storage.outgoing import note_delivering_run
-from storage.standby import ready
 from tests.activities.crossing import LINK, change
 from tests.conftest import Networks
 from tests.hearing import hearing
@@ -259,9 +259,3 @@ async def test_what_an_operator_holds_back_is_not_taken_for_late(
     temporal.paused = True
     await announcer.finish()
     assert set(temporal.calls) == {"describe"}
-
-
-@pytest.mark.usefixtures("stood_by")
-async def test_of_several_partitions_no_run_stands_by(networks: Networks, temporal: Counting) -> None:
-    await ExportAnnouncer(temporal, networks.response.engine, partitions=2).results_are_ready()
-    assert temporal.calls == ["describe", SIGNAL]

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from storage.standby import Standby, received
 from temporalio.testing import ActivityEnvironment
 
 from activities import standing_by
@@ -11,7 +12,6 @@ from activities.importing import ImportActivities
 from cache.redis_cache import Cache
 from models.outcomes import ApplyOutcome
 from models.streams import StreamName
-from storage.standby import Standby, received
 from tests.activities.crossing import cross, new_id, one, result_record, submit
 from tests.activities.standing_in import Told
 from tests.activities.test_brief_work import in_short

@@ -8,10 +8,10 @@ from typing import Any
 
 import orjson
 import pytest
+from activities.heartbeats import PAUSED_SECONDS
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from activities.heartbeats import PAUSED_SECONDS
 from activities.link_watch import LinkWatch
 from activities.streams import StreamActivities
 from configuration.cadences import DEFAULT_CADENCES

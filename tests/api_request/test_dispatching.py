@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import httpx
 import pytest
+from storage.standby import received
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError
@@ -19,7 +20,6 @@ from exchange.sealing import Sealer
 from models.streams import BatchRef, StreamName
 from storage.database import rows
 from storage.incoming import mark_applied
-from storage.standby import received
 from tests.api_request.proxy import Proxy, proxied
 from tests.api_request.serving import AIRPORT, IST, eventually, new_user, publish, serving, settings_for
 from tests.conftest import Networks

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from storage.standby import Standby, ready
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
@@ -11,7 +12,6 @@ from activities import standing_by
 from activities.streams import StreamActivities
 from models.outcomes import DrainOutcome
 from models.streams import StreamName
-from storage.standby import Standby, ready
 from tests.activities.test_brief_work import in_short
 from tests.hearing import eventually, hearing, stood_by
 from tests.link.conftest import Crossing

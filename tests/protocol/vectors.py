@@ -98,9 +98,6 @@ def manifests() -> Iterator[Vector]:
         "link": "x" * 64, "more": True,
     }.items():  # fmt: skip
         yield case(f"a wrong {field}", compact(manifest(RECORDS) | {field: wrong}), "malformed")
-    yield case("of a partition", compact(manifest(RECORDS) | {"stream": "results.3"}), None)
-    for name in ("results.0", "results.8", "results.03", "settings.1"):
-        yield case(f"of {name}, which is no stream", compact(manifest(RECORDS) | {"stream": name}), "malformed")
     short = manifest(RECORDS)
     del short["previous"]
     yield case("a field too few", compact(short), "malformed")

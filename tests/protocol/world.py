@@ -291,7 +291,7 @@ def _app(networks: Networks, sealers: dict[Network, Sealer], receivers: dict[Net
         signer=HttpSigner(side.keys, LINK),
         refusals=Refusals(),
         dispatcher=Dispatcher(),
-        sealed={stream.value: Bell() for stream in StreamName.REQUESTS.partitions()},
+        sealed=Bell(),
         stopping=asyncio.Event(),
     )
     return app

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
 import pytest
+from storage.standby import Standby
 
 from storage.database import Ask, notify, value
-from storage.standby import Standby
 from tests.conftest import Networks
 from tests.hearing import hearing, stood_by
 

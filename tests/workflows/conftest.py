@@ -11,10 +11,10 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
+from workflows.arrivals import ImportBatch
 
 from embedded.temporal import DYNAMIC_CONFIG, find_temporal
 from tests.workflows.standins import StandIns
-from workflows.arrivals import ImportBatch
 from workflows.execution import ExecuteRequests
 from workflows.exports import CacheMaintenance, ExportResults, ExportSettings, SystemMonitoring
 from workflows.fulfilment import FulfillRequests

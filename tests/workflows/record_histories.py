@@ -15,7 +15,6 @@ import json
 import signal
 import tempfile
 from collections import defaultdict
-from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -29,33 +28,29 @@ SHAPES = 4
 """Of each workflow at most, the longest first."""
 EVENTS = 400
 """A longer history adds to the clone and shows nothing more."""
-SEVERAL = "-partitions"
-"""In the names of histories with several partitions: only of the workflows that are then told so."""
 BEFORE = "-before-"
 """In the names of histories of runs that are begun no more as they were, and go on all the same: they stay."""
 AIRPORT: dict[str, Any] = {"type": "airport", "params": {"iata": "IST"}}
 
 
-async def record(address: str, among: Container[str] | None = None, of: str = "") -> None:
-    """Write the histories that this Temporal has: of all workflows, or those ``among`` these, named with ``of``."""
+async def record(address: str) -> None:
+    """Write the histories that this Temporal has."""
     shapes: defaultdict[str, dict[tuple[str, ...], str]] = defaultdict(dict)
     for namespace in NAMESPACES:
         client = await Client.connect(address, namespace=namespace)
         async for execution in client.list_workflows():
             history = await client.get_workflow_handle(execution.id, run_id=execution.run_id).fetch_history()
             shape = shape_of(history)
-            if among is not None and execution.workflow_type not in among:
-                continue
             if "workflow_task_completed_event_attributes" in shape and len(shape) <= EVENTS:
                 shapes[execution.workflow_type].setdefault(shape, scrubbed(history))
     HISTORIES.mkdir(exist_ok=True)
     for old in HISTORIES.glob("*.json"):
-        if (SEVERAL in old.name) == (of == SEVERAL) and BEFORE not in old.name:
+        if BEFORE not in old.name:
             old.unlink()
     for workflow, found in sorted(shapes.items()):
         chosen = sorted(found, key=len, reverse=True)[:SHAPES]
         for number, shape in enumerate(chosen, start=1):
-            (HISTORIES / f"{workflow}{of}-{number}.json").write_text(found[shape])
+            (HISTORIES / f"{workflow}-{number}.json").write_text(found[shape])
         print(f"{workflow}: {len(chosen)} of {len(found)} shapes, up to {len(chosen[0])} events")
 
 
@@ -136,27 +131,6 @@ class unwilling_receiver:
             self._taken.set()
 
 
-async def record_several_partitions(directory: Path) -> None:
-    """The histories of what knows of partitions, where there are four; one of them is pulled by a worker that stops."""
-    four = {f"AIRLOCK_{network}_PARTITIONS": "4" for network in ("REQUEST", "RESPONSE")}
-    airlock = RunningAirlock(directory / "several", **four)
-    try:
-        await airlock.start()
-        async with airlock.caller() as http:
-            for _ in range(3):
-                await asyncio.gather(*[result(http, request_id) for request_id in await submit(http, *[AIRPORT] * 3)])
-            pid = airlock.signal("response-worker", signal.SIGTERM)
-
-            async def another() -> bool:
-                return bool(airlock.up["processes"].get("response-worker", pid) != pid)
-
-            await eventually(another, "the worker is started again")
-            await result(http, (await submit(http, AIRPORT))[0])
-        await record(airlock.up["temporal"], ("ExportResults", "PullRequests"), SEVERAL)
-    finally:
-        await airlock.end()
-
-
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--temporal", metavar="HOST:PORT", help="record what is there instead of starting an Airlock")
@@ -172,7 +146,6 @@ async def main() -> None:
             await record(airlock.up["temporal"])
         finally:
             await airlock.end()
-        await record_several_partitions(Path(directory))
 
 
 if __name__ == "__main__":

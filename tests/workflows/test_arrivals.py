@@ -7,12 +7,12 @@ import pytest
 from temporalio import activity
 from temporalio.client import WorkflowExecutionStatus
 from temporalio.testing import WorkflowEnvironment
+from workflows.arrivals import ImportBatch
 
 from models.outcomes import ApplyOutcome, CallbackOutcome, GroupState, MaintenanceOutcome
 from models.streams import BatchRef, StreamName
 from tests.workflows.conftest import Stage
 from tests.workflows.standins import details, error, group_state, summaries, timers
-from workflows.arrivals import ImportBatch
 from workflows.fulfilment import FulfillRequests
 from workflows.search_attributes import search_attributes
 from workflows.timing import CALL_BACK_AGAIN, LOOK_AGAIN

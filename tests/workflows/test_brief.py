@@ -10,12 +10,12 @@ from temporalio import activity
 from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
+from workflows.arrivals import ImportBatch
 
 from models.outcomes import BRIEF, ApplyOutcome, DrainOutcome, ExecutionOutcome
 from models.streams import BatchRef, StreamName
 from tests.workflows.conftest import Stage
 from tests.workflows.standins import details, error, group_state, summaries, timers
-from workflows.arrivals import ImportBatch
 from workflows.execution import ExecuteRequests
 from workflows.exports import ExportResults
 from workflows.fulfilment import FulfillRequests

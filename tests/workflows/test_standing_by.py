@@ -8,13 +8,13 @@ import pytest
 from temporalio import activity
 from temporalio.client import WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
+from workflows.arrivals import ImportBatch
 
 from models.outcomes import BRIEF, STANDS_BY, ApplyOutcome, DrainOutcome, Outcome
 from models.streams import BatchRef, StreamName
 from tests.workflows.conftest import Stage
 from tests.workflows.standins import details, error
 from tests.workflows.test_brief import Run, scheduled
-from workflows.arrivals import ImportBatch
 from workflows.exports import ExportResults
 
 RESULTS = BatchRef(stream=StreamName.RESULTS, epoch=1, sequence=4, records=9)
