@@ -58,7 +58,7 @@ class Pull:
             raise
         if not wires:
             async with self.engine.begin() as connection:
-                await note_heard(connection, stream, cursor.sequence, datetime.now(UTC))  # the answer was signed for us
+                await note_heard(connection, stream, datetime.now(UTC))  # the answer was signed for us
             return None
         acceptance = await self.receiver.accept(stream, *wires)
         if acceptance.repeated:

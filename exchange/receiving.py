@@ -114,7 +114,7 @@ class Receiver:
             cursor = await incoming_stream(connection, stream)
             if heartbeat.epoch < cursor.epoch:
                 raise Fork(f"{stream}: epoch {heartbeat.epoch} has ended, this side is in epoch {cursor.epoch}")
-            await note_heard(connection, stream, heartbeat.sequence, heartbeat.issued_at)
+            await note_heard(connection, stream, heartbeat.issued_at)
             receipt = await self.receipt(connection, stream)
             forked = None
             if heartbeat.epoch > cursor.epoch:

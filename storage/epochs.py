@@ -75,7 +75,7 @@ async def begin_receiving(connection: AsyncConnection, stream: StreamName, epoch
     await run(
         connection,
         "UPDATE incoming_streams SET epoch = :epoch, sequence = 0, record = 0, hash = :genesis, applied = 0,"
-        " sender_head = 0, stopped = NULL WHERE stream = :stream",
+        " stopped = NULL WHERE stream = :stream",
         stream=stream,
         epoch=epoch,
         genesis=GENESIS,

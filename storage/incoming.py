@@ -22,7 +22,6 @@ class IncomingStream:
     applied: int
     quarantined: int
     heard_at: datetime | None
-    sender_head: int
     stopped: str | None
 
 
@@ -39,7 +38,7 @@ class ReceivedBatch:
     payload: bytes
 
 
-_COLUMNS = "stream, epoch, sequence, record, hash, applied, quarantined, heard_at, sender_head, stopped"
+_COLUMNS = "stream, epoch, sequence, record, hash, applied, quarantined, heard_at, stopped"
 
 
 async def incoming_stream(connection: AsyncConnection, stream: StreamName) -> IncomingStream:
@@ -97,8 +96,8 @@ async def store_received(
     )
     await run(
         connection,
-        "UPDATE incoming_streams SET sequence = :sequence, record = :record, hash = :hash, heard_at = now(),"
-        " sender_head = greatest(sender_head, :sequence) WHERE stream = :stream",
+        "UPDATE incoming_streams SET sequence = :sequence, record = :record, hash = :hash, heard_at = now()"
+        " WHERE stream = :stream",
         stream=stream,
         sequence=last.sequence,
         record=last.first_record + last.records - 1,
@@ -264,20 +263,21 @@ async def quarantine(
     )
 
 
-async def note_heard(connection: AsyncConnection, stream: StreamName, sender_head: int, issued_at: datetime) -> None:
-    """The sender said where its stream ends. It is a sign of life if it was said after the last: the same words again
-    may come from somebody on the way, who would have a dead link look alive.
+async def note_heard(connection: AsyncConnection, stream: StreamName, issued_at: datetime) -> None:
+    """The sender said where its stream ends, at ``issued_at`` by its own clock.
+
+    It is a sign of life only if it is newer than the last: a replay by somebody on the way must not make a dead link
+    look alive.
     """
     await run(
         connection,
         """
-        UPDATE incoming_streams SET sender_head = greatest(sender_head, :sender_head),
-            heard_at = CASE WHEN heard_issued_at >= :issued_at THEN heard_at ELSE now() END,
+        UPDATE incoming_streams
+        SET heard_at = CASE WHEN heard_issued_at >= :issued_at THEN heard_at ELSE now() END,
             heard_issued_at = greatest(heard_issued_at, :issued_at)
         WHERE stream = :stream
         """,
         stream=stream,
-        sender_head=sender_head,
         issued_at=issued_at,
     )
 

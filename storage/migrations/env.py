@@ -2,6 +2,8 @@
 
 from alembic import context
 
+from storage.migrate import VERSION_TABLE
+
 connection = context.config.attributes["connection"]
-context.configure(connection=connection, version_table="schema_versions")
+context.configure(connection=connection, version_table=VERSION_TABLE)
 context.run_migrations()

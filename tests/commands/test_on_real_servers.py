@@ -5,6 +5,7 @@ import hashlib
 import json
 from typing import Any
 
+import asyncpg
 import pytest
 from temporalio.client import Client
 from typer.testing import Result
@@ -124,6 +125,12 @@ async def test_migrate_and_a_database_without_tables(
         assert "run: airlock migrate response" in empty.stderr
         assert (await call(airlock, "migrate", "response")).exit_code == 0
         assert (await call(airlock, "users", "list")).exit_code == 0
+        connection = await asyncpg.connect(configured.response.url.rsplit("/", 1)[0] + f"/{name}")
+        await connection.execute("DELETE FROM schema_versions")
+        await connection.execute("INSERT INTO schema_versions VALUES ('exchange_0007'), ('response_0003')")
+        await connection.close()
+        old = await call(airlock, "migrate", "response")
+        assert (old.exit_code, "made by an unreleased version" in old.stderr) == (2, True)
         monkeypatch.setenv("AIRLOCK_RESPONSE_DATABASE_URL", configured.response.url + "_gone")
         assert "has no database" in (await call(airlock, "users", "list")).stderr
         wrong = configured.response.url.replace("airlock_response:", "airlock_response:x")

@@ -2,7 +2,7 @@
 
 from alembic import op
 
-revision = "response_0001"
+revision = "response_1"
 down_revision = None
 branch_labels = ("response",)
 depends_on = None
@@ -79,6 +79,23 @@ CREATE TABLE results (
     created_at   timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX results_by_age ON results (created_at);
+
+CREATE TABLE link_attempts (
+    stream         text PRIMARY KEY,
+    tried_at       timestamptz NOT NULL,
+    ok_at          timestamptz,
+    failing_since  timestamptz,
+    failures       integer NOT NULL DEFAULT 0,
+    kind           text,
+    detail         text,
+    wait_until     timestamptz,
+    clock_ahead    double precision
+);
+COMMENT ON TABLE link_attempts IS 'How the last attempts to use the link ended: for the alarm that says why nothing
+comes';
+COMMENT ON COLUMN link_attempts.failures IS 'In a row. With failing_since, kind and detail of the last one it is cleared
+by the first attempt that succeeds';
+COMMENT ON COLUMN link_attempts.clock_ahead IS 'Seconds by which the other side''s clock is ahead of ours';
 
 CREATE TABLE measurements (
     measured_at  timestamptz PRIMARY KEY,

@@ -2,7 +2,7 @@
 
 from alembic import op
 
-revision = "request_0001"
+revision = "request_1"
 down_revision = None
 branch_labels = ("request",)
 depends_on = None
@@ -35,6 +35,7 @@ CREATE TABLE request_groups (
     epoch         integer NOT NULL,
     sequence      bigint NOT NULL,
     size          integer NOT NULL,
+    leader        bigint,
     submitted_at  timestamptz NOT NULL DEFAULT now(),
     started_at    timestamptz,
     fulfilled_at  timestamptz,
@@ -42,6 +43,8 @@ CREATE TABLE request_groups (
 );
 CREATE INDEX request_groups_unstarted ON request_groups (epoch, sequence) WHERE started_at IS NULL;
 CREATE INDEX request_groups_open ON request_groups (epoch, sequence) WHERE fulfilled_at IS NULL;
+CREATE INDEX request_groups_led ON request_groups (epoch, leader) WHERE leader IS NOT NULL;
+COMMENT ON COLUMN request_groups.leader IS 'The group whose workflow sees to this one as well; NULL: its own';
 
 CREATE TABLE idempotency_keys (
     user_id      uuid NOT NULL,
@@ -54,16 +57,19 @@ CREATE TABLE idempotency_keys (
 CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at);
 
 CREATE TABLE results (
-    request_id   uuid PRIMARY KEY,
-    user_id      uuid NOT NULL,
-    status       text NOT NULL,
-    body         bytea NOT NULL,
-    epoch        integer NOT NULL,
-    sequence     bigint NOT NULL,
-    received_at  timestamptz NOT NULL DEFAULT now()
+    request_id     uuid PRIMARY KEY,
+    user_id        uuid NOT NULL,
+    status         text NOT NULL,
+    body           bytea NOT NULL,
+    epoch          integer NOT NULL,
+    sequence       bigint NOT NULL,
+    received_at    timestamptz NOT NULL DEFAULT now(),
+    first_read_at  timestamptz
 );
 CREATE INDEX results_by_batch ON results (epoch, sequence);
 COMMENT ON COLUMN results.body IS 'The record as it crossed, byte for byte';
+COMMENT ON COLUMN results.first_read_at IS 'Noted beside the reading, within a second or so; NULL where it was never
+read, or the note was lost with its process';
 
 CREATE TABLE snapshots (
     stream      text PRIMARY KEY,

@@ -1,0 +1,175 @@
+"""The crossing's own tables, the same in both networks."""
+
+from alembic import op
+
+revision = "exchange_1"
+down_revision = None
+branch_labels = ("exchange",)
+depends_on = None
+
+TABLES = """
+CREATE TABLE outgoing_streams (
+    stream             text PRIMARY KEY,
+    epoch              integer NOT NULL DEFAULT 1,
+    sequence           bigint NOT NULL DEFAULT 0,
+    record             bigint NOT NULL DEFAULT 0,
+    hash               bytea NOT NULL,
+    content            bytea,
+    delivered          bigint NOT NULL DEFAULT 0,
+    applied            bigint NOT NULL DEFAULT 0,
+    quarantined        bigint NOT NULL DEFAULT 0,
+    receipt_at         timestamptz,
+    receipt_issued_at  timestamptz,
+    stopped            text,
+    batch_bytes        integer,
+    delivering_run     text
+);
+COMMENT ON TABLE outgoing_streams IS 'The sender''s end of each stream: newest batch sealed, how far receipts go';
+COMMENT ON COLUMN outgoing_streams.content IS 'SHA-256 of the records of the newest snapshot, to tell change from none';
+COMMENT ON COLUMN outgoing_streams.receipt_issued_at IS 'By the receiver''s clock: of its newest receipt';
+COMMENT ON COLUMN outgoing_streams.batch_bytes IS 'Most bytes of records to seal together, since something on the way
+refused a larger batch (413); NULL for the protocol''s own bound';
+
+CREATE TABLE outbox (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    stream      text NOT NULL,
+    body        bytea NOT NULL,
+    created_at  timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX outbox_by_stream ON outbox (stream, id);
+COMMENT ON TABLE outbox IS 'Records that are committed and not sealed yet; sealing takes them away';
+
+CREATE TABLE sealed_batches (
+    stream        text NOT NULL,
+    epoch         integer NOT NULL,
+    sequence      bigint NOT NULL,
+    first_record  bigint NOT NULL,
+    records       integer NOT NULL,
+    raw_bytes     integer NOT NULL,
+    hash          bytea NOT NULL,
+    manifest      bytea NOT NULL,
+    signature     bytea NOT NULL,
+    payload       bytea,
+    sealed_at     timestamptz NOT NULL,
+    sent_at       timestamptz,
+    delivered_at  timestamptz,
+    voided_at     timestamptz,
+    PRIMARY KEY (stream, epoch, sequence)
+);
+ALTER TABLE sealed_batches ALTER COLUMN payload SET STORAGE EXTERNAL;
+CREATE INDEX sealed_batches_undelivered ON sealed_batches (stream, epoch, sequence)
+    WHERE delivered_at IS NULL AND voided_at IS NULL;
+COMMENT ON COLUMN sealed_batches.payload IS 'NULL once retention has emptied a delivered batch; the manifest stays';
+
+CREATE TABLE incoming_streams (
+    stream             text PRIMARY KEY,
+    epoch              integer NOT NULL DEFAULT 1,
+    sequence           bigint NOT NULL DEFAULT 0,
+    record             bigint NOT NULL DEFAULT 0,
+    hash               bytea NOT NULL,
+    applied            bigint NOT NULL DEFAULT 0,
+    quarantined        bigint NOT NULL DEFAULT 0,
+    heard_at           timestamptz,
+    heard_issued_at    timestamptz,
+    stopped            text
+);
+COMMENT ON TABLE incoming_streams IS 'The receiver''s end: newest batch of an unbroken run that is stored, and applied';
+COMMENT ON COLUMN incoming_streams.heard_issued_at IS 'By the sender''s clock: of its newest heartbeat';
+COMMENT ON COLUMN incoming_streams.quarantined IS 'Records that are quarantined and wait for an operator: neither
+applied by a retry nor dropped. Goes into receipts';
+
+CREATE TABLE received_batches (
+    stream        text NOT NULL,
+    epoch         integer NOT NULL,
+    sequence      bigint NOT NULL,
+    first_record  bigint NOT NULL,
+    records       integer NOT NULL,
+    hash          bytea NOT NULL,
+    manifest      bytea NOT NULL,
+    signature     bytea NOT NULL,
+    payload       bytea,
+    received_at   timestamptz NOT NULL DEFAULT now(),
+    applied_at    timestamptz,
+    superseded    boolean NOT NULL DEFAULT false,
+    bundle_end    bigint,
+    PRIMARY KEY (stream, epoch, sequence)
+);
+ALTER TABLE received_batches ALTER COLUMN payload SET STORAGE EXTERNAL;
+CREATE INDEX received_batches_unapplied ON received_batches (stream, epoch, sequence) WHERE applied_at IS NULL;
+COMMENT ON COLUMN received_batches.bundle_end IS 'The last batch that came in the same answer; NULL: itself';
+
+CREATE TABLE quarantined_records (
+    stream          text NOT NULL,
+    epoch           integer NOT NULL,
+    record          bigint NOT NULL,
+    sequence        bigint NOT NULL,
+    reason          text NOT NULL,
+    body            bytea NOT NULL,
+    quarantined_at  timestamptz NOT NULL DEFAULT now(),
+    retries         integer NOT NULL DEFAULT 0,
+    retried_at      timestamptz,
+    applied_at      timestamptz,
+    dropped_at      timestamptz,
+    dropped_by      text,
+    drop_reason     text,
+    PRIMARY KEY (stream, epoch, record),
+    CONSTRAINT quarantined_records_settled_once CHECK (applied_at IS NULL OR dropped_at IS NULL),
+    CONSTRAINT quarantined_records_dropped_by_someone_for_a_reason
+        CHECK (num_nonnulls(dropped_at, dropped_by, drop_reason) IN (0, 3))
+);
+CREATE INDEX quarantined_records_open ON quarantined_records (stream, epoch, record)
+    WHERE applied_at IS NULL AND dropped_at IS NULL;
+COMMENT ON TABLE quarantined_records IS 'Records that crossed but cannot be applied: why, and what became of
+them';
+
+CREATE TABLE set_aside (
+    number        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    table_name    text NOT NULL,
+    request_id    uuid NOT NULL,
+    whole         jsonb NOT NULL,
+    reason        text NOT NULL,
+    set_aside_at  timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE set_aside IS 'Rows that no batch explains, as they were, with the reason: evidence. Nothing deletes
+them by itself';
+COMMENT ON COLUMN set_aside.whole IS 'The row with all its columns; bytes as \\x and hexadecimal digits';
+
+CREATE TABLE epochs (
+    stream             text NOT NULL,
+    epoch              integer NOT NULL,
+    previous_epoch     integer NOT NULL,
+    previous_sequence  bigint NOT NULL,
+    reason             text NOT NULL,
+    ordered_by         text NOT NULL,
+    begun_at           timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (stream, epoch)
+);
+COMMENT ON TABLE epochs IS 'Each epoch follows the last batch that both sides had. Batches of earlier epochs after that
+one are void: their records were sealed again in the new epoch';
+
+CREATE TABLE link_keys (
+    key_id         text PRIMARY KEY,
+    owner          text NOT NULL CHECK (owner IN ('request', 'response')),
+    public_key     bytea NOT NULL CHECK (octet_length(public_key) = 32),
+    introduced_by  text,
+    introduced_at  timestamptz NOT NULL DEFAULT now(),
+    confirmed_at   timestamptz,
+    retires_at     timestamptz,
+    revoked_at     timestamptz
+);
+COMMENT ON TABLE link_keys IS 'Public keys of both networks as this one knows them; this outweighs the key files';
+COMMENT ON COLUMN link_keys.introduced_by IS 'Id of the key that vouched for this one; NULL for an operator or a file';
+COMMENT ON COLUMN link_keys.confirmed_at IS 'Of a key of our own: when the other network said that it trusts it';
+COMMENT ON COLUMN link_keys.retires_at IS 'From then on it is believed only for batches, which may be older';
+COMMENT ON COLUMN link_keys.revoked_at IS 'Since then nothing that it signed is believed';
+"""
+
+
+def upgrade() -> None:
+    for statement in TABLES.split(";\n"):
+        if statement.strip():
+            op.execute(statement)
+
+
+def downgrade() -> None:
+    raise NotImplementedError("the exchange's tables hold what others rely on: restore a backup instead")
