@@ -23,8 +23,8 @@ log = structlog.get_logger(__name__)
 CALLBACK_SECONDS = 10.0
 CALLBACKS_AT_ONCE = 32
 RETRY_SECONDS = (1.0, 5.0, 30.0, 120.0, 600.0, 3600.0)
-"""Seconds until a callback that its receiver did not take is made again: after the first attempt, the second, and so on;
-then every hour, until it is given up."""
+"""Seconds until a callback that its receiver did not take is made again: after the first attempt, the second, and so
+on; then every hour, until it is given up."""
 
 
 class CallbackSender:

@@ -32,7 +32,7 @@ class FulfilmentActivities:
 
     @activity.defn
     async def settle_groups(self, groups: BatchRef) -> GroupState:
-        """Close what is overdue, count what is outstanding, and record that somebody looked, or that nothing is left."""
+        """Close what is overdue, count what is outstanding, and record that a run looked, or that nothing is left."""
         async with heartbeating(), self._engine.begin() as connection:
             await expire_overdue(connection, groups)
             state = await group_state(connection, groups)

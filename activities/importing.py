@@ -74,14 +74,9 @@ class ImportActivities:
                 return
             if outcome.batches > before:
                 last_batch_at = time.monotonic()
-            elif time.monotonic() - last_batch_at > ATTENDS_SECONDS and await attendance.leave_unless(
-                self._is_work_left
-            ):
+            elif time.monotonic() - last_batch_at > ATTENDS_SECONDS and await attendance.leave_unless(_is_one_stored):
                 return
             await here.wait(RENEW_SECONDS)
-
-    async def _is_work_left(self, connection: AsyncConnection) -> bool:
-        return await first_unapplied(connection, StreamName.RESULTS) is not None
 
     async def _apply_snapshots(self, newest: BatchRef) -> ApplyOutcome:
         outcome = ApplyOutcome()
@@ -130,6 +125,10 @@ class ImportActivities:
         outcome.records += len(good) if replaced else 0
         outcome.superseded += 0 if replaced else 1
         outcome.quarantined += quarantined
+
+
+async def _is_one_stored(connection: AsyncConnection) -> bool:
+    return await first_unapplied(connection, StreamName.RESULTS) is not None
 
 
 async def _parts(connection: AsyncConnection, last: BatchRef, manifest: Manifest) -> list[ReceivedBatch]:

@@ -41,7 +41,7 @@ WORDS = PATIENT | SURE
 
 def cadence_of(stream: StreamName, cadences: Mapping[str, Cadence]) -> float:
     """Seconds in which something is to be heard on a stream. Cron may mean anything: a day is allowed for it."""
-    return POLL_CADENCE if stream is StreamName.REQUESTS else cadences[SCHEDULE_OF[stream.kind]].every or 86_400.0
+    return POLL_CADENCE if stream is StreamName.REQUESTS else cadences[SCHEDULE_OF[stream]].every or 86_400.0
 
 
 def alarm_names(stream: StreamName) -> set[str]:

@@ -32,7 +32,7 @@ STREAM = StreamName.REQUESTS
 
 
 class PullActivities:
-    """Safe to run twice: a batch is stored once, whoever offers it, and a request with a result is not executed again."""
+    """Safe to run twice: a batch is stored once, and a request that has a result is not executed again."""
 
     def __init__(
         self,

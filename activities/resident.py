@@ -58,8 +58,8 @@ class Resident:
         return self._stopping.done() or time.monotonic() >= self._ends_at
 
     async def wait(self, seconds: float, until: asyncio.Event | None = None) -> None:
-        """Return when there may be something to do: at a notice, after ``seconds`` at most, when the worker stops, or at
-        this event.
+        """Return when there may be something to do: at a notice, at this event, when the worker stops, or after
+        ``seconds`` at most.
         """
         waits: list[asyncio.Task[Any]] = [asyncio.create_task(self._subscription.wait(seconds))]
         if until is not None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 
 from temporalio import activity
 
@@ -28,8 +29,8 @@ class StreamActivities:
         interval: Callable[[], AbstractAsyncContextManager[OwnedInterval]],
         follows: bool = True,
     ) -> None:
-        """``interval`` opens the interval that a run of the export of results owns. ``follows``: such a run delivers what
-        becomes ready during its interval; otherwise only what was ready when it began.
+        """``interval`` opens the interval that a run of `ExportResults` owns. ``follows``: such a run also delivers
+        what becomes ready during its interval; otherwise only what was ready when it began.
         """
         self._delivery = delivery
         self._watch = watch
@@ -67,9 +68,7 @@ class StreamActivities:
                 total.in_spite_of_pause = True
                 here.beat(total)
             if total.in_spite_of_pause or not self._follows:
-                delivered = await self._drain(
-                    stream, lambda done: here.beat(total.plus(done)), lambda: True, until_now=True
-                )
+                delivered = await self._drain(stream, partial(_beat_with, here, total), lambda: True, until_now=True)
                 return total.plus(delivered)
             return await self._follow(stream, total, here, interval)
 
@@ -81,11 +80,9 @@ class StreamActivities:
 
         has_begun = activity.info().attempt > 1
         while may_go_on() or not (has_begun or here.is_over):  # a run that was just begun delivers what is ready
-            before = total
-            outcome = await self._drain(
-                stream, lambda done: here.beat(before.plus(done)), may_go_on, heartbeat=not has_begun
-            )
-            total, has_begun = before.plus(outcome), True
+            progress = partial(_beat_with, here, total)
+            outcome = await self._drain(stream, progress, may_go_on, heartbeat=not has_begun)
+            total, has_begun = total.plus(outcome), True
             if may_go_on():
                 await here.wait(ROUND_SECONDS, until=interval.ended)
         total.unfinished = not (interval.is_over or interval.is_paused)
@@ -106,3 +103,7 @@ class StreamActivities:
         if outcome.batches or outcome.heartbeat:
             await self._watch.succeeded(stream)
         return outcome
+
+
+def _beat_with(here: Resident, before: DrainOutcome, done: DrainOutcome) -> None:
+    here.beat(before.plus(done))

@@ -83,8 +83,8 @@ def check_cadences(cadences: dict[str, Cadence]) -> dict[str, Cadence]:
     if results is not None and results.follow:
         if results.overlap == "skip":
             raise ValueError(
-                f"{EXPORT_RESULTS}: with overlap skip each second run would be left out, since a run lasts until the next"
-                ' one waits. Leave overlap out, or set "follow": false'
+                f"{EXPORT_RESULTS}: overlap skip would leave each second run out, since a run lasts until the next one"
+                ' waits. Leave overlap out, or set "follow": false'
             )
         cadences = cadences | {EXPORT_RESULTS: results.model_copy(update={"overlap": "buffer-one"})}
     return DEFAULT_CADENCES | cadences

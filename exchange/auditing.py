@@ -147,8 +147,6 @@ class Auditor:
         if stream.is_snapshot:
             return []
         if stream is StreamName.RESULTS and self.network is Network.RESPONSE:
-            if stream.number:
-                return []  # told once, of the stream itself: these rows name no batch and thus no partition
             return [
                 self._stray(stream, 1, 0, item, "neither sealed nor waiting to be")
                 for item in await unsealed_results(connection, most)

@@ -198,8 +198,8 @@ class Receiver:
 
 
 async def _starts_import(connection: AsyncConnection, batch: BatchRef) -> bool:
-    """Whether this batch needs a run of its own: every snapshot does, results only where no run attends to them. The run
-    that is to be started attends from now on, so that the next batch does not start another one.
+    """Whether this batch needs a run of its own: every snapshot does, results only where no run attends to them. The
+    new run counts as attending from now on, so that the next batch does not start another one.
     """
     if batch.stream is StreamName.RESULTS:
         return await attend(connection, RESULTS, batch.workflow_id("apply"))

@@ -39,7 +39,8 @@ class DrainOutcome(BaseModel):
     def __str__(self) -> str:
         if self.heartbeat and not self.batches:
             return "nothing new: heartbeat sent"
-        return f"{counted(self.batches, 'batch', 'batches')}, {counted(self.records, 'record')}, {self.payload_bytes} bytes"
+        batches = counted(self.batches, "batch", "batches")
+        return f"{batches}, {counted(self.records, 'record')}, {self.payload_bytes} bytes"
 
 
 class PullProgress(BaseModel):

@@ -5,6 +5,9 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
+PULL_WORKFLOW_ID = "pull-requests"
+"""The workflow that pulls requests for ever."""
+
 GENESIS = bytes(32)
 """The hash before the first batch of an epoch."""
 

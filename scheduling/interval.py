@@ -21,8 +21,8 @@ ASK_TIMEOUT = timedelta(seconds=2)
 
 
 class OwnedInterval:
-    """Whether the run under way may go on, by what its schedule says. Temporal is asked now and then, not believed gone:
-    while it does not answer, what it said last counts.
+    """Whether the run under way may go on, by what its schedule says. While Temporal does not answer, its last answer
+    counts.
     """
 
     def __init__(self, client: Client, schedule_id: str) -> None:

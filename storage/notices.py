@@ -39,8 +39,8 @@ class Subscription:
         self._heard.set()
 
     async def wait(self, seconds: float) -> None:
-        """Return at the next notice, at one that came since the last call, or when it is time to look without one: after
-        ``seconds`` at most.
+        """Return at the next notice, at once if one came since the last call, or when it is time to look without one;
+        after ``seconds`` at most.
         """
         poll = LISTENING_POLL_SECONDS if self._listener.is_listening else DEAF_POLL_SECONDS
         try:

@@ -24,6 +24,10 @@ _EMPTY_RECEIVED = """
         WHERE payload IS NOT NULL AND applied_at < now() - make_interval(secs => :age) LIMIT :chunk)
 """
 
+_DELETE_ALERTS = """
+    DELETE FROM alerts WHERE alert_id IN (
+        SELECT alert_id FROM alerts WHERE cleared_at < now() - make_interval(secs => :age) LIMIT :chunk)"""
+
 _DELETE: dict[Network, dict[str, str]] = {
     Network.REQUEST: {
         "results": """
@@ -42,6 +46,7 @@ _DELETE: dict[Network, dict[str, str]] = {
             DELETE FROM idempotency_keys WHERE (user_id, key) IN (
                 SELECT user_id, key FROM idempotency_keys
                 WHERE created_at < now() - make_interval(secs => :age) LIMIT :chunk)""",
+        "alerts": _DELETE_ALERTS,
     },
     Network.RESPONSE: {
         "results": """
@@ -75,9 +80,7 @@ _DELETE: dict[Network, dict[str, str]] = {
             DELETE FROM measurements WHERE measured_at IN (
                 SELECT measured_at FROM measurements
                 WHERE measured_at < now() - make_interval(secs => :age) LIMIT :chunk)""",
-        "alerts": """
-            DELETE FROM alerts WHERE alert_id IN (
-                SELECT alert_id FROM alerts WHERE cleared_at < now() - make_interval(secs => :age) LIMIT :chunk)""",
+        "alerts": _DELETE_ALERTS,
     },
 }
 

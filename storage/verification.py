@@ -268,7 +268,7 @@ async def rows_at(connection: AsyncConnection, stream: StreamName, epoch: int, s
     """Ids of the rows that name this batch of requests or results."""
     found = await rows(
         connection,
-        f"SELECT request_id FROM {stream.kind} WHERE epoch = :epoch"
+        f"SELECT request_id FROM {stream} WHERE epoch = :epoch"
         " AND sequence = :sequence ORDER BY request_id LIMIT :most",
         epoch=epoch,
         sequence=sequence,

@@ -1,4 +1,4 @@
-"""Groups of requests in the request network, from submission to their end; started by the API when they are committed."""
+"""Groups of requests in the request network, from submission to their end; started by the API."""
 
 import asyncio
 from datetime import timedelta
@@ -14,10 +14,10 @@ with workflow.unsafe.imports_passed_through():
 
 @workflow.defn
 class FulfillRequests:
-    """Close requests of these groups at their deadlines, and make the callbacks that were asked for, until none is open.
+    """Close requests of these groups at their deadlines, and make their callbacks, until nothing is open.
 
-    Most groups are answered before the first look, which `first_look` delays, and cost that one look. Callbacks are
-    made by an activity that attends to those of all groups: where another run does that, this one only waits.
+    Most groups are answered before the first look, some seconds after they were submitted, and cost that one look.
+    Callbacks are made by an activity that attends to those of all groups: where another run does that, this one waits.
     """
 
     def __init__(self) -> None:

@@ -30,7 +30,7 @@ RPC_SECONDS = timedelta(seconds=5)
 LOOK_SECONDS = 5.0
 """How often it is looked whether something was left without a workflow."""
 LEFT_SECONDS = 10.0
-"""A snapshot that is not applied after this long may have lost its workflow: it is started again, which harms nothing."""
+"""A snapshot that is not applied after this long may have lost its run. Another one is started, which harms nothing."""
 NOT_SEEN_SECONDS = 180.0
 """A group that is not fulfilled, and that no run has looked at for so long, has lost its run: three times the longest
 time between two looks, `workflows.timing.LOOKS`."""

@@ -25,7 +25,7 @@ from storage.submissions import (
     store_idempotency_keys,
     store_submitted,
 )
-from workflows.timing import first_look
+from workflows.timing import until_look
 
 log = structlog.get_logger(__name__)
 
@@ -219,8 +219,8 @@ def refused_while_stopped(error: StreamStopped) -> Unavailable:
 
 
 def look_in(requests: Sequence[NewRequest]) -> float:
-    """Seconds until a group's workflow must look: at once where callbacks are wanted, so that a signal reaches it."""
+    """Seconds until a group's workflow must look: at once where callbacks are wanted, so that a run attends."""
     if any(request.callback_url for request in requests):
         return 0.0
     deadlines = [request.deadline_at - request.submitted_at for request in requests if request.deadline_at is not None]
-    return first_look(min(deadlines).total_seconds() if deadlines else None)
+    return until_look(0, min(deadlines).total_seconds() if deadlines else None)

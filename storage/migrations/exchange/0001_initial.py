@@ -22,7 +22,6 @@ CREATE TABLE outgoing_streams (
     receipt_issued_at  timestamptz,
     stopped            text,
     batch_bytes        integer,
-    delivering_run     text
 );
 COMMENT ON TABLE outgoing_streams IS 'The sender''s end of each stream: newest batch sealed, how far receipts go';
 COMMENT ON COLUMN outgoing_streams.content IS 'SHA-256 of the records of the newest snapshot, to tell change from none';
@@ -91,12 +90,10 @@ CREATE TABLE received_batches (
     received_at   timestamptz NOT NULL DEFAULT now(),
     applied_at    timestamptz,
     superseded    boolean NOT NULL DEFAULT false,
-    bundle_end    bigint,
     PRIMARY KEY (stream, epoch, sequence)
 );
 ALTER TABLE received_batches ALTER COLUMN payload SET STORAGE EXTERNAL;
 CREATE INDEX received_batches_unapplied ON received_batches (stream, epoch, sequence) WHERE applied_at IS NULL;
-COMMENT ON COLUMN received_batches.bundle_end IS 'The last batch that came in the same answer; NULL: itself';
 
 CREATE TABLE quarantined_records (
     stream          text NOT NULL,
@@ -162,6 +159,16 @@ COMMENT ON COLUMN link_keys.introduced_by IS 'Id of the key that vouched for thi
 COMMENT ON COLUMN link_keys.confirmed_at IS 'Of a key of our own: when the other network said that it trusts it';
 COMMENT ON COLUMN link_keys.retires_at IS 'From then on it is believed only for batches, which may be older';
 COMMENT ON COLUMN link_keys.revoked_at IS 'Since then nothing that it signed is believed';
+
+CREATE TABLE alerts (
+    alert_id    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name        text NOT NULL,
+    message     text NOT NULL,
+    raised_at   timestamptz NOT NULL DEFAULT now(),
+    seen_at     timestamptz NOT NULL DEFAULT now(),
+    cleared_at  timestamptz
+);
+CREATE UNIQUE INDEX alerts_open ON alerts (name) WHERE cleared_at IS NULL;
 """
 
 

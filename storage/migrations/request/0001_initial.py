@@ -23,28 +23,37 @@ CREATE TABLE requests (
     closed        text CHECK (closed IN ('expired', 'cancelled')),
     closed_at     timestamptz,
     callback_at   timestamptz,
-    callback_lost text
+    callback_lost text,
+    callback_attempts integer NOT NULL DEFAULT 0,
+    callback_after timestamptz
 );
 CREATE INDEX requests_by_user ON requests (user_id, request_id DESC);
 CREATE INDEX requests_by_group ON requests (epoch, sequence);
 COMMENT ON COLUMN requests.sequence IS 'The batch of the requests stream that it was sealed in: its group';
 COMMENT ON COLUMN requests.closed IS 'How it ended without a result';
+CREATE INDEX requests_to_call_back ON requests (request_id)
+    WHERE callback_url IS NOT NULL AND callback_at IS NULL;
+COMMENT ON COLUMN requests.callback_after IS 'After failed attempts: when the next one may be made';
 COMMENT ON COLUMN requests.callback_at IS 'When the callback was delivered or, with callback_lost, given up';
 
 CREATE TABLE request_groups (
     epoch         integer NOT NULL,
     sequence      bigint NOT NULL,
     size          integer NOT NULL,
-    leader        bigint,
     submitted_at  timestamptz NOT NULL DEFAULT now(),
-    started_at    timestamptz,
+    seen_at       timestamptz,
     fulfilled_at  timestamptz,
     PRIMARY KEY (epoch, sequence)
 );
-CREATE INDEX request_groups_unstarted ON request_groups (epoch, sequence) WHERE started_at IS NULL;
 CREATE INDEX request_groups_open ON request_groups (epoch, sequence) WHERE fulfilled_at IS NULL;
-CREATE INDEX request_groups_led ON request_groups (epoch, leader) WHERE leader IS NOT NULL;
-COMMENT ON COLUMN request_groups.leader IS 'The group whose workflow sees to this one as well; NULL: its own';
+COMMENT ON COLUMN request_groups.seen_at IS 'When a workflow last looked after this group; NULL: none has begun';
+
+CREATE TABLE attendances (
+    subject         text PRIMARY KEY,
+    attendant       text NOT NULL,
+    attended_until  timestamptz NOT NULL
+);
+COMMENT ON TABLE attendances IS 'Which workflow run applies results, or makes callbacks, and until when that counts';
 
 CREATE TABLE idempotency_keys (
     user_id      uuid NOT NULL,

@@ -102,15 +102,6 @@ CREATE TABLE measurements (
     body         jsonb NOT NULL
 );
 
-CREATE TABLE alerts (
-    alert_id    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    name        text NOT NULL,
-    message     text NOT NULL,
-    raised_at   timestamptz NOT NULL DEFAULT now(),
-    seen_at     timestamptz NOT NULL DEFAULT now(),
-    cleared_at  timestamptz
-);
-CREATE UNIQUE INDEX alerts_open ON alerts (name) WHERE cleared_at IS NULL;
 """
 
 
