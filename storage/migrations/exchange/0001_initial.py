@@ -21,7 +21,7 @@ CREATE TABLE outgoing_streams (
     receipt_at         timestamptz,
     receipt_issued_at  timestamptz,
     stopped            text,
-    batch_bytes        integer,
+    batch_bytes        integer
 );
 COMMENT ON TABLE outgoing_streams IS 'The sender''s end of each stream: newest batch sealed, how far receipts go';
 COMMENT ON COLUMN outgoing_streams.content IS 'SHA-256 of the records of the newest snapshot, to tell change from none';
