@@ -11,22 +11,22 @@ from asyncpg.pgproto.pgproto import UUID as DriverUUID
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from cache.redis_cache import Cache, result_key
-from exchange.beside import beside
+from exchange.concurrency import concurrently
 from exchange.opening import records_of
 from models.outcomes import ApplyOutcome
 from models.requests import RequestStatus
 from models.streams import BatchRef, StreamName
-from storage.arrivals import ArrivedResult, owners, store_results, stored_result_bodies
-from storage.database import reading
+from storage.database import autocommit
 from storage.incoming import (
     ReceivedBatch,
     first_unapplied,
-    hold_applying,
     is_unapplied,
+    lock_applying,
     mark_applied,
     quarantine,
 )
 from storage.quarantine import numbers_set_aside
+from storage.result_store import ArrivedResult, owners, store_results, stored_result_bodies
 
 FINAL = frozenset(status.value for status in RequestStatus if status.is_final)
 SLICE = 250
@@ -36,7 +36,7 @@ WAITED_FOR = 500
 More of them are a backlog. It would drive from the cache what is being read, and each enters it when it is read first.
 """
 
-SetAsideRecord = tuple[int, bytes, str]
+RejectedRecord = tuple[int, bytes, str]
 """Number, body and reason of a record that cannot be applied."""
 
 
@@ -47,7 +47,7 @@ class Opened:
     batch: BatchRef
     numbered: list[tuple[int, bytes]]
     results: list[ArrivedResult]
-    rejected: list[SetAsideRecord]
+    rejected: list[RejectedRecord]
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,13 @@ class ResultApplier:
         coming = await self._opened_after(None)
         while coming is not None:
             opened = coming
-            async with beside(self._opened_after(opened.batch)) as ahead:
+            async with concurrently(self._opened_after(opened.batch)) as ahead:
                 await self._apply(opened, outcome)
                 await progress(outcome)
                 coming = await ahead if may_go_on() else None
 
     async def _opened_after(self, place: BatchRef | None) -> Opened | None:
-        async with reading(self.engine) as connection:
+        async with autocommit(self.engine) as connection:
             stored = await first_unapplied(connection, StreamName.RESULTS, place)
         return await _open(StreamName.RESULTS, stored) if stored else None
 
@@ -85,7 +85,7 @@ class ResultApplier:
         """Apply one batch, unless it was applied meanwhile."""
         batch, numbered, results, rejected = opened.batch, opened.numbered, opened.results, opened.rejected
         async with self.engine.begin() as connection:
-            await hold_applying(connection, batch.stream)
+            await lock_applying(connection, batch.stream)
             if not await is_unapplied(connection, batch):
                 return
             first = numbered[0][0] if numbered else 0
@@ -120,7 +120,7 @@ async def _open(stream: StreamName, stored: ReceivedBatch) -> Opened:
 
 async def take_results(
     connection: AsyncConnection, batch: BatchRef, numbered: Sequence[tuple[int, bytes]]
-) -> list[SetAsideRecord]:
+) -> list[RejectedRecord]:
     """Store what are results of requests known here, in the caller's transaction; the first result of a request stays.
 
     Gives what cannot be applied, with the reason.
@@ -132,7 +132,7 @@ async def take_results(
 
 async def _explain(
     connection: AsyncConnection, results: Sequence[ArrivedResult], passed_over: set[UUID]
-) -> list[SetAsideRecord]:
+) -> list[RejectedRecord]:
     """Why results were not stored; one that is here already with the same bytes is no news."""
     if not passed_over:
         return []
@@ -150,14 +150,14 @@ async def _explain(
 
 async def parse_results(
     numbered: Sequence[tuple[int, bytes]],
-) -> tuple[list[ArrivedResult], list[SetAsideRecord]]:
+) -> tuple[list[ArrivedResult], list[RejectedRecord]]:
     """Read from each record just its request and status; gives the results, and what is none with the reason.
 
     Slice by slice, so that whatever else goes on is looked after in between. In a thread it would be held up more: the
     interpreter takes 5 ms to turn from a thread that computes to one that has something to send.
     """
     results: dict[UUID, ArrivedResult] = {}
-    rejected: list[SetAsideRecord] = []
+    rejected: list[RejectedRecord] = []
     for begin in range(0, len(numbered), SLICE):
         _parse(numbered[begin : begin + SLICE], results, rejected)
         await asyncio.sleep(0)
@@ -165,7 +165,7 @@ async def parse_results(
 
 
 def _parse(
-    numbered: Sequence[tuple[int, bytes]], results: dict[UUID, ArrivedResult], rejected: list[SetAsideRecord]
+    numbered: Sequence[tuple[int, bytes]], results: dict[UUID, ArrivedResult], rejected: list[RejectedRecord]
 ) -> None:
     for number, line in numbered:
         try:

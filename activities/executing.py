@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from temporalio import activity
 
 from activities.resident import heartbeating
-from exchange.beside import beside
+from exchange.concurrency import concurrently
 from exchange.opening import records_of
 from exchange.sealing import Sealer
 from executors.answer import to_json
@@ -23,8 +23,8 @@ from models.parameters import ParameterCheck
 from models.requests import Limits, RequestRecord
 from models.streams import BatchRef, StreamName
 from storage.catalog import list_request_types, secret_settings
-from storage.database import reading
-from storage.executions import (
+from storage.database import autocommit
+from storage.execution_store import (
     FinishedResult,
     WaitingRequest,
     differing_requests,
@@ -34,7 +34,7 @@ from storage.executions import (
     store_results,
     waiting_requests,
 )
-from storage.incoming import hold_applying, mark_applied, quarantine, received_range
+from storage.incoming import lock_applying, mark_applied, quarantine, received_range
 from storage.quarantine import numbers_set_aside
 
 log = structlog.get_logger(__name__)
@@ -60,10 +60,10 @@ class ExecutionActivities:
     async def execute_batches(self, batches: BatchRef) -> ExecutionOutcome:
         """Open received batches, execute what has no result yet, and store the results for delivery."""
         async with heartbeating() as beat:
-            async with beside(self._catalog()) as catalog:
+            async with concurrently(self._catalog()) as catalog:
                 quarantined = await self._open(batches)
             types, secrets = catalog.result()
-            async with reading(self._engine) as connection:
+            async with autocommit(self._engine) as connection:
                 waiting = await waiting_requests(connection, batches)
             outcome = ExecutionOutcome(records=batches.records, quarantined=quarantined)
             await self._execute(
@@ -74,20 +74,20 @@ class ExecutionActivities:
 
     async def _catalog(self) -> tuple[Mapping[str, ExecutableType], Mapping[str, str]]:
         """What requests may ask for, and the secrets that executors use."""
-        async with reading(self._engine) as connection:
+        async with autocommit(self._engine) as connection:
             return await executable_types(connection), await secret_settings(connection)
 
     async def _close(self, batch: BatchRef) -> dict[str, int]:
         """Note that the batches are done; gives their results by status."""
         async with self._engine.begin() as connection:
-            await hold_applying(connection, batch.stream)
+            await lock_applying(connection, batch.stream)
             await mark_applied(connection, batch.stream, batch.epoch, batch.sequence, first=batch.begin)
             return await execution_counts(connection, batch)
 
     async def _open(self, batch: BatchRef) -> int:
         """Take the records of the batches into the tables, all in one transaction; gives how many were set aside."""
         async with self._engine.begin() as connection:
-            await hold_applying(connection, batch.stream)
+            await lock_applying(connection, batch.stream)
             stored_batches = await received_range(connection, batch)
             opened = [
                 stored for stored in stored_batches if stored.payload is not None

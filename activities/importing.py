@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from temporalio import activity
 
-from activities.applying import ResultApplier, SetAsideRecord
+from activities.applying import RejectedRecord, ResultApplier
 from activities.resident import Resident, heartbeating, resident
 from cache.redis_cache import Cache
 from exchange.manifest import Manifest
@@ -16,18 +16,18 @@ from exchange.opening import records_of
 from models.outcomes import ApplyOutcome
 from models.settings import SettingsRecord
 from models.streams import BatchRef, StreamName
-from storage.arrivals import store_snapshot
 from storage.attendance import RENEW_SECONDS, RESULTS, Attendance
 from storage.incoming import (
     ReceivedBatch,
     first_unapplied,
-    hold_applying,
+    lock_applying,
     mark_applied,
     quarantine,
     received_batch,
     unapplied,
 )
 from storage.notices import NotificationListener, received
+from storage.result_store import store_snapshot
 
 ATTENDS_SECONDS = 600.0
 """How long a run attends after the last batch of results. It costs a heartbeat every few seconds, and a request that
@@ -97,7 +97,7 @@ class ImportActivities:
     async def _apply_snapshot(self, batch: BatchRef, outcome: ApplyOutcome) -> None:
         """Replace the snapshot by the one that this batch completes. Earlier parts wait for the one that does."""
         async with self._engine.begin() as connection:
-            await hold_applying(connection, batch.stream)
+            await lock_applying(connection, batch.stream)
             stored = await received_batch(connection, batch.stream, batch.epoch, batch.sequence)
             if stored is None:
                 return
@@ -144,7 +144,7 @@ async def _parts(connection: AsyncConnection, last: BatchRef, manifest: Manifest
     return found
 
 
-def bad_records(stream: StreamName, numbered: Sequence[tuple[int, bytes]], complete: bool) -> list[SetAsideRecord]:
+def bad_records(stream: StreamName, numbered: Sequence[tuple[int, bytes]], complete: bool) -> list[RejectedRecord]:
     """The records of a snapshot that are not what the stream carries: all of them where parts of it are missing."""
     if not complete:
         return [(number, line, "parts of this snapshot are missing") for number, line in numbered]

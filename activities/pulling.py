@@ -11,11 +11,11 @@ from activities.resident import ROUND_SECONDS, heartbeating
 from exchange.errors import LinkError
 from exchange.link import POLL_SECONDS
 from exchange.manifest import MAX_RECORDS
-from exchange.pace import Pace
 from exchange.pulling import Pull, Started
+from exchange.rate_limiter import RateLimiter
 from models.outcomes import PullProgress
 from models.streams import BatchRef, StreamName
-from storage.database import reading
+from storage.database import autocommit
 from storage.incoming import count_unapplied, unapplied
 
 MOST_BATCHES = 500
@@ -23,7 +23,7 @@ MOST_BATCHES = 500
 SPACING_SECONDS = 0.1
 WIDEST_SPACING_SECONDS = 1.0
 """Time from one pull to the next for each batch that waited to be executed before it, and at most. What is pulled
-together grows under load, so that the cost of orchestration, which is per pull, stays bounded. See `Pace`."""
+together grows under load, so that the cost of orchestration, which is per pull, stays bounded. See `RateLimiter`."""
 LEFT_SECONDS = 5.0
 LEFT_AT_ONCE = 5000
 """Batches that are stored for so long, not executed, and in no running execution, were left by a worker that died."""
@@ -68,19 +68,19 @@ class PullActivities:
         return progress
 
     async def _start_left(self) -> None:
-        async with reading(self._pull.engine) as connection:
+        async with autocommit(self._pull.engine) as connection:
             waiting = await unapplied(connection, STREAM, LEFT_SECONDS, LEFT_AT_ONCE)
         if waiting:
             for batches in ranges(waiting, await self._running()):
                 await self._execute(batches)
 
-    async def _next(self, pace: Pace) -> BatchRef | None:
-        await asyncio.sleep(pace.left())
+    async def _next(self, limiter: RateLimiter) -> BatchRef | None:
+        await asyncio.sleep(limiter.left())
         return await self._pull.once(STREAM, POLL_SECONDS, MOST_BATCHES, self._execute)
 
     async def _spacing(self, pulled: BatchRef) -> float:
         """Seconds from this pull to the next."""
-        async with reading(self._pull.engine) as connection:
+        async with autocommit(self._pull.engine) as connection:
             before = await count_unapplied(connection, STREAM, pulled.epoch, pulled.begin)
         return min((1 + before) * SPACING_SECONDS, WIDEST_SPACING_SECONDS)
 
@@ -88,17 +88,17 @@ class PullActivities:
         ends_at = asyncio.get_running_loop().time() + ROUND_SECONDS
         stopping = asyncio.create_task(activity.wait_for_worker_shutdown())
         poll: asyncio.Task[BatchRef | None] | None = None
-        pace = Pace(SPACING_SECONDS)
+        limiter = RateLimiter(SPACING_SECONDS)
         try:
             while not stopping.done() and asyncio.get_running_loop().time() < ends_at:
-                poll = poll or asyncio.create_task(self._next(pace))
+                poll = poll or asyncio.create_task(self._next(limiter))
                 await asyncio.wait((poll, stopping), return_when=asyncio.FIRST_COMPLETED)
                 if not poll.done():
                     return
                 pulled, poll = poll.result(), None
                 await self._watch.succeeded(STREAM)
                 if pulled:
-                    pace.take(await self._spacing(pulled))
+                    limiter.take(await self._spacing(pulled))
                     progress.batches += pulled.batches
                     progress.records += pulled.records
                     beat(progress)

@@ -13,26 +13,26 @@ from activities.applying import take_results
 from activities.executing import take_requests
 from activities.importing import bad_records
 from exchange.auditing import snapshot_records
-from exchange.expectations import request_differs, request_named
 from exchange.manifest import Manifest
+from exchange.row_checks import request_differs, request_named
 from executors.answer import not_completed
 from models.errors import Conflict, InvalidInput, NotFound
 from models.requests import RequestRecord, RequestStatus
 from models.streams import BatchRef, Network, StreamName
-from storage.arrivals import find_snapshot
 from storage.database import notify
-from storage.executions import FinishedResult, store_results
+from storage.execution_store import FinishedResult, store_results
 from storage.healing import put_snapshot, without_result
-from storage.incoming import hold_applying
+from storage.incoming import lock_applying
 from storage.outgoing import append_to_outbox
 from storage.quarantine import (
-    SetAside,
+    QuarantinedRecord,
     drop_set_aside,
     find_set_aside,
-    list_set_aside,
-    note_retry,
+    list_quarantined,
     open_of_batches,
+    record_retry,
 )
+from storage.result_store import find_snapshot
 from storage.verification import kept_batches, request_rows, take_up_again
 
 log = structlog.get_logger(__name__)
@@ -68,7 +68,7 @@ class Quarantine:
         """
         self._check(stream)
         async with self.engine.begin() as connection:
-            await hold_applying(connection, stream)
+            await lock_applying(connection, stream)
             found, body = await _open(connection, stream, epoch, record)
             if stream.is_snapshot:
                 verdicts = await _retry_snapshot(connection, found)
@@ -77,7 +77,7 @@ class Quarantine:
             else:
                 verdicts = {record: await _retry_result(connection, found, body)}
             for number, refused in verdicts.items():
-                await note_retry(connection, stream, epoch, number, refused)
+                await record_retry(connection, stream, epoch, number, refused)
         for number, refused in verdicts.items():
             log.warning("quarantine.retried", stream=stream, record=f"{epoch}.{number}", refused=refused)
         return [Retried(stream, epoch, number, refused) for number, refused in sorted(verdicts.items())]
@@ -89,7 +89,7 @@ class Quarantine:
         place = ("", 0, 0)
         while True:
             async with self.engine.connect() as connection:
-                page = await list_set_aside(connection, [stream], after=place, limit=PAGE)
+                page = await list_quarantined(connection, [stream], after=place, limit=PAGE)
             for item in page:
                 place = (item.stream, item.epoch, item.record)
                 if (item.epoch, item.record) not in outcome:
@@ -101,7 +101,7 @@ class Quarantine:
             if len(page) < PAGE:
                 return [outcome[key] for key in sorted(outcome)]
 
-    async def drop(self, stream: StreamName, epoch: int, record: int, by: str, reason: str) -> SetAside:
+    async def drop(self, stream: StreamName, epoch: int, record: int, by: str, reason: str) -> QuarantinedRecord:
         """Give an open record up; who and why is kept with it. A request that nobody will execute is answered as
         failed, so that its owner does not wait for ever: without the operator's reason, which is not public.
 
@@ -111,7 +111,7 @@ class Quarantine:
         if not reason.strip() or not by.strip():
             raise InvalidInput("say who drops the record and why: it is kept with it")
         async with self.engine.begin() as connection:
-            await hold_applying(connection, stream)
+            await lock_applying(connection, stream)
             _, body = await _open(connection, stream, epoch, record)
             await drop_set_aside(connection, stream, epoch, record, by, reason)
             if stream is StreamName.REQUESTS:
@@ -126,7 +126,9 @@ class Quarantine:
             raise NotFound(f"records of {stream} are set aside in the {stream.receiver} network, not in this one")
 
 
-async def _open(connection: AsyncConnection, stream: StreamName, epoch: int, record: int) -> tuple[SetAside, bytes]:
+async def _open(
+    connection: AsyncConnection, stream: StreamName, epoch: int, record: int
+) -> tuple[QuarantinedRecord, bytes]:
     found = await find_set_aside(connection, stream, epoch, record)
     if found is None:
         raise NotFound(f"record {epoch}.{record} of {stream} is not in quarantine")
@@ -138,16 +140,16 @@ async def _open(connection: AsyncConnection, stream: StreamName, epoch: int, rec
     return found
 
 
-def _batch(aside: SetAside) -> BatchRef:
+def _batch(aside: QuarantinedRecord) -> BatchRef:
     return BatchRef(stream=aside.stream, epoch=aside.epoch, sequence=aside.sequence)
 
 
-async def _retry_result(connection: AsyncConnection, aside: SetAside, body: bytes) -> str | None:
+async def _retry_result(connection: AsyncConnection, aside: QuarantinedRecord, body: bytes) -> str | None:
     rejected = await take_results(connection, _batch(aside), [(aside.record, body)])
     return rejected[0][2] if rejected else None
 
 
-async def _retry_request(connection: AsyncConnection, aside: SetAside, body: bytes) -> str | None:
+async def _retry_request(connection: AsyncConnection, aside: QuarantinedRecord, body: bytes) -> str | None:
     """A request that is stored now is executed as soon as the pull loop finds its batch unfinished."""
     rejected = await take_requests(connection, _batch(aside), [(aside.record, body)])
     try:
@@ -166,7 +168,7 @@ async def _retry_request(connection: AsyncConnection, aside: SetAside, body: byt
     return None
 
 
-async def _retry_snapshot(connection: AsyncConnection, aside: SetAside) -> dict[int, str | None]:
+async def _retry_snapshot(connection: AsyncConnection, aside: QuarantinedRecord) -> dict[int, str | None]:
     """Make the snapshot that this record belongs to anew. Only the one in force is worth it: one that came later
     replaced all of it.
     """
@@ -198,7 +200,7 @@ async def _put_snapshot(connection: AsyncConnection, last: Manifest | None, acce
     assert last is not None
     async with connection.begin_nested() as attempt:
         for number in accepted:
-            await note_retry(connection, last.stream, last.epoch, number, None)
+            await record_retry(connection, last.stream, last.epoch, number, None)
         records = await snapshot_records(connection, last.stream, last.epoch, last.sequence)
         if records is None:
             await attempt.rollback()

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from commands.answering import MISCONFIGURED, answer, fail, networks_here
 from commands.both_sides import both_sides, own_side
+from commands.errors import MISCONFIGURED, answer, fail, networks_here
 from commands.naming import stream_named
-from commands.showing import AsJson, print_json
-from commands.verification_showing import show_progress, show_reports, show_set_aside, to_json
+from commands.output import AsJson, print_json
+from commands.verification_output import show_progress, show_reports, show_set_aside, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from exchange.summaries import Mendable, Side
     from exchange.verification import StreamReport
     from models.streams import StreamName
-    from storage.set_aside import SetAside
+    from storage.orphans import OrphanedRow
 
 DIFFERS, UNCHECKED = 1, MISCONFIGURED
 LISTED = 1000
@@ -175,8 +175,8 @@ async def _export(path: Path, streams: "list[StreamName]", progress: Any) -> boo
     return good
 
 
-async def _list_set_aside() -> "dict[str, list[SetAside]]":
-    from storage.set_aside import rows_set_aside
+async def _list_set_aside() -> "dict[str, list[OrphanedRow]]":
+    from storage.orphans import rows_set_aside
 
     found = {}
     for settings in networks_here():
@@ -189,7 +189,7 @@ async def _put_back(row: str) -> str:
     from sqlalchemy.exc import IntegrityError
 
     from models.errors import Conflict, InvalidInput, NotFound
-    from storage.set_aside import put_row_back
+    from storage.orphans import put_row_back
 
     network, _, number = row.partition(":")
     here = {settings.network.value: settings for settings in networks_here()}

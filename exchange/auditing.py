@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from exchange.batch import unpack
 from exchange.errors import Malformed
-from exchange.expectations import Expectations, Part, Window
 from exchange.manifest import Manifest, hash_of
+from exchange.row_checks import Part, RowChecks, Window
 from exchange.sealed_ids import unsealed_results
 from exchange.summaries import (
     BATCHES_PER_AUDIT,
@@ -29,12 +29,12 @@ from exchange.summaries import (
     StreamHead,
 )
 from models.streams import Network, StreamName
-from storage.arrivals import find_snapshot
 from storage.database import value
 from storage.epochs import boundaries, first_void
 from storage.incoming import incoming_stream
 from storage.outgoing import outbox_backlog, outgoing_stream
-from storage.quarantine import count_set_aside
+from storage.quarantine import count_quarantined
+from storage.result_store import find_snapshot
 from storage.verification import (
     KeptBatch,
     kept_batches,
@@ -78,7 +78,7 @@ class Auditor:
                 shown = row is not None and row.epoch == come.epoch
                 newest = (row.sequence, hashlib.sha256(row.records).hexdigest()) if row and shown else (None, None)
                 place = (come.epoch, come.sequence, come.record, come.hash.hex(), come.applied)
-                rest = (0, await count_set_aside(connection, stream), come.stopped)
+                rest = (0, await count_quarantined(connection, stream), come.stopped)
             epochs = await spans(connection, self.network, stream, place[0], place[1])
         return StreamHead(
             network=self.network,
@@ -120,35 +120,35 @@ class Auditor:
         if stream.sender is self.network and (void := await first_void(connection, stream, epoch)) is not None:
             last = min(last, void - 1)  # what was in void batches is in later ones, or was replaced by what was shown
         page = await kept_batches(connection, self.network, stream, epoch, first, last, BATCHES_PER_AUDIT)
-        expectations = Expectations(
+        checks = RowChecks(
             connection, self.network, stream, epoch, self.retention, await value(connection, "SELECT now()")
         )
         window = Window()
         for batch in page:
             outcome.through = batch.sequence
-            await self._take(expectations, batch, window, outcome)
+            await self._take(checks, batch, window, outcome)
             if window.records >= WINDOW_RECORDS or window.raw_bytes >= WINDOW_BYTES:
-                await self._close(expectations, window, outcome)
+                await self._close(checks, window, outcome)
                 window = Window()
             if _is_full(outcome) or time.monotonic() > until:
                 break
-        await self._close(expectations, window, outcome)
+        await self._close(checks, window, outcome)
         if stream.is_snapshot and stream.receiver is self.network:
             await self._snapshot(connection, stream, epoch, first, outcome)
         return outcome
 
-    async def strays(self, stream: StreamName) -> list[Finding]:
+    async def orphans(self, stream: StreamName) -> list[Finding]:
         """Rows of no batch at all: they name one that never was or, where rows name none, none holds them."""
         async with one_moment(self.engine) as connection:
-            return await self.look_for_strays(connection, stream, FINDINGS_PER_AUDIT)
+            return await self.look_for_orphans(connection, stream, FINDINGS_PER_AUDIT)
 
-    async def look_for_strays(self, connection: AsyncConnection, stream: StreamName, most: int) -> list[Finding]:
+    async def look_for_orphans(self, connection: AsyncConnection, stream: StreamName, most: int) -> list[Finding]:
         """The same in a transaction of the caller's, which sees one moment."""
         if stream.is_snapshot:
             return []
         if stream is StreamName.RESULTS and self.network is Network.RESPONSE:
             return [
-                self._stray(stream, 1, 0, item, "neither sealed nor waiting to be")
+                self._orphan(stream, 1, 0, item, "neither sealed nor waiting to be")
                 for item in await unsealed_results(connection, most)
             ]
         found: list[Finding] = []
@@ -157,12 +157,12 @@ class Auditor:
             if 1 <= sequence <= newest.get(epoch, 0):
                 continue  # there was such a batch: it is missing, and its rows may well be right
             ids = await rows_at(connection, stream, epoch, sequence, most - len(found))
-            found += [self._stray(stream, epoch, sequence, item, "no batch holds it") for item in ids]
+            found += [self._orphan(stream, epoch, sequence, item, "no batch holds it") for item in ids]
             if len(found) >= most:
                 break
         return found
 
-    def _stray(self, stream: StreamName, epoch: int, sequence: int, request_id: UUID, detail: str) -> Finding:
+    def _orphan(self, stream: StreamName, epoch: int, sequence: int, request_id: UUID, detail: str) -> Finding:
         return Finding(
             network=self.network,
             stream=stream,
@@ -174,8 +174,8 @@ class Auditor:
             detail=detail,
         )
 
-    async def _take(self, expectations: Expectations, batch: KeptBatch, window: Window, outcome: Audit) -> None:
-        stream = expectations.stream
+    async def _take(self, checks: RowChecks, batch: KeptBatch, window: Window, outcome: Audit) -> None:
+        stream = checks.stream
         outcome.batches += 1
         outcome.records += batch.records
 
@@ -186,7 +186,7 @@ class Auditor:
                     stream=stream,
                     table="sealed_batches" if stream.sender is self.network else "received_batches",
                     kind=kind,
-                    epoch=expectations.epoch,
+                    epoch=checks.epoch,
                     sequence=batch.sequence,
                     detail=detail[:500],
                 )
@@ -195,7 +195,7 @@ class Auditor:
         if hash_of(batch.manifest) != batch.hash:
             return wrong(Kind.DIFFERENT, "the manifest is not the one whose hash was stored with it")
         if batch.payload is None:
-            if batch.done_at and (expectations.now - batch.done_at).total_seconds() > self.retention:
+            if batch.done_at and (checks.now - batch.done_at).total_seconds() > self.retention:
                 outcome.past_retention += batch.records
                 return None
             return wrong(Kind.MISSING, "the payload was emptied before its time")
@@ -217,9 +217,9 @@ class Auditor:
             window.add(Part(batch.sequence, batch.first_record, lines, batch.done_at), manifest.raw_bytes)
         return None
 
-    async def _close(self, expectations: Expectations, window: Window, outcome: Audit) -> None:
+    async def _close(self, checks: RowChecks, window: Window, outcome: Audit) -> None:
         if window.parts:
-            await expectations.check(window, outcome)
+            await checks.check(window, outcome)
 
     async def _snapshot(
         self, connection: AsyncConnection, stream: StreamName, epoch: int, first: int, outcome: Audit

@@ -9,14 +9,14 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from exchange.batch import to_wire
-from exchange.beside import beside
+from exchange.concurrency import concurrently
 from exchange.errors import Fork, Gap, LinkUnavailable, Malformed, Oversize, StreamStopped
 from exchange.link import LinkClient
-from exchange.notes import Receipt
+from exchange.messages import Receipt
 from exchange.sealing import OutboxCursor, Sealer
 from models.outcomes import DrainOutcome
 from models.streams import GENESIS, StreamName
-from storage.database import reading, value
+from storage.database import autocommit, value
 from storage.outgoing import (
     OutgoingStream,
     StoredBatch,
@@ -77,7 +77,7 @@ class Delivery:
         return outcome
 
     async def _now(self) -> datetime:
-        async with reading(self.engine) as connection:
+        async with autocommit(self.engine) as connection:
             found: datetime = await value(connection, "SELECT now()")
         return found
 
@@ -100,7 +100,7 @@ class Delivery:
             batch = coming or await self._next(stream, position, cursor)
             if batch is None and (outcome.batches or not heartbeat):
                 return
-            async with beside(self._ahead(stream, batch, cursor, outcome)) as ahead:
+            async with concurrently(self._ahead(stream, batch, cursor, outcome)) as ahead:
                 try:
                     receipt = await (self._push(stream, batch) if batch else self._beat(stream))
                 except Gap as gap:
@@ -152,7 +152,7 @@ class Delivery:
             )
 
     async def _head(self, stream: StreamName) -> OutgoingStream:
-        async with reading(self.engine) as connection:
+        async with autocommit(self.engine) as connection:
             head = await outgoing_stream(connection, stream)
         if head.stopped:
             raise StreamStopped(f"the {stream} stream is stopped: {head.stopped}")

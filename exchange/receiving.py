@@ -10,17 +10,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from exchange.batch import SealedBatch, open_wire
 from exchange.errors import Fork, Gap, LinkError, Malformed, StreamStopped
 from exchange.keys import LinkKeys
-from exchange.notes import Heartbeat, Receipt
+from exchange.messages import Heartbeat, Receipt
 from models.streams import BatchRef, Network, StreamName
 from storage.attendance import RESULTS, attend
 from storage.database import notify
 from storage.incoming import (
     IncomingStream,
     ReceivedBatch,
-    hold_receiving,
     incoming_stream,
-    note_heard,
+    lock_receiving,
     received_hash,
+    record_heard,
     stop_incoming,
     store_received,
 )
@@ -62,7 +62,7 @@ class Receiver:
         large = sum(map(len, wires)) > LARGE
         opened = await (asyncio.to_thread if large else _now)(self._open, stream, wires)
         async with self.engine.begin() as connection:
-            await hold_receiving(connection, stream)
+            await lock_receiving(connection, stream)
             cursor = await incoming_stream(connection, stream)
             if opened[0].manifest.epoch < cursor.epoch:
                 return await self._of_an_ended_epoch(connection, cursor, opened[0])
@@ -110,11 +110,11 @@ class Receiver:
         ends at another hash, `StreamStopped` when nothing is accepted any more, whatever the sender has heard of that.
         """
         async with self.engine.begin() as connection:
-            await hold_receiving(connection, stream)
+            await lock_receiving(connection, stream)
             cursor = await incoming_stream(connection, stream)
             if heartbeat.epoch < cursor.epoch:
                 raise Fork(f"{stream}: epoch {heartbeat.epoch} has ended, this side is in epoch {cursor.epoch}")
-            await note_heard(connection, stream, heartbeat.issued_at)
+            await record_heard(connection, stream, heartbeat.issued_at)
             receipt = await self.receipt(connection, stream)
             forked = None
             if heartbeat.epoch > cursor.epoch:

@@ -12,13 +12,13 @@ from exchange.batch import SealedBatch, pack
 from exchange.errors import Oversize, StreamStopped
 from exchange.keys import LinkKeys
 from exchange.manifest import MAX_RAW_BYTES, MAX_RECORDS, Manifest, sign_manifest
-from exchange.notes import Heartbeat
+from exchange.messages import Heartbeat
 from models.streams import BatchRef, StreamName
 from storage.outgoing import (
     OutgoingStream,
     StoredBatch,
     append_to_outbox,
-    hold_sealing,
+    lock_sealing,
     outgoing_stream,
     store_sealed,
     take_from_outbox,
@@ -46,7 +46,7 @@ class Sealer:
 
     async def seal(self, connection: AsyncConnection, stream: StreamName, records: Sequence[bytes]) -> BatchRef:
         """Seal these records as the next batch. Raises `Oversize`, or `StreamStopped` after a fork."""
-        await hold_sealing(connection, stream)
+        await lock_sealing(connection, stream)
         return await self._seal(connection, stream, records)
 
     async def seal_pending(
@@ -55,7 +55,7 @@ class Sealer:
         """Seal the oldest records of the outbox that fit one batch; None where there are none. A caller that empties it
         batch by batch hands in the same ``cursor`` each time.
         """
-        await hold_sealing(connection, stream)
+        await lock_sealing(connection, stream)
         cursor = cursor or OutboxCursor()
         taken = await take_from_outbox(
             connection, stream, MAX_RECORDS, MAX_RAW_BYTES, cursor.up_to, cursor.committed_before
@@ -67,7 +67,7 @@ class Sealer:
         self, connection: AsyncConnection, stream: StreamName, records: Sequence[bytes]
     ) -> list[BatchRef]:
         """Seal a snapshot, in as many parts as it needs, unless it is the same as the newest sealed one."""
-        await hold_sealing(connection, stream)
+        await lock_sealing(connection, stream)
         content = hashlib.sha256(b"\n".join(records)).digest()
         head = await outgoing_stream(connection, stream)
         if head.content == content:

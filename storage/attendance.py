@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from storage.database import row, run
+from storage.database import execute, row
 
 LEASE_SECONDS = 12.0
 """How long a row counts without being renewed: longer than a heartbeat timeout, after which the same run goes on with
@@ -47,7 +47,7 @@ async def leave(connection: AsyncConnection, subject: str, attendant: str) -> No
     """Attend no longer. Look for work after this in the same transaction, and roll back if there is some: what is not
     seen then is committed later, by a caller that finds nobody here and starts a run.
     """
-    await run(
+    await execute(
         connection,
         "DELETE FROM attendances WHERE subject = :subject AND attendant = :attendant",
         subject=subject,

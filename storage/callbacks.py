@@ -5,7 +5,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.database import AnyRow, rows, run
+from storage.database import AnyRow, execute, rows
 
 
 async def callbacks_due(connection: AsyncConnection, limit: int) -> Sequence[AnyRow]:
@@ -29,7 +29,7 @@ async def callbacks_due(connection: AsyncConnection, limit: int) -> Sequence[Any
 
 async def mark_callback(connection: AsyncConnection, request_id: UUID, lost: str | None) -> None:
     """The callback was delivered, or given up for the reason ``lost``."""
-    await run(
+    await execute(
         connection,
         "UPDATE requests SET callback_at = now(), callback_lost = :lost WHERE request_id = :request_id",
         request_id=request_id,
@@ -39,7 +39,7 @@ async def mark_callback(connection: AsyncConnection, request_id: UUID, lost: str
 
 async def retry_callback(connection: AsyncConnection, request_id: UUID, seconds: float) -> None:
     """The receiver did not take the callback: make it again after so many seconds."""
-    await run(
+    await execute(
         connection,
         "UPDATE requests SET callback_attempts = callback_attempts + 1,"
         " callback_after = now() + make_interval(secs => :seconds) WHERE request_id = :request_id",

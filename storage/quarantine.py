@@ -11,7 +11,7 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from models.streams import StreamName
-from storage.database import row, rows, run, value
+from storage.database import execute, row, rows, value
 
 _OPEN = "applied_at IS NULL AND dropped_at IS NULL"
 _COLUMNS = (
@@ -21,7 +21,7 @@ _COLUMNS = (
 
 
 @dataclass(frozen=True)
-class SetAside:
+class QuarantinedRecord:
     """A record in quarantine, without its body; ``size`` in bytes, ``sequence`` the batch that it came in."""
 
     stream: StreamName
@@ -48,13 +48,13 @@ class SetAside:
         return f"{self.epoch}.{self.record}"
 
 
-async def list_set_aside(
+async def list_quarantined(
     connection: AsyncConnection,
     streams: Collection[StreamName],
     dropped: bool = False,
     after: tuple[str, int, int] = ("", 0, 0),
     limit: int = 1000,
-) -> list[SetAside]:
+) -> list[QuarantinedRecord]:
     """Open records of these streams, or the dropped ones, by stream, epoch and number, from the one after ``after``."""
     found = await rows(
         connection,
@@ -67,12 +67,12 @@ async def list_set_aside(
         record=after[2],
         limit=limit,
     )
-    return [SetAside(StreamName(item.stream), *item[1:]) for item in found]
+    return [QuarantinedRecord(StreamName(item.stream), *item[1:]) for item in found]
 
 
 async def find_set_aside(
     connection: AsyncConnection, stream: StreamName, epoch: int, record: int
-) -> tuple[SetAside, bytes] | None:
+) -> tuple[QuarantinedRecord, bytes] | None:
     """A record in quarantine, whatever has become of it, and its body."""
     found = await row(
         connection,
@@ -82,7 +82,7 @@ async def find_set_aside(
         epoch=epoch,
         record=record,
     )
-    return (SetAside(StreamName(found.stream), *found[1:-1]), found.body) if found else None
+    return (QuarantinedRecord(StreamName(found.stream), *found[1:-1]), found.body) if found else None
 
 
 async def numbers_set_aside(
@@ -117,7 +117,7 @@ async def open_of_batches(
     return [(number, body) for number, body in found]
 
 
-async def count_set_aside(connection: AsyncConnection, stream: StreamName) -> int:
+async def count_quarantined(connection: AsyncConnection, stream: StreamName) -> int:
     """Records of a stream that are set aside, dropped ones with them."""
     counted: int = await value(
         connection,
@@ -127,11 +127,11 @@ async def count_set_aside(connection: AsyncConnection, stream: StreamName) -> in
     return counted
 
 
-async def note_retry(
+async def record_retry(
     connection: AsyncConnection, stream: StreamName, epoch: int, record: int, refused: str | None
 ) -> None:
     """Note that an open record was tried again: it is applied, or stays for the reason ``refused``."""
-    await run(
+    await execute(
         connection,
         f"""
         UPDATE quarantined_records SET retries = retries + 1, retried_at = now(),
@@ -151,7 +151,7 @@ async def drop_set_aside(
     connection: AsyncConnection, stream: StreamName, epoch: int, record: int, dropped_by: str, reason: str
 ) -> bool:
     """An operator gives an open record up; False where it is not open."""
-    changed = await run(
+    changed = await execute(
         connection,
         "UPDATE quarantined_records SET dropped_at = now(), dropped_by = :dropped_by, drop_reason = :reason"
         f" WHERE stream = :stream AND epoch = :epoch AND record = :record AND {_OPEN}",
@@ -166,10 +166,10 @@ async def drop_set_aside(
 
 
 async def _count_open(connection: AsyncConnection, stream: StreamName) -> None:
-    """Bring the number that receipts carry up to date. Who applies or settles holds `hold_applying`: nobody counts
+    """Bring the number that receipts carry up to date. Who applies or settles holds `lock_applying`: nobody counts
     at the same time.
     """
-    await run(
+    await execute(
         connection,
         "UPDATE incoming_streams SET quarantined ="
         f" (SELECT count(*) FROM quarantined_records WHERE stream = :stream AND {_OPEN}) WHERE stream = :stream",

@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from models.outcomes import GroupState
 from models.streams import BatchRef, StreamName
-from storage.database import AnyRow, notify, row, rows, run, value
-from storage.incoming import hold_applying
+from storage.database import AnyRow, execute, notify, row, rows, value
+from storage.incoming import lock_applying
 from storage.notices import FINISHED
 
 
@@ -42,7 +42,7 @@ class IdempotencyKey:
 
 async def store_submitted(connection: AsyncConnection, group: BatchRef, requests: Sequence[NewRequest]) -> None:
     """Store a group of requests that was sealed as ``group``, in the same transaction. Its workflow is yet to start."""
-    await run(
+    await execute(
         connection,
         """
         WITH noted AS (INSERT INTO request_groups (epoch, sequence, size)
@@ -71,7 +71,7 @@ async def store_submitted(connection: AsyncConnection, group: BatchRef, requests
 
 async def store_group(connection: AsyncConnection, group: BatchRef, size: int) -> None:
     """Note a group of requests, whose workflow is yet to be started."""
-    await run(
+    await execute(
         connection,
         "INSERT INTO request_groups (epoch, sequence, size) VALUES (:epoch, :sequence, :size)",
         epoch=group.epoch,
@@ -113,7 +113,7 @@ async def find_idempotency_keys(
 async def store_idempotency_keys(connection: AsyncConnection, keys: Sequence[IdempotencyKey]) -> None:
     """Remember what each key was used for."""
     for key in keys:
-        await run(
+        await execute(
             connection,
             "INSERT INTO idempotency_keys (user_id, key, fingerprint, request_ids)"
             " VALUES (:user_id, :key, :fingerprint, CAST(:request_ids AS uuid[]))",
@@ -220,8 +220,8 @@ async def close_requests(connection: AsyncConnection, outcome: str, condition: s
 
     Takes turns with the applying of results, so that a request ends either way and never both.
     """
-    await hold_applying(connection, StreamName.RESULTS)
-    closed = await run(
+    await lock_applying(connection, StreamName.RESULTS)
+    closed = await execute(
         connection,
         f"UPDATE requests SET closed = :outcome, closed_at = now() WHERE {condition} AND closed IS NULL"
         " AND NOT EXISTS (SELECT FROM results WHERE results.request_id = requests.request_id)",
@@ -281,7 +281,7 @@ async def unattended_groups(
 
 async def mark_groups_seen(connection: AsyncConnection, groups: BatchRef) -> None:
     """A workflow looks after these groups."""
-    await run(
+    await execute(
         connection,
         "UPDATE request_groups SET seen_at = now() WHERE epoch = :epoch AND sequence BETWEEN :first AND :last"
         " AND fulfilled_at IS NULL",
@@ -291,7 +291,7 @@ async def mark_groups_seen(connection: AsyncConnection, groups: BatchRef) -> Non
 
 async def mark_groups_fulfilled(connection: AsyncConnection, groups: BatchRef) -> None:
     """Nothing is outstanding in these groups any more."""
-    await run(
+    await execute(
         connection,
         "UPDATE request_groups SET seen_at = now(), fulfilled_at = now()"
         " WHERE epoch = :epoch AND sequence BETWEEN :first AND :last AND fulfilled_at IS NULL",

@@ -19,7 +19,7 @@ from exchange.live_keys import LiveKeys
 from models.streams import Network
 from storage.database import connect, listen
 from storage.notices import NotificationListener
-from wiring.options import ensure_search_attributes, identity, make_worker, run_beside
+from wiring.options import ensure_search_attributes, identity, make_worker, start_background_task
 from wiring.workflow_watch import WorkflowWatch
 from workflows.fulfilment import FulfillRequests
 from workflows.importing import ImportBatch
@@ -51,9 +51,9 @@ async def request_worker(settings: RequestSettings, runtime: Runtime) -> AsyncIt
         fulfilment = FulfilmentActivities(engine, sender, listener)
         maintenance = MaintenanceActivities(Network.REQUEST, engine, cache, settings.retention)
         await ensure_search_attributes(client)
-        run_beside(stack, keys.keep_current())
-        run_beside(stack, listen(url, listener.hear, listener.connected, "airlock-request-worker"))
-        run_beside(stack, WorkflowWatch(client, engine, BOUNDS).run())
+        start_background_task(stack, keys.keep_current())
+        start_background_task(stack, listen(url, listener.hear, listener.connected, "airlock-request-worker"))
+        start_background_task(stack, WorkflowWatch(client, engine, BOUNDS).run())
         yield make_worker(
             client,
             settings,

@@ -41,7 +41,7 @@ from scheduling.interval import owned_interval
 from scheduling.sync import sync_schedules
 from storage.database import connect, listen
 from storage.notices import NotificationListener
-from wiring.options import ensure_search_attributes, identity, make_worker, run_beside
+from wiring.options import ensure_search_attributes, identity, make_worker, start_background_task
 from wiring.workflow_watch import WorkflowWatch
 from workflows.execution import ExecuteRequests
 from workflows.exports import CacheMaintenance, ExportResults, ExportSettings, SystemMonitoring
@@ -143,10 +143,12 @@ async def response_worker(settings: ResponseSettings, runtime: Runtime) -> Async
         await ensure_search_attributes(client)
         await sync_schedules(client, settings.cadences)
         await start_pulling(client)
-        run_beside(stack, keys.keep_current())
-        run_beside(stack, listen(url, listener.hear, listener.connected, "airlock-response-worker"))
-        run_beside(stack, WorkflowWatch(client, engine, bounds(settings), partial(start_pulling, client)).run())
-        run_beside(stack, KeyExchange(keys, link, settings.link_id).run())
+        start_background_task(stack, keys.keep_current())
+        start_background_task(stack, listen(url, listener.hear, listener.connected, "airlock-response-worker"))
+        start_background_task(
+            stack, WorkflowWatch(client, engine, bounds(settings), partial(start_pulling, client)).run()
+        )
+        start_background_task(stack, KeyExchange(keys, link, settings.link_id).run())
         yield make_worker(
             client,
             settings,

@@ -14,7 +14,7 @@ from api.request.dispatching import Dispatcher
 from api.request.first_reads import FirstReads
 from api.request.link_health import Refusals
 from api.request.submitting import GroupCommit
-from api.request.waking import Bell, FinishedRequests
+from api.request.waiters import Broadcast, FinishedRequests
 from cache.redis_cache import Cache
 from configuration.settings import RequestSettings
 from configuration.temporal import connect_temporal
@@ -44,7 +44,7 @@ class Services:
     group_commit: GroupCommit
     finished: FinishedRequests
     first_reads: FirstReads
-    sealed: Bell
+    sealed: Broadcast
     """Rings when a batch of requests was sealed."""
     stopping: asyncio.Event
     """Set when the server stops: nobody waits any longer."""
@@ -58,7 +58,7 @@ class Services:
     def end_long_polls(self) -> None:
         """Answer those who wait with what there is: the server stops."""
         self.stopping.set()
-        self.sealed.ring()
+        self.sealed.send()
         self.finished.wake_all()
 
     def hear(self, message: str) -> None:
@@ -67,7 +67,7 @@ class Services:
         if topic == "finished":
             self.finished.something_finished()
         elif topic == "sealed" and rest == StreamName.REQUESTS:
-            self.sealed.ring()
+            self.sealed.send()
         elif topic == "snapshot" and rest == "settings":
             self.catalog.changed()
 
@@ -76,7 +76,7 @@ class Services:
         self.finished.listening = self.catalog.listening = ask is not None
         self.catalog.changed()
         self.finished.something_finished()
-        self.sealed.ring()
+        self.sealed.send()
 
 
 @asynccontextmanager
@@ -105,7 +105,7 @@ async def open_services(settings: RequestSettings) -> AsyncIterator[Services]:
             GroupCommit(engine, sealer, dispatcher.group_committed),
             FinishedRequests(engine),
             FirstReads(engine),
-            Bell(),
+            Broadcast(),
             asyncio.Event(),
         )
         for beside in (

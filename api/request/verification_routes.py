@@ -13,15 +13,15 @@ from redis.exceptions import RedisError
 
 from api.problems import problem_responses
 from api.request.callers import App
+from api.request.custody import trace_of
 from api.request.services import Services
 from api.request.signed_answers import BYTES, signed_answer
-from api.request.tracing import trace_of
 from cache.redis_cache import result_key
 from exchange.auditing import Auditor
 from exchange.batch import MEDIA_TYPE
 from exchange.errors import Malformed
 from exchange.healing import Healer
-from exchange.summaries import RepairOrder, Strays, SummaryQuestion
+from exchange.summaries import Orphans, RepairOrder, SummaryQuestion
 from models.streams import Network, StreamName
 
 router = APIRouter(prefix="/link/v1", tags=["link"])
@@ -46,8 +46,8 @@ async def summarise(request: Request, services: App, stream: StreamName) -> Resp
         found: BaseModel
         if question.ask == "head":
             found = await auditor.head(stream)
-        elif question.ask == "strays":
-            found = Strays(findings=await auditor.strays(stream))
+        elif question.ask == "orphans":
+            found = Orphans(findings=await auditor.orphans(stream))
         elif not question.first <= question.last:
             raise Malformed(f"batches {question.first} to {question.last} are no range")
         elif question.ask == "digest":

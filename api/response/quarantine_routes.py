@@ -12,7 +12,7 @@ from api.pagination import DEFAULT_LIMIT, PageLimit
 from api.problems import problem_responses
 from api.response.callers import App, OperatorOf
 from models.streams import Network, StreamName
-from storage.quarantine import list_set_aside
+from storage.quarantine import list_quarantined
 
 router = APIRouter(
     prefix="/v1/quarantine", tags=["quarantine"], dependencies=[needs_key], responses=problem_responses(401, 403, 503)
@@ -22,7 +22,7 @@ Epoch = Annotated[int, Path(ge=1, le=2**31 - 1)]
 Record = Annotated[int, Path(ge=1, le=2**63 - 1)]
 
 
-class QuarantinedRecord(BaseModel):
+class QuarantinedRecordView(BaseModel):
     """A record without its body, which only the command line shows."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -44,7 +44,7 @@ class QuarantinedRecord(BaseModel):
 class QuarantineList(BaseModel):
     """By epoch and number."""
 
-    records: list[QuarantinedRecord]
+    records: list[QuarantinedRecordView]
 
 
 class Outcome(BaseModel):
@@ -80,8 +80,8 @@ async def list_some(
     """What this network received and could not take, with the reason."""
     after = (StreamName.REQUESTS, after_epoch, after_record)
     async with services.engine.connect() as connection:
-        found = await list_set_aside(connection, [StreamName.REQUESTS], dropped, after, limit)
-    return QuarantineList(records=[QuarantinedRecord.model_validate(item) for item in found])
+        found = await list_quarantined(connection, [StreamName.REQUESTS], dropped, after, limit)
+    return QuarantineList(records=[QuarantinedRecordView.model_validate(item) for item in found])
 
 
 @router.post(
@@ -108,8 +108,8 @@ async def drop(
     epoch: Epoch,
     record: Record,
     decision: Annotated[Decision, Body()],
-) -> QuarantinedRecord:
+) -> QuarantinedRecordView:
     """The record is kept with who dropped it and why. The request that it names, if any, is answered as failed."""
     kept = Quarantine(services.engine, Network.RESPONSE)
     dropped = await kept.drop(StreamName.REQUESTS, epoch, record, operator.name, decision.reason)
-    return QuarantinedRecord.model_validate(dropped)
+    return QuarantinedRecordView.model_validate(dropped)

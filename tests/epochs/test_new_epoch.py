@@ -11,15 +11,15 @@ from exchange.batch import pack, to_wire
 from exchange.epoch_ordering import EpochOrdering
 from exchange.epochs import SendingEnd
 from exchange.errors import Fork, LinkError, Malformed, StreamStopped, UnknownKey
-from exchange.far_side import FarSide
 from exchange.healing import Healer
 from exchange.manifest import Manifest, sign_manifest
-from exchange.notes import EpochOrder
+from exchange.messages import EpochOrder
+from exchange.remote_side import RemoteSide
 from exchange.sealing import Sealer
 from models.errors import Conflict
 from models.outcomes import EpochOutcome
 from models.streams import Network, StreamName
-from storage.database import rows, run, value
+from storage.database import execute, rows, value
 from storage.epochs import boundaries
 from storage.incoming import incoming_stream
 from storage.outgoing import StoredBatch, batch_after, outgoing_stream, stop_outgoing
@@ -35,7 +35,7 @@ REQUESTS, RESULTS, SETTINGS = StreamName.REQUESTS, StreamName.RESULTS, StreamNam
 def ordering(world: World) -> EpochOrdering:
     side = world.networks.response
     near = Auditor(side.engine, Network.RESPONSE, RETENTION)
-    return EpochOrdering(side.engine, near, FarSide(world.link), Sealer(side.keys, LINK))
+    return EpochOrdering(side.engine, near, RemoteSide(world.link), Sealer(side.keys, LINK))
 
 
 async def new_epoch(world: World, stream: StreamName, accept_loss: bool = False) -> EpochOutcome:
@@ -141,9 +141,9 @@ async def test_a_restored_receiver_of_results_heals_without_an_operator(world: W
         saved = await incoming_stream(connection, RESULTS)
     since = await world.answered(2)
     async with world.networks.request.engine.begin() as connection:
-        await run(connection, "DELETE FROM received_batches WHERE stream = 'results' AND sequence > 1")
-        await run(connection, "DELETE FROM results WHERE sequence > 1")
-        await run(
+        await execute(connection, "DELETE FROM received_batches WHERE stream = 'results' AND sequence > 1")
+        await execute(connection, "DELETE FROM results WHERE sequence > 1")
+        await execute(
             connection,
             "UPDATE incoming_streams SET sequence = :sequence, record = :record, hash = :hash, applied = :sequence"
             " WHERE stream = 'results'",
@@ -203,7 +203,7 @@ async def test_records_past_retention_are_given_up_only_by_an_operator_who_says_
         await world.execute(batch)
     async with world.networks.response.engine.begin() as connection:
         await world.delivery.sealer.seal_pending(connection, RESULTS)
-        await run(connection, "UPDATE sealed_batches SET payload = NULL WHERE stream = 'results'")
+        await execute(connection, "UPDATE sealed_batches SET payload = NULL WHERE stream = 'results'")
     with pytest.raises(Conflict, match=r"3 records of 1 batches of results"):
         await new_epoch(world, RESULTS)
     async with world.networks.request.engine.begin() as connection:
@@ -268,7 +268,7 @@ async def test_an_order_that_names_another_history_is_refused_and_changes_nothin
 
 async def test_only_bytes_that_the_request_network_signed_are_given_back_to_it(world: World) -> None:
     await world.answered(1)
-    theirs = await FarSide(world.link).stored(REQUESTS, 1, 1)
+    theirs = await RemoteSide(world.link).stored(REQUESTS, 1, 1)
     assert theirs is not None
     for false in (b"no batch", await near_wire(world, 1, 1), theirs[:-1] + b"x"):
         with pytest.raises(LinkError):
@@ -314,11 +314,11 @@ async def near_batch(world: World) -> StoredBatch:
 
 async def test_a_late_copy_of_an_ended_epochs_batch_is_acknowledged_and_another_refused(world: World) -> None:
     await world.answered(1)
-    far = FarSide(world.link)
+    far = RemoteSide(world.link)
     wire = await far.stored(RESULTS, 1, 1)
     assert wire is not None
     async with world.networks.response.engine.begin() as connection:
-        await run(
+        await execute(
             connection,
             "INSERT INTO outbox (stream, body) VALUES ('results', :body)",
             body=orjson.dumps({"request_id": "0198c0de-0000-7000-8000-0000000000ab", "status": "completed"}),

@@ -20,13 +20,13 @@ from activities.importing import ImportActivities
 from api.problems import install_problems
 from api.request import link_routes
 from api.request.link_health import Refusals
-from api.request.waking import Bell
+from api.request.waiters import Broadcast
 from cache.redis_cache import Cache
 from exchange import sealing
 from exchange.delivery import Delivery
 from exchange.errors import BadSignature, ClockSkew, LinkPaused, LinkUnavailable, UnknownKey
 from exchange.http_signature import HttpSigner
-from exchange.notes import Receipt
+from exchange.messages import Receipt
 from exchange.pulling import Pull
 from exchange.receiving import Receiver
 from exchange.sealing import Sealer
@@ -291,7 +291,7 @@ def _app(networks: Networks, sealers: dict[Network, Sealer], receivers: dict[Net
         signer=HttpSigner(side.keys, LINK),
         refusals=Refusals(),
         dispatcher=Dispatcher(),
-        sealed=Bell(),
+        sealed=Broadcast(),
         stopping=asyncio.Event(),
     )
     return app

@@ -6,7 +6,7 @@ import pytest
 
 from exchange.auditing import Auditor
 from exchange.errors import LinkError
-from exchange.far_side import FarSide
+from exchange.remote_side import RemoteSide
 from exchange.restoring import Restorer
 from models.streams import Network, StreamName
 from tests.activities.crossing import change, one, table
@@ -86,15 +86,15 @@ async def test_results_of_a_lost_batch_are_never_taken_for_unsealed(world: World
     side = world.networks.response
     for sequence in (1, 2):
         await change(side, "DELETE FROM sealed_batches WHERE stream = 'results' AND sequence = :n", n=sequence)
-        strays = await Auditor(side.engine, Network.RESPONSE, 3600).strays(RESULTS)
-        assert strays == []
+        orphans = await Auditor(side.engine, Network.RESPONSE, 3600).orphans(RESULTS)
+        assert orphans == []
 
 
 async def test_a_sender_takes_back_only_what_it_signed_and_its_chain_goes_on_from(world: World) -> None:
     for _ in range(2):
         await world.answered(2)
     side = world.networks.response
-    far = FarSide(world.link)
+    far = RemoteSide(world.link)
     theirs = await far.stored(REQUESTS, 1, 1)
     ours = await far.stored(RESULTS, 1, 1)
     assert theirs is not None

@@ -7,11 +7,11 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from exchange.auditing import Auditor
-from exchange.far_side import FarSide
 from exchange.healing import Healer
+from exchange.remote_side import RemoteSide
 from exchange.summaries import Finding
 from models.streams import Network, StreamName
-from storage.set_aside import put_row_back, rows_set_aside
+from storage.orphans import put_row_back, rows_set_aside
 from tests.activities.crossing import USER, change, new_id, one, table
 from tests.verification.test_verifying import THREE_ROWS
 from tests.verification.world import REQUESTS, RESULTS, RETENTION, World, found
@@ -105,8 +105,8 @@ class Late(Auditor):
     world: World
     request_id: UUID
 
-    async def look_for_strays(self, connection: AsyncConnection, stream: StreamName, most: int) -> list[Finding]:
-        found = await super().look_for_strays(connection, stream, most)
+    async def look_for_orphans(self, connection: AsyncConnection, stream: StreamName, most: int) -> list[Finding]:
+        found = await super().look_for_orphans(connection, stream, most)
         if found:
             side = self.world.networks.request
             await change(side, "UPDATE results SET sequence = 1 WHERE request_id = :id", id=self.request_id)
@@ -138,7 +138,7 @@ async def test_repairing_a_live_system_sets_nothing_aside_that_belongs_there(wor
         for _ in range(4):
             for stream in (REQUESTS, RESULTS):
                 for network in Network:
-                    end = healer(world, network) if network is Network.RESPONSE else FarSide(world.link)
+                    end = healer(world, network) if network is Network.RESPONSE else RemoteSide(world.link)
                     assert (await end.repair(stream, 1, 0)).set_aside == 0
                     assert (await end.repair(stream, 1, 1)).did_something is False
     finally:

@@ -9,14 +9,14 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from models.streams import BatchRef, StreamName
-from storage.database import row, rows, run
+from storage.database import execute, row, rows
 
 TABLES = ("requests", "results")
 """The tables whose rows may be set aside; both have the key `request_id`."""
 
 
 @dataclass(frozen=True)
-class SetAside:
+class OrphanedRow:
     """A row that was set aside."""
 
     number: int
@@ -50,7 +50,7 @@ async def set_rows_aside(
     return [(UUID(str(request_id)), UUID(owner) if owner else None) for request_id, owner in moved]
 
 
-async def rows_set_aside(connection: AsyncConnection, after: int, most: int) -> list[SetAside]:
+async def rows_set_aside(connection: AsyncConnection, after: int, most: int) -> list[OrphanedRow]:
     """What is set aside, oldest first, from the one after number ``after`` on."""
     found = await rows(
         connection,
@@ -59,7 +59,7 @@ async def rows_set_aside(connection: AsyncConnection, after: int, most: int) -> 
         after=after,
         most=most,
     )
-    return [SetAside(*item) for item in found]
+    return [OrphanedRow(*item) for item in found]
 
 
 async def put_row_back(connection: AsyncConnection, number: int) -> tuple[str, UUID] | None:
@@ -75,7 +75,7 @@ async def put_row_back(connection: AsyncConnection, number: int) -> tuple[str, U
     if found is None:
         return None
     table = _known(found.table_name)
-    await run(
+    await execute(
         connection,
         f"INSERT INTO {table} SELECT * FROM jsonb_populate_record(NULL::{table}, CAST(:whole AS jsonb))",
         whole=found.whole,

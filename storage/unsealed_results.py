@@ -5,18 +5,18 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.database import AnyRow, rows, run
+from storage.database import AnyRow, execute, rows
 
 
-async def begin_explaining(connection: AsyncConnection) -> None:
+async def create_sealed_ids(connection: AsyncConnection) -> None:
     """A temporary table for ids that something explains; it goes with the transaction."""
-    await run(connection, "CREATE TEMPORARY TABLE explained (request_id uuid NOT NULL) ON COMMIT DROP")
+    await execute(connection, "CREATE TEMPORARY TABLE explained (request_id uuid NOT NULL) ON COMMIT DROP")
 
 
-async def add_explained(connection: AsyncConnection, ids: Sequence[str]) -> None:
+async def add_sealed_ids(connection: AsyncConnection, ids: Sequence[str]) -> None:
     """These are explained."""
     if ids:
-        await run(connection, "INSERT INTO explained SELECT * FROM unnest(CAST(:ids AS uuid[]))", ids=list(ids))
+        await execute(connection, "INSERT INTO explained SELECT * FROM unnest(CAST(:ids AS uuid[]))", ids=list(ids))
 
 
 async def results_waiting_after(connection: AsyncConnection, last: int, most: int) -> Sequence[AnyRow]:
@@ -29,12 +29,12 @@ async def results_waiting_after(connection: AsyncConnection, last: int, most: in
     )
 
 
-async def unexplained(connection: AsyncConnection, most: int) -> list[UUID]:
+async def find_unsealed(connection: AsyncConnection, most: int) -> list[UUID]:
     """Results of the response network that are not explained, made after all whose batch's payload is emptied.
 
     An hour is allowed for the clocks of the worker and the database, which times batches and rows.
     """
-    await run(connection, "ANALYZE explained")  # or the plan is made for a handful of ids
+    await execute(connection, "ANALYZE explained")  # or the plan is made for a handful of ids
     found = await rows(
         connection,
         """

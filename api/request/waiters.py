@@ -10,8 +10,8 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from models.errors import NotFound
-from storage.arrivals import outcomes_among
-from storage.database import AnyRow, is_unreachable, reading
+from storage.database import AnyRow, autocommit, is_unreachable
+from storage.result_store import outcomes_among
 
 log = structlog.get_logger(__name__)
 
@@ -19,16 +19,16 @@ DEAF_POLL_SECONDS = 1.0
 """How often waiters look for themselves while the database's notices do not come in."""
 
 
-class Bell:
-    """Rings for all who hold its present `ticket`. Take the ticket before looking, and no ring is missed."""
+class Broadcast:
+    """Rings for all who hold its present `next_event`. Take the next_event before looking, and no send is missed."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
 
-    def ticket(self) -> asyncio.Event:
+    def next_event(self) -> asyncio.Event:
         return self._event
 
-    def ring(self) -> None:
+    def send(self) -> None:
         self._event.set()
         self._event = asyncio.Event()
 
@@ -45,7 +45,7 @@ class FinishedRequests:
         self.listening = False
 
     async def outcome(self, user_id: UUID, request_id: UUID, seconds: float) -> AnyRow | None:
-        """How a request of this user ended (as `storage.arrivals.outcomes_among` gives it), waiting for it for so long;
+        """How a request of this user ended (as `storage.result_store.outcomes_among` gives it), waiting for it for so long;
         None where it has not, or where nobody may wait any longer. Raises `NotFound`, or what the database raises.
         """
         waiter = _Waiter(user_id, asyncio.get_running_loop().create_future())
@@ -89,7 +89,7 @@ class FinishedRequests:
             if not ids:
                 continue
             try:
-                async with reading(self._engine) as connection:
+                async with autocommit(self._engine) as connection:
                     found = await outcomes_among(connection, ids, list(new))
             except Exception as error:
                 if not is_unreachable(error):

@@ -11,9 +11,9 @@ from exchange.summaries import (
     Audit,
     Finding,
     Healed,
+    Orphans,
     RangeDigest,
     RepairOrder,
-    Strays,
     StreamHead,
     SummaryQuestion,
 )
@@ -25,7 +25,7 @@ Named = TypeVar("Named", StreamHead, Finding)
 
 
 @dataclass(frozen=True)
-class FarSide:
+class RemoteSide:
     """A `Side`, and mendable. Every method raises `LinkError`; what came unsigned or does not parse is not believed."""
 
     link: LinkClient
@@ -48,8 +48,8 @@ class FarSide:
             self._about(stream, finding)
         return answer
 
-    async def strays(self, stream: StreamName) -> list[Finding]:
-        found = (await self._ask(stream, SummaryQuestion(ask="strays"), Strays)).findings
+    async def orphans(self, stream: StreamName) -> list[Finding]:
+        found = (await self._ask(stream, SummaryQuestion(ask="orphans"), Orphans)).findings
         return [self._about(stream, finding) for finding in found]
 
     async def repair(self, stream: StreamName, epoch: int, sequence: int) -> Healed:

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from models.streams import BatchRef, StreamName
-from storage.database import AnyRow, notify, row, rows, run
+from storage.database import AnyRow, execute, notify, row, rows
 from storage.notices import FINISHED
 
 AT_ONCE = 1000
@@ -120,7 +120,7 @@ async def store_snapshot(
     connection: AsyncConnection, stream: StreamName, epoch: int, sequence: int, sealed_at: datetime, records: bytes
 ) -> bool:
     """Replace the snapshot by a newer one; False when the one here is as new. Wakes who keeps a copy in memory."""
-    stored = await run(
+    stored = await execute(
         connection,
         """
         INSERT INTO snapshots (stream, epoch, sequence, sealed_at, records)
