@@ -46,7 +46,7 @@ WAITED_FOR = 500
 More of them are a backlog. It would drive from the cache what is being read, and each enters it when it is read first.
 """
 
-SetAsideRecord = tuple[int, bytes, str]
+RejectedRecord = tuple[int, bytes, str]
 """Number, body and reason of a record that cannot be applied."""
 
 
@@ -57,7 +57,7 @@ class Opened:
     batch: BatchRef
     numbered: list[tuple[int, bytes]]
     results: list[ArrivedResult]
-    rejected: list[SetAsideRecord]
+    rejected: list[RejectedRecord]
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ async def tell_groups(client: Client, groups: Sequence[BatchRef], rpc_timeout: t
 
 async def take_results(
     connection: AsyncConnection, batch: BatchRef, numbered: Sequence[tuple[int, bytes]]
-) -> list[SetAsideRecord]:
+) -> list[RejectedRecord]:
     """Store what are results of requests known here, in the caller's transaction; the first result of a request stays.
 
     Gives what cannot be applied, with the reason.
@@ -180,7 +180,7 @@ async def take_results(
 
 async def _explain(
     connection: AsyncConnection, results: Sequence[ArrivedResult], passed_over: set[UUID]
-) -> list[SetAsideRecord]:
+) -> list[RejectedRecord]:
     """Why results were not stored; one that is here already with the same bytes is no news."""
     if not passed_over:
         return []
@@ -198,14 +198,14 @@ async def _explain(
 
 async def parse_results(
     numbered: Sequence[tuple[int, bytes]],
-) -> tuple[list[ArrivedResult], list[SetAsideRecord]]:
+) -> tuple[list[ArrivedResult], list[RejectedRecord]]:
     """Read from each record just its request and status; gives the results, and what is none with the reason.
 
     Slice by slice, so that whatever else goes on is looked after in between. In a thread it would be held up more: the
     interpreter takes 5 ms to turn from a thread that computes to one that has something to send.
     """
     results: dict[UUID, ArrivedResult] = {}
-    rejected: list[SetAsideRecord] = []
+    rejected: list[RejectedRecord] = []
     for begin in range(0, len(numbered), SLICE):
         _parse(numbered[begin : begin + SLICE], results, rejected)
         await asyncio.sleep(0)
@@ -213,7 +213,7 @@ async def parse_results(
 
 
 def _parse(
-    numbered: Sequence[tuple[int, bytes]], results: dict[UUID, ArrivedResult], rejected: list[SetAsideRecord]
+    numbered: Sequence[tuple[int, bytes]], results: dict[UUID, ArrivedResult], rejected: list[RejectedRecord]
 ) -> None:
     for number, line in numbered:
         try:

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from temporalio import activity
 from temporalio.client import Client
 
-from activities.applying import ResultApplication, SetAsideRecord
+from activities.applying import RejectedRecord, ResultApplication
 from activities.heartbeats import brief_until, heartbeating
 from activities.standing_by import standing_by
 from cache.redis_cache import Cache
@@ -129,7 +129,7 @@ async def _parts(connection: AsyncConnection, last: BatchRef, manifest: Manifest
     return found
 
 
-def bad_records(stream: StreamName, numbered: Sequence[tuple[int, bytes]], complete: bool) -> list[SetAsideRecord]:
+def bad_records(stream: StreamName, numbered: Sequence[tuple[int, bytes]], complete: bool) -> list[RejectedRecord]:
     """The records of a snapshot that are not what the stream carries: all of them where parts of it are missing."""
     if not complete:
         return [(number, line, "parts of this snapshot are missing") for number, line in numbered]

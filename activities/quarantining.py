@@ -26,10 +26,10 @@ from storage.healing import put_snapshot, without_result
 from storage.incoming import hold_applying
 from storage.outgoing import append_to_outbox
 from storage.quarantine import (
-    SetAside,
+    QuarantinedRecord,
     drop_set_aside,
     find_set_aside,
-    list_set_aside,
+    list_quarantined,
     note_retry,
     open_of_batches,
 )
@@ -102,7 +102,7 @@ class Quarantine:
         place = ("", 0, 0)
         while True:
             async with self.engine.connect() as connection:
-                page = await list_set_aside(connection, [stream], after=place, limit=PAGE)
+                page = await list_quarantined(connection, [stream], after=place, limit=PAGE)
             for item in page:
                 place = (item.stream, item.epoch, item.record)
                 if (item.epoch, item.record) not in outcome:
@@ -114,7 +114,7 @@ class Quarantine:
             if len(page) < PAGE:
                 return [outcome[key] for key in sorted(outcome)]
 
-    async def drop(self, stream: StreamName, epoch: int, record: int, by: str, reason: str) -> SetAside:
+    async def drop(self, stream: StreamName, epoch: int, record: int, by: str, reason: str) -> QuarantinedRecord:
         """Give an open record up; who and why is kept with it. A request that nobody will execute is answered as
         failed, so that its owner does not wait for ever: without the operator's reason, which is not public.
 
@@ -139,7 +139,9 @@ class Quarantine:
             raise NotFound(f"records of {stream} are set aside in the {stream.receiver} network, not in this one")
 
 
-async def _open(connection: AsyncConnection, stream: StreamName, epoch: int, record: int) -> tuple[SetAside, bytes]:
+async def _open(
+    connection: AsyncConnection, stream: StreamName, epoch: int, record: int
+) -> tuple[QuarantinedRecord, bytes]:
     found = await find_set_aside(connection, stream, epoch, record)
     if found is None:
         raise NotFound(f"record {epoch}.{record} of {stream} is not in quarantine")
@@ -151,16 +153,16 @@ async def _open(connection: AsyncConnection, stream: StreamName, epoch: int, rec
     return found
 
 
-def _batch(aside: SetAside) -> BatchRef:
+def _batch(aside: QuarantinedRecord) -> BatchRef:
     return BatchRef(stream=aside.stream, epoch=aside.epoch, sequence=aside.sequence)
 
 
-async def _retry_result(connection: AsyncConnection, aside: SetAside, body: bytes) -> str | None:
+async def _retry_result(connection: AsyncConnection, aside: QuarantinedRecord, body: bytes) -> str | None:
     rejected = await take_results(connection, _batch(aside), [(aside.record, body)])
     return rejected[0][2] if rejected else None
 
 
-async def _retry_request(connection: AsyncConnection, aside: SetAside, body: bytes) -> str | None:
+async def _retry_request(connection: AsyncConnection, aside: QuarantinedRecord, body: bytes) -> str | None:
     """A request that is stored now is executed as soon as the pull loop finds its batch unfinished."""
     rejected = await take_requests(connection, _batch(aside), [(aside.record, body)])
     try:
@@ -179,7 +181,7 @@ async def _retry_request(connection: AsyncConnection, aside: SetAside, body: byt
     return None
 
 
-async def _retry_snapshot(connection: AsyncConnection, aside: SetAside) -> dict[int, str | None]:
+async def _retry_snapshot(connection: AsyncConnection, aside: QuarantinedRecord) -> dict[int, str | None]:
     """Make the snapshot that this record belongs to anew. Only the one in force is worth it: one that came later
     replaced all of it.
     """

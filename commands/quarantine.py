@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from activities.quarantining import Quarantine, Retried
     from configuration.settings import NetworkSettings
     from models.streams import StreamName
-    from storage.quarantine import SetAside
+    from storage.quarantine import QuarantinedRecord
 
 app = typer.Typer(name="quarantine", help="Records that were set aside: list, show, retry, drop.", no_args_is_help=True)
 
@@ -45,15 +45,15 @@ def list_records(
     every = in_order([*StreamName, *(partition for kind in LOG_STREAMS for partition in kind.partitions())])
     wanted = [each for each in every if only in (None, each) and network in (None, each.receiver.value)]
 
-    async def work() -> "list[SetAside]":
-        from storage.quarantine import list_set_aside
+    async def work() -> "list[QuarantinedRecord]":
+        from storage.quarantine import list_quarantined
 
-        found: list[SetAside] = []
+        found: list[QuarantinedRecord] = []
         named = network or (only.receiver.value if only else None)
         for settings in reversed(networks_here(named)):
             here = [each for each in wanted if each.receiver is settings.network]
             async with _quarantine(settings) as kept, kept.engine.connect() as connection:
-                found += await list_set_aside(connection, here, dropped, limit=MOST)
+                found += await list_quarantined(connection, here, dropped, limit=MOST)
         return found
 
     found = answer(work)
@@ -87,7 +87,7 @@ def show(stream: StreamArgument, record: RecordArgument, as_json: AsJson = False
     """Print a record's body: escaped on a terminal, its exact bytes into a pipe or a file."""
     epoch, number = _place(record)
 
-    async def work(kept: "Quarantine", stream: "StreamName") -> "tuple[SetAside, bytes]":
+    async def work(kept: "Quarantine", stream: "StreamName") -> "tuple[QuarantinedRecord, bytes]":
         from models.errors import NotFound
         from storage.quarantine import find_set_aside
 
@@ -158,7 +158,7 @@ def drop(
     """Give a record up. Its row is kept, with who and why; see: airlock quarantine list --dropped."""
     epoch, number = _place(record)
 
-    async def work(kept: "Quarantine", stream: "StreamName") -> "SetAside":
+    async def work(kept: "Quarantine", stream: "StreamName") -> "QuarantinedRecord":
         return await kept.drop(stream, epoch, number, by or _who(), reason)
 
     dropped = _in_its_network(stream, work)
@@ -184,7 +184,7 @@ def _who() -> str:
         return "unknown"
 
 
-def _plain(item: "SetAside") -> dict[str, Any]:
+def _plain(item: "QuarantinedRecord") -> dict[str, Any]:
     from dataclasses import asdict
 
     return asdict(item) | {"stream": item.stream.value, "network": item.stream.receiver.value}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from exchange.summaries import Mendable, Side, StreamsInUse
     from exchange.verification import StreamReport
     from models.streams import StreamName
-    from storage.set_aside import SetAside
+    from storage.orphans import OrphanedRow
 
 DIFFERS, UNCHECKED = 1, MISCONFIGURED
 LISTED = 1000
@@ -186,8 +186,8 @@ async def _export(path: Path, streams: "list[StreamName]", progress: Any) -> boo
     return good
 
 
-async def _list_set_aside() -> "dict[str, list[SetAside]]":
-    from storage.set_aside import rows_set_aside
+async def _list_set_aside() -> "dict[str, list[OrphanedRow]]":
+    from storage.orphans import rows_set_aside
 
     found = {}
     for settings in networks_here():
@@ -200,7 +200,7 @@ async def _put_back(row: str) -> str:
     from sqlalchemy.exc import IntegrityError
 
     from models.errors import Conflict, InvalidInput, NotFound
-    from storage.set_aside import put_row_back
+    from storage.orphans import put_row_back
 
     network, _, number = row.partition(":")
     here = {settings.network.value: settings for settings in networks_here()}

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from exchange.mending import Mended
     from exchange.verification import StreamReport
     from models.streams import Network, StreamName
-    from storage.set_aside import SetAside
+    from storage.orphans import OrphanedRow
 
 COLUMNS = (
     "stream",
@@ -106,7 +106,7 @@ def show_reports(reports: "list[StreamReport]", mended: "Mended | None") -> None
             typer.echo(f"Left: {place}: {reason}")
 
 
-def show_set_aside(found: "dict[str, list[SetAside]]", as_json: bool) -> None:
+def show_set_aside(found: "dict[str, list[OrphanedRow]]", as_json: bool) -> None:
     """Rows that were set aside, by network; JSON has them whole."""
     if as_json:
         listed = [

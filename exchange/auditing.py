@@ -37,7 +37,7 @@ from storage.epochs import boundaries, first_void
 from storage.incoming import incoming_stream
 from storage.outgoing import outbox_backlog, outgoing_stream
 from storage.partitions import places_in_use
-from storage.quarantine import count_set_aside
+from storage.quarantine import count_quarantined
 from storage.verification import (
     KeptBatch,
     kept_batches,
@@ -89,7 +89,7 @@ class Auditor:
                 shown = row is not None and row.epoch == come.epoch
                 newest = (row.sequence, hashlib.sha256(row.records).hexdigest()) if row and shown else (None, None)
                 place = (come.epoch, come.sequence, come.record, come.hash.hex(), come.applied)
-                rest = (0, await count_set_aside(connection, stream), come.stopped)
+                rest = (0, await count_quarantined(connection, stream), come.stopped)
             epochs = await spans(connection, self.network, stream, place[0], place[1])
         return StreamHead(
             network=self.network,
@@ -148,12 +148,12 @@ class Auditor:
             await self._snapshot(connection, stream, epoch, first, outcome)
         return outcome
 
-    async def strays(self, stream: StreamName) -> list[Finding]:
+    async def orphans(self, stream: StreamName) -> list[Finding]:
         """Rows of no batch at all: they name one that never was or, where rows name none, none holds them."""
         async with one_moment(self.engine) as connection:
-            return await self.look_for_strays(connection, stream, FINDINGS_PER_AUDIT)
+            return await self.look_for_orphans(connection, stream, FINDINGS_PER_AUDIT)
 
-    async def look_for_strays(self, connection: AsyncConnection, stream: StreamName, most: int) -> list[Finding]:
+    async def look_for_orphans(self, connection: AsyncConnection, stream: StreamName, most: int) -> list[Finding]:
         """The same in a transaction of the caller's, which sees one moment."""
         if stream.is_snapshot:
             return []
@@ -161,7 +161,7 @@ class Auditor:
             if stream.number:
                 return []  # told once, of the stream itself: these rows name no batch and thus no partition
             return [
-                self._stray(stream, 1, 0, item, "neither sealed nor waiting to be")
+                self._orphan(stream, 1, 0, item, "neither sealed nor waiting to be")
                 for item in await unsealed_results(connection, most)
             ]
         found: list[Finding] = []
@@ -170,12 +170,12 @@ class Auditor:
             if 1 <= sequence <= newest.get(epoch, 0):
                 continue  # there was such a batch: it is missing, and its rows may well be right
             ids = await rows_at(connection, stream, epoch, sequence, most - len(found))
-            found += [self._stray(stream, epoch, sequence, item, "no batch holds it") for item in ids]
+            found += [self._orphan(stream, epoch, sequence, item, "no batch holds it") for item in ids]
             if len(found) >= most:
                 break
         return found
 
-    def _stray(self, stream: StreamName, epoch: int, sequence: int, request_id: UUID, detail: str) -> Finding:
+    def _orphan(self, stream: StreamName, epoch: int, sequence: int, request_id: UUID, detail: str) -> Finding:
         return Finding(
             network=self.network,
             stream=stream,

@@ -11,9 +11,9 @@ from exchange.summaries import (
     Audit,
     Finding,
     Healed,
+    Orphans,
     RangeDigest,
     RepairOrder,
-    Strays,
     StreamHead,
     StreamsInUse,
     SummaryQuestion,
@@ -56,8 +56,8 @@ class FarSide:
             self._about(stream, finding)
         return answer
 
-    async def strays(self, stream: StreamName) -> list[Finding]:
-        found = (await self._ask(stream, SummaryQuestion(ask="strays"), Strays)).findings
+    async def orphans(self, stream: StreamName) -> list[Finding]:
+        found = (await self._ask(stream, SummaryQuestion(ask="orphans"), Orphans)).findings
         return [self._about(stream, finding) for finding in found]
 
     async def repair(self, stream: StreamName, epoch: int, sequence: int) -> Healed:

@@ -30,14 +30,14 @@ from storage.healing import (
     without_result,
 )
 from storage.incoming import hold_applying
+from storage.orphans import owed_batches, set_rows_aside
 from storage.outgoing import hold_sealing
 from storage.restoring import seal_snapshot_anew
-from storage.set_aside import owed_batches, set_rows_aside
 from storage.verification import is_conflict, one_moment, take_up_again
 
 log = structlog.get_logger(__name__)
 
-STRAYS_PER_REPAIR = 2000
+ORPHANS_PER_REPAIR = 2000
 CONFLICTS = 5
 """Times that rows to be set aside may change under the look before it is left for the next repair."""
 
@@ -103,7 +103,7 @@ class Healer:
                     if sequence:
                         findings = (await self.auditor.look(connection, stream, epoch, sequence, sequence)).findings
                     else:
-                        findings = await self.auditor.look_for_strays(connection, stream, STRAYS_PER_REPAIR)
+                        findings = await self.auditor.look_for_orphans(connection, stream, ORPHANS_PER_REPAIR)
                     extra = [item for item in findings if item.kind is Kind.EXTRA]
                     for table in sorted({item.table for item in extra}):
                         cached += await self._move(connection, table, extra, done)

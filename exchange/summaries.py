@@ -112,7 +112,7 @@ class Audit(BaseModel):
         self.findings += other.findings
 
 
-class Strays(BaseModel):
+class Orphans(BaseModel):
     """Rows that no batch explains."""
 
     model_config = ConfigDict(extra="forbid")
@@ -165,7 +165,7 @@ class SummaryQuestion(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    ask: Literal["head", "digest", "audit", "strays", "streams"]
+    ask: Literal["head", "digest", "audit", "orphans", "streams"]
     epoch: Annotated[int, Field(ge=1, le=2**31 - 1)] = 1
     first: Annotated[int, Field(ge=1, le=2**62)] = 1
     last: Annotated[int, Field(ge=0, le=2**62)] = 0
@@ -199,7 +199,7 @@ class Side(Protocol):
         """As far as one answer goes: the next one begins after ``through``."""
         ...
 
-    async def strays(self, stream: StreamName) -> list[Finding]:
+    async def orphans(self, stream: StreamName) -> list[Finding]:
         """Rows that no batch explains, beyond what an audit sees."""
         ...
 

@@ -70,9 +70,9 @@ async def write_summary(
                 good = good and not part.findings
                 put("audit", {**place, "audit": part.model_dump(mode="json")})
                 first = part.through + 1
-        strays = await side.strays(stream)
-        good = good and not strays
-        put("strays", {"stream": stream, "findings": [item.model_dump(mode="json") for item in strays]})
+        orphans = await side.orphans(stream)
+        good = good and not orphans
+        put("orphans", {"stream": stream, "findings": [item.model_dump(mode="json") for item in orphans]})
     signature = base64.b64encode(keys.sign(PURPOSE, _signed(lines, everything.digest()))).decode()
     put("end", {"lines": lines, "key_id": keys.key_id, "signature": signature})
     return good
@@ -91,7 +91,7 @@ class SummaryFile:
     link: str
     heads: dict[StreamName, StreamHead] = field(default_factory=dict)
     audits: dict[tuple[StreamName, int], Audit] = field(default_factory=dict)
-    stray: dict[StreamName, list[Finding]] = field(default_factory=dict)
+    orphaned: dict[StreamName, list[Finding]] = field(default_factory=dict)
     places: dict[tuple[StreamName, int, int], int] = field(default_factory=dict)
     key_id: str = ""
     live: ClassVar[bool] = False
@@ -153,9 +153,9 @@ class SummaryFile:
         elif kind == "audit":
             part = Audit.model_validate_json(json.dumps(item["audit"]))
             self.audits.setdefault((StreamName(item["stream"]), int(item["epoch"])), Audit()).add(part)
-        elif kind == "strays":
+        elif kind == "orphans":
             found = [Finding.model_validate_json(json.dumps(each)) for each in item["findings"]]
-            self.stray[StreamName(item["stream"])] = found
+            self.orphaned[StreamName(item["stream"])] = found
 
     async def head(self, stream: StreamName) -> StreamHead:
         """Of a partition that this side had not used when the file was written: one that has not begun."""
@@ -191,8 +191,8 @@ class SummaryFile:
         found = self.audits.get((stream, epoch), Audit())
         return found.model_copy(update={"through": max(last, found.through)})
 
-    async def strays(self, stream: StreamName) -> list[Finding]:
-        return self.stray.get(stream, [])
+    async def orphans(self, stream: StreamName) -> list[Finding]:
+        return self.orphaned.get(stream, [])
 
 
 def public_keys(directory: Path) -> dict[str, Ed25519PublicKey]:

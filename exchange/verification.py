@@ -108,9 +108,9 @@ class Verifier:
             found += await self._chain(report, epoch, 1, last)
         absent = {(item.epoch, item.sequence) for item in found if item.kind is Kind.MISSING}
         looked = await asyncio.gather(*(self._side(report, side) for side in self.sides.values()))
-        for audit, strays in looked:
+        for audit, orphans in looked:
             found += audit.findings
-            found += [item for item in strays if (item.epoch, item.sequence) not in absent]
+            found += [item for item in orphans if (item.epoch, item.sequence) not in absent]
         found = _blamed_once(found)
         if any(side.live for side in self.sides.values()) and (ends or found):
             await asyncio.sleep(self.settle_seconds)
@@ -125,7 +125,7 @@ class Verifier:
     async def _side(self, report: StreamReport, side: Side) -> tuple[Audit, list[Finding]]:
         """What one side finds by itself. Both do so at the same time."""
         audit = report.audits[side.network] = await self._audit(report, side)
-        return audit, await side.strays(report.stream)
+        return audit, await side.orphans(report.stream)
 
     def _heads(self, report: StreamReport) -> list[Finding]:
         """What the two ends alone tell: other epochs, or a receiver that is ahead, as after restoring a backup."""
@@ -213,7 +213,7 @@ class Verifier:
                 part = await side.audit(stream, epoch, sequence, sequence)
                 seen |= {_place(item) for item in part.findings}
             if any(item.record is None and item.request_id for item in mine):
-                seen |= {_place(item) for item in await side.strays(stream)}
+                seen |= {_place(item) for item in await side.orphans(stream)}
         last_of = dict(report.in_common)
         for epoch, sequence in {(item.epoch, item.sequence) for item in found if item.table.endswith("_batches")}:
             if 0 < sequence <= last_of.get(epoch, 0):

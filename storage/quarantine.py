@@ -21,7 +21,7 @@ _COLUMNS = (
 
 
 @dataclass(frozen=True)
-class SetAside:
+class QuarantinedRecord:
     """A record in quarantine, without its body; ``size`` in bytes, ``sequence`` the batch that it came in."""
 
     stream: StreamName
@@ -48,13 +48,13 @@ class SetAside:
         return f"{self.epoch}.{self.record}"
 
 
-async def list_set_aside(
+async def list_quarantined(
     connection: AsyncConnection,
     streams: Collection[StreamName],
     dropped: bool = False,
     after: tuple[str, int, int] = ("", 0, 0),
     limit: int = 1000,
-) -> list[SetAside]:
+) -> list[QuarantinedRecord]:
     """Open records of these streams, or the dropped ones, by stream, epoch and number, from the one after ``after``."""
     found = await rows(
         connection,
@@ -67,12 +67,12 @@ async def list_set_aside(
         record=after[2],
         limit=limit,
     )
-    return [SetAside(StreamName(item.stream), *item[1:]) for item in found]
+    return [QuarantinedRecord(StreamName(item.stream), *item[1:]) for item in found]
 
 
 async def find_set_aside(
     connection: AsyncConnection, stream: StreamName, epoch: int, record: int
-) -> tuple[SetAside, bytes] | None:
+) -> tuple[QuarantinedRecord, bytes] | None:
     """A record in quarantine, whatever has become of it, and its body."""
     found = await row(
         connection,
@@ -82,7 +82,7 @@ async def find_set_aside(
         epoch=epoch,
         record=record,
     )
-    return (SetAside(StreamName(found.stream), *found[1:-1]), found.body) if found else None
+    return (QuarantinedRecord(StreamName(found.stream), *found[1:-1]), found.body) if found else None
 
 
 async def numbers_set_aside(
@@ -117,7 +117,7 @@ async def open_of_batches(
     return [(number, body) for number, body in found]
 
 
-async def count_set_aside(connection: AsyncConnection, stream: StreamName) -> int:
+async def count_quarantined(connection: AsyncConnection, stream: StreamName) -> int:
     """Records of a stream that are set aside, dropped ones with them."""
     counted: int = await value(
         connection,

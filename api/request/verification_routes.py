@@ -21,7 +21,7 @@ from exchange.auditing import Auditor
 from exchange.batch import MEDIA_TYPE
 from exchange.errors import Malformed
 from exchange.healing import Healer
-from exchange.summaries import RepairOrder, Strays, SummaryQuestion
+from exchange.summaries import Orphans, RepairOrder, SummaryQuestion
 from models.streams import Network, StreamName
 
 router = APIRouter(prefix="/link/v1", tags=["link"])
@@ -48,8 +48,8 @@ async def summarise(request: Request, services: App, stream: StreamName) -> Resp
             found = await auditor.head(stream)
         elif question.ask == "streams":
             found = await auditor.streams()
-        elif question.ask == "strays":
-            found = Strays(findings=await auditor.strays(stream))
+        elif question.ask == "orphans":
+            found = Orphans(findings=await auditor.orphans(stream))
         elif not question.first <= question.last:
             raise Malformed(f"batches {question.first} to {question.last} are no range")
         elif question.ask == "digest":

@@ -12,7 +12,7 @@ from api.pagination import DEFAULT_LIMIT, PageLimit
 from api.problems import problem_responses
 from api.response.callers import App, OperatorOf
 from models.streams import Network, StreamName
-from storage.quarantine import list_set_aside
+from storage.quarantine import list_quarantined
 
 router = APIRouter(
     prefix="/v1/quarantine", tags=["quarantine"], dependencies=[needs_key], responses=problem_responses(401, 403, 503)
@@ -23,7 +23,7 @@ Record = Annotated[int, Path(ge=1, le=2**63 - 1)]
 Partition = Annotated[StreamName, Query(description="The stream of the record: only with partitions")]
 
 
-class QuarantinedRecord(BaseModel):
+class QuarantinedRecordView(BaseModel):
     """A record without its body, which only the command line shows."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -45,7 +45,7 @@ class QuarantinedRecord(BaseModel):
 class QuarantineList(BaseModel):
     """By epoch and number."""
 
-    records: list[QuarantinedRecord]
+    records: list[QuarantinedRecordView]
 
 
 class Outcome(BaseModel):
@@ -82,8 +82,8 @@ async def list_some(
     """What this network received and could not take, with the reason."""
     after = (after_stream, after_epoch, after_record) if after_epoch else ("", 0, 0)
     async with services.engine.connect() as connection:
-        found = await list_set_aside(connection, StreamName.REQUESTS.partitions(), dropped, after, limit)
-    return QuarantineList(records=[QuarantinedRecord.model_validate(item) for item in found])
+        found = await list_quarantined(connection, StreamName.REQUESTS.partitions(), dropped, after, limit)
+    return QuarantineList(records=[QuarantinedRecordView.model_validate(item) for item in found])
 
 
 @router.post(
@@ -113,7 +113,7 @@ async def drop(
     record: Record,
     decision: Annotated[Decision, Body()],
     stream: Partition = StreamName.REQUESTS,
-) -> QuarantinedRecord:
+) -> QuarantinedRecordView:
     """The record is kept with who dropped it and why. The request that it names, if any, is answered as failed."""
     kept = Quarantine(services.engine, Network.RESPONSE)
-    return QuarantinedRecord.model_validate(await kept.drop(stream, epoch, record, operator.name, decision.reason))
+    return QuarantinedRecordView.model_validate(await kept.drop(stream, epoch, record, operator.name, decision.reason))

@@ -13,7 +13,7 @@ from exchange.notes import Receipt
 from models.streams import GENESIS, BatchRef, Network
 from storage.incoming import incoming_stream
 from storage.outgoing import batch_after, hold_sealing, outgoing_stream
-from storage.quarantine import list_set_aside
+from storage.quarantine import list_quarantined
 from storage.retention import delete_old
 from storage.submissions import group_state, mark_group_fulfilled
 from tests.activities.crossing import LINK, change, cross, one, result_record, table
@@ -162,7 +162,7 @@ async def test_each_partition_has_a_quarantine_of_its_own(world: PartitionedWorl
         await cross(world.networks, RESULTS.at(number), [result_record(unknown)])
         await world.apply(RESULTS.at(number))
     async with world.networks.request.engine.begin() as connection:
-        aside = await list_set_aside(connection, RESULTS.partitions())
+        aside = await list_quarantined(connection, RESULTS.partitions())
         assert [(item.stream, item.name) for item in aside] == [(RESULTS.at(1), "1.1"), (RESULTS.at(3), "1.1")]
         assert (await incoming_stream(connection, RESULTS.at(3))).quarantined == 1
         assert (await incoming_stream(connection, RESULTS)).quarantined == 0

@@ -18,7 +18,7 @@ from exchange.summary_file import SummaryFile, write_summary
 from exchange.tracing import far_trace, joined, near_trace, result_batch_of
 from exchange.verification import Verifier
 from models.streams import Network, StreamName, in_order
-from storage.set_aside import put_row_back, rows_set_aside
+from storage.orphans import put_row_back, rows_set_aside
 from tests.activities.crossing import LINK, change, new_id, one, table
 from tests.partitions.world import REQUESTS, RESULTS, USERS, PartitionedWorld
 from tests.verification.world import RETENTION, found

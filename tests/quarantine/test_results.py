@@ -4,7 +4,7 @@ import pytest
 
 from models.errors import Conflict, InvalidInput, NotFound
 from models.streams import Network, StreamName
-from storage.quarantine import list_set_aside
+from storage.quarantine import list_quarantined
 from storage.verification import take_up_again
 from tests.activities.crossing import change, cross, new_id, one, result_record, submit, table
 from tests.quarantine.conftest import World
@@ -76,8 +76,8 @@ async def test_a_dropped_record_is_kept_with_who_and_why_and_is_never_applied_ag
     await submit(world.networks, request_id)
     async with world.networks.request.engine.begin() as connection:
         await take_up_again(connection, RESULTS, 1, 1)
-        assert [item.record for item in await list_set_aside(connection, [RESULTS], dropped=True)] == [1]
-        assert await list_set_aside(connection, [RESULTS]) == []
+        assert [item.record for item in await list_quarantined(connection, [RESULTS], dropped=True)] == [1]
+        assert await list_quarantined(connection, [RESULTS]) == []
     await world.apply(batch)
     assert await table(world.networks.request, "SELECT request_id FROM results") == []
     assert await table(world.networks.request, "SELECT dropped_by FROM quarantined_records") == [("olga",)]

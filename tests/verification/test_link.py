@@ -97,7 +97,7 @@ async def test_what_crosses_in_an_answer_is_numbers_and_ids_only(world: World) -
     crossed = [
         await world.link.ask(stream, json.dumps({"ask": ask, "first": 1, "last": 9}).encode())
         for stream in StreamName
-        for ask in ("head", "digest", "audit", "strays")
+        for ask in ("head", "digest", "audit", "orphans")
     ]
     everything = b"".join(crossed)
     for secret in (b"params", b'"data"', b"user_id", b"executor"):

@@ -86,8 +86,8 @@ async def test_results_of_a_lost_batch_are_never_taken_for_unsealed(world: World
     side = world.networks.response
     for sequence in (1, 2):
         await change(side, "DELETE FROM sealed_batches WHERE stream = 'results' AND sequence = :n", n=sequence)
-        strays = await Auditor(side.engine, Network.RESPONSE, 3600).strays(RESULTS)
-        assert strays == []
+        orphans = await Auditor(side.engine, Network.RESPONSE, 3600).orphans(RESULTS)
+        assert orphans == []
 
 
 async def test_a_sender_takes_back_only_what_it_signed_and_its_chain_goes_on_from(world: World) -> None:

@@ -11,7 +11,7 @@ from exchange.far_side import FarSide
 from exchange.healing import Healer
 from exchange.summaries import Finding
 from models.streams import Network, StreamName
-from storage.set_aside import put_row_back, rows_set_aside
+from storage.orphans import put_row_back, rows_set_aside
 from tests.activities.crossing import USER, change, new_id, one, table
 from tests.verification.test_verifying import THREE_ROWS
 from tests.verification.world import REQUESTS, RESULTS, RETENTION, World, found
@@ -105,8 +105,8 @@ class Late(Auditor):
     world: World
     request_id: UUID
 
-    async def look_for_strays(self, connection: AsyncConnection, stream: StreamName, most: int) -> list[Finding]:
-        found = await super().look_for_strays(connection, stream, most)
+    async def look_for_orphans(self, connection: AsyncConnection, stream: StreamName, most: int) -> list[Finding]:
+        found = await super().look_for_orphans(connection, stream, most)
         if found:
             side = self.world.networks.request
             await change(side, "UPDATE results SET sequence = 1 WHERE request_id = :id", id=self.request_id)

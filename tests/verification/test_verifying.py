@@ -244,8 +244,8 @@ class Moving:
     async def audit(self, stream: StreamName, epoch: int, first: int, last: int) -> Audit:
         return await self._then_more(self._side.audit(stream, epoch, first, last))
 
-    async def strays(self, stream: StreamName) -> list[Finding]:
-        return await self._then_more(self._side.strays(stream))
+    async def orphans(self, stream: StreamName) -> list[Finding]:
+        return await self._then_more(self._side.orphans(stream))
 
     async def _then_more(self, asked: Awaitable[T]) -> T:
         answer = await asked

@@ -17,7 +17,7 @@ TABLES = ("requests", "results")
 
 
 @dataclass(frozen=True)
-class SetAside:
+class OrphanedRow:
     """A row that was set aside."""
 
     number: int
@@ -51,7 +51,7 @@ async def set_rows_aside(
     return [(UUID(str(request_id)), UUID(owner) if owner else None) for request_id, owner in moved]
 
 
-async def rows_set_aside(connection: AsyncConnection, after: int, most: int) -> list[SetAside]:
+async def rows_set_aside(connection: AsyncConnection, after: int, most: int) -> list[OrphanedRow]:
     """What is set aside, oldest first, from the one after number ``after`` on."""
     found = await rows(
         connection,
@@ -60,7 +60,7 @@ async def rows_set_aside(connection: AsyncConnection, after: int, most: int) -> 
         after=after,
         most=most,
     )
-    return [SetAside(*item) for item in found]
+    return [OrphanedRow(*item) for item in found]
 
 
 async def put_row_back(connection: AsyncConnection, number: int) -> tuple[str, UUID] | None:
