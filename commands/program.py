@@ -12,6 +12,7 @@ from commands import (
     bench,
     chaos,
     checks,
+    custody,
     epochs,
     keys,
     quarantine,
@@ -19,7 +20,6 @@ from commands import (
     servers,
     status,
     streams,
-    tracing,
     verification,
 )
 
@@ -46,7 +46,7 @@ app.add_typer(epochs.app, name="stream")
 app.add_typer(quarantine.app, name="quarantine")
 app.command()(streams.preview)
 app.command()(verification.verify)
-app.command()(tracing.trace)
+app.command()(custody.trace)
 app.command()(chaos.chaos)
 app.command()(bench.bench)
 app.add_typer(keys.keys, name="keys")

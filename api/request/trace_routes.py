@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from api.bearer import needs_key
 from api.problems import problem_responses
 from api.request.callers import App, CallerOf
-from api.request.tracing import trace_of
+from api.request.custody import trace_of
 from models.traces import Trace
 
 router = APIRouter(prefix="/v1/requests", tags=["requests"], dependencies=[needs_key])

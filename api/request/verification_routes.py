@@ -13,9 +13,9 @@ from redis.exceptions import RedisError
 
 from api.problems import problem_responses
 from api.request.callers import App
+from api.request.custody import trace_of
 from api.request.services import Services
 from api.request.signed_answers import BYTES, signed_answer
-from api.request.tracing import trace_of
 from cache.redis_cache import result_key
 from exchange.auditing import Auditor
 from exchange.batch import MEDIA_TYPE

@@ -6,6 +6,7 @@ from uuid import UUID
 import pytest
 
 from exchange.auditing import Auditor
+from exchange.custody import joined, local_trace, remote_trace, result_batch_of
 from exchange.epoch_ordering import EpochOrdering
 from exchange.errors import Fork
 from exchange.expectations import Expectations
@@ -15,7 +16,6 @@ from exchange.mending import Mender
 from exchange.sealing import Sealer
 from exchange.summaries import Mendable
 from exchange.summary_file import SummaryFile, write_summary
-from exchange.tracing import far_trace, joined, near_trace, result_batch_of
 from exchange.verification import Verifier
 from models.streams import Network, StreamName, in_order
 from storage.orphans import put_row_back, rows_set_aside
@@ -189,10 +189,10 @@ async def test_a_new_epoch_of_requests_moves_the_groups_of_its_partition_alone(w
 async def test_the_way_of_a_request_is_told_with_its_partitions(world: PartitionedWorld) -> None:
     (mine,) = await world.ask(USERS[3])  # and nobody else asks, whose batches have the same numbers
     await world.carry_on()
-    far = await far_trace(world.link, mine)
+    far = await remote_trace(world.link, mine)
     async with world.networks.response.engine.connect() as connection:
-        told = joined(await near_trace(connection, mine, result_batch_of(far)), far)
-        alone = await near_trace(connection, mine, None)
+        told = joined(await local_trace(connection, mine, result_batch_of(far)), far)
+        alone = await local_trace(connection, mine, None)
     steps = {step.step: (step.batch, step.workflow_id) for step in told.steps}
     assert steps["sealed"][0] == "requests.3 1.1"
     assert steps["pulled"] == ("requests.3 1.1", "pull-requests-3")

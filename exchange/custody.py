@@ -15,7 +15,7 @@ from exchange.manifest import Manifest
 from models.errors import NotFound
 from models.streams import BatchRef, Network, StreamName, pull_workflow_id
 from models.traces import Trace, TraceStep
-from storage.tracing import batches_sealed_from, quarantined_about, sealed_times, trace_in_response_network
+from storage.custody import batches_sealed_from, quarantined_about, sealed_times, trace_in_response_network
 from storage.verification import kept_batches
 
 HERE = Network.RESPONSE
@@ -46,7 +46,7 @@ WAY = (
 )
 
 
-async def far_trace(link: LinkClient, request_id: UUID) -> Trace:
+async def remote_trace(link: LinkClient, request_id: UUID) -> Trace:
     """The request network's account. Raises `LinkError`, or `NotFound` where that network has no such request."""
     try:
         found = Trace.model_validate_json(await link.trace(request_id))
@@ -61,7 +61,7 @@ async def far_trace(link: LinkClient, request_id: UUID) -> Trace:
     return found
 
 
-async def near_trace(connection: AsyncConnection, request_id: UUID, result_batch: BatchRef | None) -> Trace | None:
+async def local_trace(connection: AsyncConnection, request_id: UUID, result_batch: BatchRef | None) -> Trace | None:
     """This network's account; ``result_batch`` is what the request network says. None where nothing is known here."""
     found = await trace_in_response_network(connection, request_id)
     if found is None:

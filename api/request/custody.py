@@ -11,7 +11,7 @@ from api.request.services import Services
 from models.errors import NotFound
 from models.streams import BatchRef, Network, StreamName
 from models.traces import Trace, TraceStep
-from storage.tracing import quarantined_about, trace_in_request_network
+from storage.custody import quarantined_about, trace_in_request_network
 
 _MOMENT = TypeAdapter(datetime)
 HERE, THERE = Network.REQUEST, Network.RESPONSE

@@ -30,11 +30,11 @@ def trace(
 
 async def _trace(request_id: UUID) -> "tuple[Trace | None, str | None]":
     from configuration.settings import ResponseSettings
+    from exchange.custody import joined, local_trace, remote_trace, result_batch_of
     from exchange.http_signature import HttpSigner
     from exchange.link import LinkClient
     from exchange.link_tls import client_tls
     from exchange.live_keys import keys_seen_by
-    from exchange.tracing import far_trace, joined, near_trace, result_batch_of
     from models.errors import AirlockError
 
     settings = ResponseSettings.load()
@@ -44,13 +44,13 @@ async def _trace(request_id: UUID) -> "tuple[Trace | None, str | None]":
     link = LinkClient(settings.link_url, signer, min(settings.link_timeout, 10.0), client_tls(settings))
     far, trouble = None, None
     try:
-        far = await far_trace(link, request_id)
+        far = await remote_trace(link, request_id)
     except AirlockError as error:
         trouble = str(error)
     finally:
         await link.aclose()
     async with response_database() as connection:
-        near = await near_trace(connection, request_id, result_batch_of(far) if far else None)
+        near = await local_trace(connection, request_id, result_batch_of(far) if far else None)
     return (joined(near, far) if near or far else None), trouble
 
 
