@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from activities.link_alarms import judge_unpulled, unpulled_alarm
 from exchange.errors import LinkError
-from exchange.far_side import FarSide
+from exchange.remote_side import RemoteSide
 from models.streams import Network, StreamName
 from storage.database import is_unreachable
 from storage.incoming import incoming_stream
@@ -25,7 +25,7 @@ class UnpulledPartitions:
     Safe at any time, and in any number of workers: it only notes what the other side says.
     """
 
-    def __init__(self, engine: AsyncEngine, far: FarSide, pulled: int) -> None:
+    def __init__(self, engine: AsyncEngine, far: RemoteSide, pulled: int) -> None:
         self._engine = engine
         self._far = far
         self._pulled = pulled

@@ -9,8 +9,8 @@ from commands.answering import database_of
 if TYPE_CHECKING:
     from configuration.settings import NetworkSettings, ResponseSettings
     from exchange.auditing import Auditor
-    from exchange.far_side import FarSide
     from exchange.healing import Healer
+    from exchange.remote_side import RemoteSide
 
 LINK_PATIENCE = 60.0
 """Seconds for one answer over the link, at least: auditing a range of batches takes its time."""
@@ -31,13 +31,13 @@ async def own_side(settings: "NetworkSettings") -> "AsyncIterator[tuple[Auditor,
 
 
 @asynccontextmanager
-async def both_sides() -> "AsyncIterator[tuple[ResponseSettings, Auditor, Healer, FarSide]]":
+async def both_sides() -> "AsyncIterator[tuple[ResponseSettings, Auditor, Healer, RemoteSide]]":
     """The response network's own end and the request network's, over the signed link."""
     from configuration.settings import ResponseSettings
-    from exchange.far_side import FarSide
     from exchange.http_signature import HttpSigner
     from exchange.link import LinkClient
     from exchange.link_tls import client_tls
+    from exchange.remote_side import RemoteSide
 
     settings = ResponseSettings.load()
     async with AsyncExitStack() as stack:
@@ -45,4 +45,4 @@ async def both_sides() -> "AsyncIterator[tuple[ResponseSettings, Auditor, Healer
         signer = HttpSigner(healer.keys, settings.link_id, settings.clock_skew)
         link = LinkClient(settings.link_url, signer, max(settings.link_timeout, LINK_PATIENCE), client_tls(settings))
         stack.push_async_callback(link.aclose)
-        yield settings, auditor, healer, FarSide(link)
+        yield settings, auditor, healer, RemoteSide(link)

@@ -8,9 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from exchange.auditing import Auditor
 from exchange.batch import to_wire
 from exchange.epochs import ReceivingEnd, Resealed, SendingEnd
-from exchange.far_side import FarSide
 from exchange.notes import EpochOrder
 from exchange.receiving import Receiver
+from exchange.remote_side import RemoteSide
 from exchange.sealing import Sealer
 from exchange.summaries import Side, StreamHead
 from models.outcomes import EpochOutcome
@@ -30,7 +30,7 @@ class EpochOrdering:
 
     engine: AsyncEngine
     near: Auditor
-    far: FarSide
+    far: RemoteSide
     sealer: Sealer
     say: Say = lambda _: None
 

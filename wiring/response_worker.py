@@ -24,7 +24,6 @@ from cache.redis_cache import Cache
 from configuration.settings import ResponseSettings
 from configuration.temporal import TASK_TIMEOUT, connect_temporal, task_queue
 from exchange.delivery import Delivery
-from exchange.far_side import FarSide
 from exchange.http_signature import HttpSigner
 from exchange.key_exchange import KeyExchange
 from exchange.link import LinkClient
@@ -32,6 +31,7 @@ from exchange.link_tls import client_tls
 from exchange.live_keys import LiveKeys
 from exchange.pulling import Pull
 from exchange.receiving import Receiver
+from exchange.remote_side import RemoteSide
 from exchange.sealing import Sealer
 from executors.http import HttpCalls
 from executors.python import PythonFunctions
@@ -146,7 +146,7 @@ async def response_worker(settings: ResponseSettings, runtime: Runtime) -> Async
                 await end_pulling(client, stream)
         run_beside(stack, keys.keep_current())
         run_beside(stack, listen(url, standby.hear, standby.connected, "airlock-response-worker"))
-        run_beside(stack, UnpulledPartitions(engine, FarSide(link), settings.partitions).run())
+        run_beside(stack, UnpulledPartitions(engine, RemoteSide(link), settings.partitions).run())
         run_beside(stack, KeyExchange(keys, link, settings.link_id).run())
         yield make_worker(
             client,

@@ -11,10 +11,10 @@ from exchange.batch import pack, to_wire
 from exchange.epoch_ordering import EpochOrdering
 from exchange.epochs import SendingEnd
 from exchange.errors import Fork, LinkError, Malformed, StreamStopped, UnknownKey
-from exchange.far_side import FarSide
 from exchange.healing import Healer
 from exchange.manifest import Manifest, sign_manifest
 from exchange.notes import EpochOrder
+from exchange.remote_side import RemoteSide
 from exchange.sealing import Sealer
 from models.errors import Conflict
 from models.outcomes import EpochOutcome
@@ -35,7 +35,7 @@ REQUESTS, RESULTS, SETTINGS = StreamName.REQUESTS, StreamName.RESULTS, StreamNam
 def ordering(world: World) -> EpochOrdering:
     side = world.networks.response
     near = Auditor(side.engine, Network.RESPONSE, RETENTION)
-    return EpochOrdering(side.engine, near, FarSide(world.link), Sealer(side.keys, LINK))
+    return EpochOrdering(side.engine, near, RemoteSide(world.link), Sealer(side.keys, LINK))
 
 
 async def new_epoch(world: World, stream: StreamName, accept_loss: bool = False) -> EpochOutcome:
@@ -268,7 +268,7 @@ async def test_an_order_that_names_another_history_is_refused_and_changes_nothin
 
 async def test_only_bytes_that_the_request_network_signed_are_given_back_to_it(world: World) -> None:
     await world.answered(1)
-    theirs = await FarSide(world.link).stored(REQUESTS, 1, 1)
+    theirs = await RemoteSide(world.link).stored(REQUESTS, 1, 1)
     assert theirs is not None
     for false in (b"no batch", await near_wire(world, 1, 1), theirs[:-1] + b"x"):
         with pytest.raises(LinkError):
@@ -314,7 +314,7 @@ async def near_batch(world: World) -> StoredBatch:
 
 async def test_a_late_copy_of_an_ended_epochs_batch_is_acknowledged_and_another_refused(world: World) -> None:
     await world.answered(1)
-    far = FarSide(world.link)
+    far = RemoteSide(world.link)
     wire = await far.stored(RESULTS, 1, 1)
     assert wire is not None
     async with world.networks.response.engine.begin() as connection:

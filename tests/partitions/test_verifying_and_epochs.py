@@ -10,9 +10,9 @@ from exchange.custody import joined, local_trace, remote_trace, result_batch_of
 from exchange.epoch_ordering import EpochOrdering
 from exchange.errors import Fork
 from exchange.expectations import Expectations
-from exchange.far_side import FarSide
 from exchange.healing import Healer
 from exchange.mending import Mender
+from exchange.remote_side import RemoteSide
 from exchange.sealing import Sealer
 from exchange.summaries import Mendable
 from exchange.summary_file import SummaryFile, write_summary
@@ -35,7 +35,7 @@ async def mend(world: PartitionedWorld) -> set[tuple[str, str, str, str]]:
     """What is left after a repair."""
     side = world.networks.response
     healer = Healer(side.engine, Auditor(side.engine, Network.RESPONSE, RETENTION), side.keys)
-    ends: dict[Network, Mendable] = {Network.RESPONSE: healer, Network.REQUEST: FarSide(world.link)}
+    ends: dict[Network, Mendable] = {Network.RESPONSE: healer, Network.REQUEST: RemoteSide(world.link)}
     reports, _ = await Mender(world.verifier, ends).mend(await world.verify())
     return found(reports)
 
@@ -153,7 +153,7 @@ async def test_a_new_epoch_of_one_partition_lets_it_go_on_and_touches_no_other(w
         await world.delivery.drain(RESULTS.at(3), lambda _: None)
     side = world.networks.response
     near = Auditor(side.engine, Network.RESPONSE, RETENTION)
-    ordering = EpochOrdering(side.engine, near, FarSide(world.link), Sealer(side.keys, LINK))
+    ordering = EpochOrdering(side.engine, near, RemoteSide(world.link), Sealer(side.keys, LINK))
     outcome = await ordering.order(RESULTS.at(3), "a test", "tests")
     assert (outcome.stream, outcome.epoch, outcome.resealed) == (RESULTS.at(3), 2, 1)
     await world.carry_on()
@@ -175,7 +175,7 @@ async def test_a_new_epoch_of_requests_moves_the_groups_of_its_partition_alone(w
         await world.pulled(REQUESTS.at(2))
     side = world.networks.response
     near = Auditor(side.engine, Network.RESPONSE, RETENTION)
-    await EpochOrdering(side.engine, near, FarSide(world.link), Sealer(side.keys, LINK)).order(
+    await EpochOrdering(side.engine, near, RemoteSide(world.link), Sealer(side.keys, LINK)).order(
         REQUESTS.at(2), "a test", "tests"
     )
     groups = "SELECT partition, max(epoch) FROM requests GROUP BY partition ORDER BY partition"

@@ -10,9 +10,9 @@ from activities.unpulled import UnpulledPartitions
 from api.request.link_health import UNPULLED_SECONDS, silences
 from configuration.cadences import DEFAULT_CADENCES
 from exchange.errors import LinkUnavailable
-from exchange.far_side import FarSide
 from exchange.http_signature import HttpSigner
 from exchange.link import LinkClient
+from exchange.remote_side import RemoteSide
 from models.streams import Network
 from storage.monitoring import open_alerts, stream_states
 from tests.activities.crossing import LINK, change, table
@@ -22,7 +22,7 @@ from tests.partitions.world import REQUESTS, RESULTS, USERS, PartitionedWorld
 
 async def looked(world: PartitionedWorld, pulled: int) -> list[str]:
     """The alarms that are open after a look."""
-    await UnpulledPartitions(world.networks.response.engine, FarSide(world.link), pulled).look()
+    await UnpulledPartitions(world.networks.response.engine, RemoteSide(world.link), pulled).look()
     async with world.networks.response.engine.connect() as connection:
         return [alert.name for alert in await open_alerts(connection)]
 
@@ -74,7 +74,7 @@ async def test_a_request_network_that_knows_nothing_of_partitions_uses_none(
         return await self._call("POST", f"/link/v1/streams/{stream}/summaries", b'{"ask":"nothing that it knows"}')
 
     monkeypatch.setattr(LinkClient, "ask", older)
-    assert (await FarSide(world.link).streams()).streams == []
+    assert (await RemoteSide(world.link).streams()).streams == []
 
 
 async def test_looking_goes_on_when_the_link_is_dead(world: PartitionedWorld, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +83,7 @@ async def test_looking_goes_on_when_the_link_is_dead(world: PartitionedWorld, mo
     dead = LinkClient(f"http://{AWAY}", HttpSigner(side.keys, LINK))
     asked, again = 0, asyncio.Event()
 
-    class Far(FarSide):
+    class Far(RemoteSide):
         async def streams(self) -> Any:
             nonlocal asked
             asked += 1
@@ -98,7 +98,7 @@ async def test_looking_goes_on_when_the_link_is_dead(world: PartitionedWorld, mo
     looking.cancel()
     await asyncio.wait((looking,))
     with pytest.raises(LinkUnavailable):
-        await FarSide(dead).streams()
+        await RemoteSide(dead).streams()
     await dead.aclose()
 
 
@@ -122,7 +122,7 @@ async def test_one_partition_leaves_no_trace_of_others(world: PartitionedWorld, 
         await world.pulled(REQUESTS)
         await world.delivery.drain(RESULTS, lambda _: None)
         await world.apply(RESULTS)
-        await UnpulledPartitions(side.engine, FarSide(world.link), 1).look()
+        await UnpulledPartitions(side.engine, RemoteSide(world.link), 1).look()
     for network in (world.networks.request, side):
         for place in ("outgoing_streams", "incoming_streams", "sealed_batches", "received_batches"):
             known = await table(network, f"SELECT DISTINCT stream FROM {place}")

@@ -8,8 +8,8 @@ from activities.executing import ExecutionActivities
 from exchange.auditing import Auditor
 from exchange.batch import unpack
 from exchange.expectations import result_named
-from exchange.far_side import FarSide
 from exchange.manifest import Manifest
+from exchange.remote_side import RemoteSide
 from exchange.verification import StreamReport
 from models.requests import RequestRecord
 from models.streams import Network, StreamName, in_order, partition_of
@@ -81,7 +81,7 @@ class PartitionedWorld(World):
 
     async def verify(self) -> list[StreamReport]:
         near = Auditor(self.networks.response.engine, Network.RESPONSE, RETENTION)
-        places = [*(await near.streams()).streams, *(await FarSide(self.link).streams()).streams]
+        places = [*(await near.streams()).streams, *(await RemoteSide(self.link).streams()).streams]
         return await self.verifier.verify(in_order([*StreamName, *(place.stream for place in places)]))
 
     async def sealed(self, kind: StreamName) -> dict[StreamName, list[UUID]]:

@@ -20,10 +20,10 @@ from pydantic import BaseModel, ValidationError
 
 from exchange.batch import open_wire, to_wire
 from exchange.errors import LinkError, Malformed
-from exchange.far_side import _parsed
 from exchange.http_signature import HttpSigner
 from exchange.manifest import verify_manifest
 from exchange.notes import EpochOrder, Heartbeat, Receipt
+from exchange.remote_side import _parsed
 from exchange.summaries import Audit, Healed, Orphans, RangeDigest, RepairOrder, StreamHead, SummaryQuestion
 from models.streams import StreamName
 from tests.protocol.vectors import PAYLOAD, RECORDS, REQUEST, RESPONSE, compact, content_of, manifest, signed

@@ -7,8 +7,8 @@ import pytest
 from cache.redis_cache import Cache, result_key
 from exchange.batch import pack, to_wire
 from exchange.errors import Fork, LinkError
-from exchange.far_side import FarSide
 from exchange.manifest import Manifest, sign_manifest
+from exchange.remote_side import RemoteSide
 from models.streams import Network, StreamName
 from tests.activities.crossing import USER, change, new_id, one, table
 from tests.api_request.serving import setting
@@ -145,7 +145,7 @@ async def test_a_wrong_snapshot_of_which_no_payload_is_left_is_sealed_anew(world
 async def test_another_batch_than_the_chain_goes_on_from_is_not_taken(world: World) -> None:
     await world.answered(1)
     await world.answered(1)
-    far = FarSide(world.link)
+    far = RemoteSide(world.link)
     second = await one(
         world.networks.response, "SELECT payload FROM sealed_batches WHERE stream = 'results' AND sequence = 2"
     )

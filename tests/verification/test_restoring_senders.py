@@ -6,7 +6,7 @@ import pytest
 
 from exchange.auditing import Auditor
 from exchange.errors import LinkError
-from exchange.far_side import FarSide
+from exchange.remote_side import RemoteSide
 from exchange.restoring import Restorer
 from models.streams import Network, StreamName
 from tests.activities.crossing import change, one, table
@@ -94,7 +94,7 @@ async def test_a_sender_takes_back_only_what_it_signed_and_its_chain_goes_on_fro
     for _ in range(2):
         await world.answered(2)
     side = world.networks.response
-    far = FarSide(world.link)
+    far = RemoteSide(world.link)
     theirs = await far.stored(REQUESTS, 1, 1)
     ours = await far.stored(RESULTS, 1, 1)
     assert theirs is not None

@@ -7,8 +7,8 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from exchange.auditing import Auditor
-from exchange.far_side import FarSide
 from exchange.healing import Healer
+from exchange.remote_side import RemoteSide
 from exchange.summaries import Finding
 from models.streams import Network, StreamName
 from storage.orphans import put_row_back, rows_set_aside
@@ -138,7 +138,7 @@ async def test_repairing_a_live_system_sets_nothing_aside_that_belongs_there(wor
         for _ in range(4):
             for stream in (REQUESTS, RESULTS):
                 for network in Network:
-                    end = healer(world, network) if network is Network.RESPONSE else FarSide(world.link)
+                    end = healer(world, network) if network is Network.RESPONSE else RemoteSide(world.link)
                     assert (await end.repair(stream, 1, 0)).set_aside == 0
                     assert (await end.repair(stream, 1, 1)).did_something is False
     finally:

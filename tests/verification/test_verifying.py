@@ -7,9 +7,9 @@ from typing import TypeVar
 import pytest
 
 from exchange.errors import LinkUnavailable
-from exchange.far_side import FarSide
 from exchange.http_signature import HttpSigner
 from exchange.link import LinkClient
+from exchange.remote_side import RemoteSide
 from exchange.summaries import Audit, Finding, RangeDigest, Side, StreamHead
 from exchange.verification import Verifier
 from models.streams import Network, StreamName
@@ -224,7 +224,7 @@ async def test_a_link_that_is_away_is_said_and_never_taken_for_agreement(world: 
     await world.answered()
     link = LinkClient("http://127.0.0.1:1", HttpSigner(world.networks.response.keys, LINK))
     with pytest.raises(LinkUnavailable):
-        await FarSide(link).head(RESULTS)
+        await RemoteSide(link).head(RESULTS)
     await link.aclose()
 
 

@@ -11,11 +11,11 @@ from activities.executing import ExecutionActivities
 from activities.importing import ImportActivities
 from exchange.auditing import Auditor
 from exchange.delivery import Delivery
-from exchange.far_side import FarSide
 from exchange.healing import Healer
 from exchange.link import LinkClient
 from exchange.mending import Mended, Mender
 from exchange.pulling import Pull
+from exchange.remote_side import RemoteSide
 from exchange.sealing import Sealer
 from exchange.summaries import Mendable
 from exchange.verification import StreamReport, Verifier
@@ -79,7 +79,7 @@ class World:
     @property
     def verifier(self) -> Verifier:
         near = Auditor(self.networks.response.engine, Network.RESPONSE, RETENTION)
-        return Verifier({Network.RESPONSE: near, Network.REQUEST: FarSide(self.link)}, settle_seconds=0.05)
+        return Verifier({Network.RESPONSE: near, Network.REQUEST: RemoteSide(self.link)}, settle_seconds=0.05)
 
     async def verify(self) -> list[StreamReport]:
         return await self.verifier.verify(list(StreamName))
@@ -87,7 +87,7 @@ class World:
     async def mend(self) -> tuple[list[StreamReport], Mended]:
         side = self.networks.response
         healer = Healer(side.engine, Auditor(side.engine, Network.RESPONSE, RETENTION), side.keys)
-        ends: dict[Network, Mendable] = {Network.RESPONSE: healer, Network.REQUEST: FarSide(self.link)}
+        ends: dict[Network, Mendable] = {Network.RESPONSE: healer, Network.REQUEST: RemoteSide(self.link)}
         return await Mender(self.verifier, ends).mend(await self.verify())
 
 

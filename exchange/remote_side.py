@@ -26,7 +26,7 @@ Named = TypeVar("Named", StreamHead, Finding)
 
 
 @dataclass(frozen=True)
-class FarSide:
+class RemoteSide:
     """A `Side`, and mendable. Every method raises `LinkError`; what came unsigned or does not parse is not believed."""
 
     link: LinkClient
