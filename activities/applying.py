@@ -16,7 +16,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from cache.redis_cache import Cache, result_key
-from exchange.beside import beside
+from exchange.concurrency import concurrently
 from exchange.opening import records_of
 from models.outcomes import ApplyOutcome
 from models.requests import RequestStatus
@@ -85,7 +85,7 @@ class ResultApplication:
         coming = await self._opened_after(stream, None) or await self._last_look(stream)
         while coming is not None:
             opened = coming
-            async with beside(self._opened_after(stream, opened.batch)) as ahead:
+            async with concurrently(self._opened_after(stream, opened.batch)) as ahead:
                 if not await self._apply(opened, outcome):
                     return
                 beat(outcome)

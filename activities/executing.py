@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from temporalio import activity
 
 from activities.heartbeats import brief_until, heartbeating
-from exchange.beside import beside
+from exchange.concurrency import concurrently
 from exchange.opening import records_of
 from exchange.sealing import Sealer
 from executors.answer import to_json
@@ -83,7 +83,7 @@ class ExecutionActivities:
 
     async def _execute_batch(self, batch: BatchRef, until: float) -> ExecutionOutcome:
         async with heartbeating():
-            async with beside(self._catalog()) as catalog:
+            async with concurrently(self._catalog()) as catalog:
                 quarantined = await self._open(batch)
             types, secrets = catalog.result()
             async with reading(self._engine) as connection:

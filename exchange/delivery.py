@@ -10,7 +10,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from exchange.batch import to_wire
-from exchange.beside import beside
+from exchange.concurrency import concurrently
 from exchange.errors import Fork, Gap, LinkUnavailable, Malformed, Oversize, StreamStopped
 from exchange.link import LinkClient
 from exchange.notes import Receipt
@@ -98,7 +98,7 @@ class Delivery:
             batch = coming or await self._next(stream, position, emptied)
             if batch is None and outcome.batches:
                 return
-            async with beside(self._ahead(stream, batch, emptied, outcome)) as ahead:
+            async with concurrently(self._ahead(stream, batch, emptied, outcome)) as ahead:
                 try:
                     receipt = await (self._push(stream, batch) if batch else self._beat(stream))
                 except Gap as gap:

@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from exchange.beside import beside
+from exchange.concurrency import concurrently
 from exchange.errors import Fork, StreamStopped
 from exchange.link import LinkClient
 from exchange.receiving import Receiver
@@ -64,7 +64,7 @@ class Pull:
         if acceptance.repeated:
             await self.link.send_receipt(stream, acceptance.receipt)
             return None
-        async with beside(then(acceptance.batch)) as begun:
+        async with concurrently(then(acceptance.batch)) as begun:
             await self.link.send_receipt(stream, acceptance.receipt)
         await begun
         return acceptance.batch

@@ -79,7 +79,7 @@ async def ensure_search_attributes(client: Client) -> None:
                 raise
 
 
-def run_beside(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
+def start_background_task(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
     """Run what never ends beside the worker, until the stack is closed. Should it break, that is logged."""
 
     async def stop(task: "asyncio.Task[None]") -> None:

@@ -17,7 +17,7 @@ from exchange.live_keys import LiveKeys
 from models.streams import Network
 from storage.database import connect, listen
 from storage.standby import Standby
-from wiring.options import ensure_search_attributes, identity, make_worker, run_beside
+from wiring.options import ensure_search_attributes, identity, make_worker, start_background_task
 from workflows.arrivals import ImportBatch
 from workflows.fulfilment import FulfillRequests
 
@@ -43,8 +43,8 @@ async def request_worker(settings: RequestSettings, runtime: Runtime) -> AsyncIt
         )
         maintenance = MaintenanceActivities(Network.REQUEST, engine, cache, settings.retention)
         await ensure_search_attributes(client)
-        run_beside(stack, keys.keep_current())
-        run_beside(stack, listen(url, standby.hear, standby.connected, "airlock-request-worker"))
+        start_background_task(stack, keys.keep_current())
+        start_background_task(stack, listen(url, standby.hear, standby.connected, "airlock-request-worker"))
         yield make_worker(
             client,
             settings,

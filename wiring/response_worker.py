@@ -43,7 +43,7 @@ from scheduling.sync import sync_schedules
 from storage.database import connect, listen
 from storage.partitions import begin_partitions, partitions_in_use
 from storage.standby import Standby
-from wiring.options import ensure_search_attributes, identity, make_worker, run_beside
+from wiring.options import ensure_search_attributes, identity, make_worker, start_background_task
 from workflows.execution import ExecuteRequests
 from workflows.exports import CacheMaintenance, ExportResults, ExportSettings, SystemMonitoring
 from workflows.pulling import PullRequests
@@ -144,10 +144,10 @@ async def response_worker(settings: ResponseSettings, runtime: Runtime) -> Async
         for stream in pulled_before:
             if stream.number >= settings.partitions:
                 await end_pulling(client, stream)
-        run_beside(stack, keys.keep_current())
-        run_beside(stack, listen(url, standby.hear, standby.connected, "airlock-response-worker"))
-        run_beside(stack, UnpulledPartitions(engine, RemoteSide(link), settings.partitions).run())
-        run_beside(stack, KeyExchange(keys, link, settings.link_id).run())
+        start_background_task(stack, keys.keep_current())
+        start_background_task(stack, listen(url, standby.hear, standby.connected, "airlock-response-worker"))
+        start_background_task(stack, UnpulledPartitions(engine, RemoteSide(link), settings.partitions).run())
+        start_background_task(stack, KeyExchange(keys, link, settings.link_id).run())
         yield make_worker(
             client,
             settings,

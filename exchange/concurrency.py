@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 @asynccontextmanager
-async def beside(work: Coroutine[Any, Any, T]) -> AsyncIterator["asyncio.Task[T]"]:
+async def concurrently(work: Coroutine[Any, Any, T]) -> AsyncIterator["asyncio.Task[T]"]:
     """Have this done beside the block, which ends no sooner; where the block is cancelled, so is this. Its error is
     raised where its result is asked for, and nowhere else.
     """
