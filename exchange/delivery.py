@@ -13,7 +13,7 @@ from exchange.batch import to_wire
 from exchange.concurrency import concurrently
 from exchange.errors import Fork, Gap, LinkUnavailable, Malformed, Oversize, StreamStopped
 from exchange.link import LinkClient
-from exchange.notes import Receipt
+from exchange.messages import Receipt
 from exchange.sealing import Emptied, Sealer
 from models.outcomes import DrainOutcome
 from models.streams import GENESIS, StreamName

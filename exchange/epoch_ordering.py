@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from exchange.auditing import Auditor
 from exchange.batch import to_wire
 from exchange.epochs import ReceivingEnd, Resealed, SendingEnd
-from exchange.notes import EpochOrder
+from exchange.messages import EpochOrder
 from exchange.receiving import Receiver
 from exchange.remote_side import RemoteSide
 from exchange.sealing import Sealer

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from exchange.batch import SealedBatch, open_wire, unpack
 from exchange.errors import Fork, Malformed
 from exchange.manifest import MAX_RAW_BYTES, MAX_RECORDS, Manifest
-from exchange.notes import EpochOrder, Receipt
+from exchange.messages import EpochOrder, Receipt
 from exchange.receiving import Receiver
 from exchange.restoring import keys_of_sender
 from exchange.sealing import Sealer, split

@@ -16,7 +16,7 @@ from exchange.errors import Malformed
 from exchange.keys import key_id_of
 from exchange.live_keys import LiveKeys
 from exchange.manifest import Sha256Hex
-from exchange.notes import Signed
+from exchange.messages import Signed
 from models.streams import Network
 from storage.link_keys import (
     StoredKey,

@@ -21,11 +21,11 @@ from exchange.errors import (
     StreamStopped,
 )
 from exchange.http_signature import HEADER, HttpSigner
-from exchange.notes import EpochOrder, Heartbeat, Receipt, SignedNote
+from exchange.messages import EpochOrder, Heartbeat, Receipt, SignedMessage
 from models.errors import NotFound
 from models.streams import Network, StreamName
 
-Note = TypeVar("Note", bound=SignedNote)
+Message = TypeVar("Message", bound=SignedMessage)
 
 POLL_SECONDS = 25.0
 """How long the other side may hold a poll that finds nothing."""
@@ -149,10 +149,10 @@ class LinkClient:
     def _receipt(self, stream: StreamName, body: bytes) -> Receipt:
         return self._own(stream, Receipt.from_wire(self._signer.keys, body))
 
-    def _own(self, stream: StreamName, note: Note) -> Note:
-        if note.stream is not stream or note.link != self._signer.link_id:
-            raise Malformed(f"a {note.purpose} for {note.link}/{note.stream} came for {stream}")
-        return note
+    def _own(self, stream: StreamName, message: Message) -> Message:
+        if message.stream is not stream or message.link != self._signer.link_id:
+            raise Malformed(f"a {message.purpose} for {message.link}/{message.stream} came for {stream}")
+        return message
 
     async def _call(
         self, method: str, target: str, body: bytes = b"", media_type: str = "", timeout: float | None = None

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from exchange.batch import SealedBatch, open_wire
 from exchange.errors import Fork, Gap, LinkError, Malformed, StreamStopped
 from exchange.keys import LinkKeys
-from exchange.notes import Heartbeat, Receipt
+from exchange.messages import Heartbeat, Receipt
 from models.streams import BatchRef, StreamName
 from storage.database import notify
 from storage.incoming import (

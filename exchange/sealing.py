@@ -12,7 +12,7 @@ from exchange.batch import SealedBatch, pack
 from exchange.errors import Oversize, StreamStopped
 from exchange.keys import LinkKeys
 from exchange.manifest import MAX_RAW_BYTES, MAX_RECORDS, Manifest, sign_manifest
-from exchange.notes import Heartbeat
+from exchange.messages import Heartbeat
 from models.streams import BatchRef, StreamName
 from storage.outgoing import (
     OutgoingStream,

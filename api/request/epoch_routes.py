@@ -4,10 +4,10 @@ from fastapi import APIRouter, Request, Response
 
 from api.problems import problem_responses
 from api.request.callers import App
-from api.request.signed_answers import BYTES, check_place, note_answer, signed_answer
+from api.request.signed_answers import BYTES, check_place, message_response, signed_answer
 from exchange.epochs import ReceivingEnd, SendingEnd
 from exchange.errors import Malformed
-from exchange.notes import EpochOrder
+from exchange.messages import EpochOrder
 from models.streams import Network, StreamName
 from storage.outgoing import outgoing_stream
 
@@ -30,12 +30,12 @@ async def begin_epoch(request: Request, services: App, stream: StreamName) -> Re
         order = EpochOrder.from_wire(services.signer.keys, body)
         check_place(services, stream, order)
         if stream.receiver is Network.REQUEST:
-            return note_answer(services, await ReceivingEnd(services.engine, services.receiver).begin(order))
+            return message_response(services, await ReceivingEnd(services.engine, services.receiver).begin(order))
         await SendingEnd(services.engine, services.sealer).begin(order)
         services.dispatcher.requests_recovered()
         async with services.engine.begin() as connection:
             head = await outgoing_stream(connection, stream)
-        return note_answer(services, services.sealer.heartbeat(head))
+        return message_response(services, services.sealer.heartbeat(head))
 
     return await signed_answer(request, services, answer)
 

@@ -10,12 +10,12 @@ from fastapi import APIRouter, Query, Request, Response
 from api.problems import problem_responses
 from api.request.callers import App
 from api.request.services import Services
-from api.request.signed_answers import BYTES, check_place, note_answer, signed_answer
+from api.request.signed_answers import BYTES, check_place, message_response, signed_answer
 from exchange.batch import BUNDLE_MEDIA_TYPE, MEDIA_TYPE, to_bundle, to_wire
 from exchange.delivery import accept_receipt
 from exchange.errors import Fork
 from exchange.manifest import MAX_PAYLOAD_BYTES, MAX_RECORDS
-from exchange.notes import Heartbeat, Receipt
+from exchange.messages import Heartbeat, Receipt
 from models.errors import NotFound
 from models.streams import Network, StreamName
 from storage.outgoing import StoredBatch, batches_after, hash_at, mark_sent, outgoing_stream, stop_outgoing
@@ -56,7 +56,7 @@ async def push_batch(request: Request, services: App, stream: StreamName) -> Res
             log.info("link.accepted", batch=str(acceptance.batch), records=acceptance.batch.records)
         if acceptance.begins_applying:
             services.dispatcher.batch_accepted(acceptance.batch)
-        return note_answer(services, acceptance.receipt)
+        return message_response(services, acceptance.receipt)
 
     return await signed_answer(request, services, answer)
 
@@ -75,7 +75,7 @@ async def push_heartbeat(request: Request, services: App, stream: StreamName) ->
         _incoming(stream)
         heartbeat = Heartbeat.from_wire(services.signer.keys, body)
         check_place(services, stream, heartbeat)
-        return note_answer(services, await services.receiver.heard(stream, heartbeat))
+        return message_response(services, await services.receiver.heard(stream, heartbeat))
 
     return await signed_answer(request, services, answer)
 
@@ -88,7 +88,7 @@ async def get_stream(request: Request, services: App, stream: StreamName) -> Res
         _incoming(stream)
         async with services.engine.begin() as connection:
             receipt = await services.receiver.receipt(connection, stream)
-        return note_answer(services, receipt)
+        return message_response(services, receipt)
 
     return await signed_answer(request, services, answer)
 

@@ -9,14 +9,14 @@ from api.problems import problem_response
 from api.request.services import Services
 from exchange.errors import LinkError, Malformed, UnknownKey
 from exchange.http_signature import HEADER
-from exchange.notes import SignedNote
+from exchange.messages import SignedMessage
 from models.errors import Conflict, NotFound
 from models.streams import StreamName
 
 log = structlog.get_logger(__name__)
 
 BYTES = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}, "required": True}
-"""For ``requestBody`` of a route that takes a batch or a note: client generators know no media type of ours."""
+"""For ``requestBody`` of a route that takes a batch or a message: client generators know no media type of ours."""
 
 
 async def signed_answer(
@@ -46,16 +46,16 @@ async def signed_answer(
     return response
 
 
-def note_answer(services: Services, note: SignedNote) -> Response:
-    """A note as the answer's body, signed for itself as well."""
-    return Response(note.to_wire(services.signer.keys), media_type=note.media_type)
+def message_response(services: Services, message: SignedMessage) -> Response:
+    """A message as the answer's body, signed for itself as well."""
+    return Response(message.to_wire(services.signer.keys), media_type=message.media_type)
 
 
-def check_place(services: Services, stream: StreamName, note: SignedNote) -> None:
-    """Raises `Malformed` for a note about another link or stream than the one it was sent to."""
-    if note.stream is not stream or note.link != services.settings.link_id:
+def check_place(services: Services, stream: StreamName, message: SignedMessage) -> None:
+    """Raises `Malformed` for a message about another link or stream than the one it was sent to."""
+    if message.stream is not stream or message.link != services.settings.link_id:
         raise Malformed(
-            f"a {note.purpose} of {note.link}/{note.stream} was sent to {services.settings.link_id}/{stream}"
+            f"a {message.purpose} of {message.link}/{message.stream} was sent to {services.settings.link_id}/{stream}"
         )
 
 

@@ -19,7 +19,7 @@ from exchange.delivery import Delivery
 from exchange.errors import LinkError
 from exchange.http_signature import HEADER, HttpSigner
 from exchange.link import LinkClient
-from exchange.notes import Receipt
+from exchange.messages import Receipt
 from exchange.sealing import Sealer
 from models.outcomes import DrainOutcome
 from models.streams import StreamName

@@ -13,7 +13,7 @@ from exchange.epochs import SendingEnd
 from exchange.errors import Fork, LinkError, Malformed, StreamStopped, UnknownKey
 from exchange.healing import Healer
 from exchange.manifest import Manifest, sign_manifest
-from exchange.notes import EpochOrder
+from exchange.messages import EpochOrder
 from exchange.remote_side import RemoteSide
 from exchange.sealing import Sealer
 from models.errors import Conflict

@@ -15,7 +15,7 @@ from exchange.key_states import key_states, revoke, trust_file
 from exchange.keys import LinkKeys, key_id_of, load_link_keys
 from exchange.live_keys import LiveKeys
 from exchange.manifest import verify_manifest
-from exchange.notes import Receipt
+from exchange.messages import Receipt
 from exchange.restoring import keys_of_sender
 from exchange.sealing import Sealer
 from models.errors import Conflict, NotFound

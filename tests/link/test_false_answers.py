@@ -9,7 +9,7 @@ from exchange.errors import BadSignature, ClockSkew, LinkError, LinkPaused, Link
 from exchange.http_signature import HEADER, HttpSigner
 from exchange.keys import LinkKeys
 from exchange.link import MAX_RETRY_AFTER, LinkClient
-from exchange.notes import Receipt
+from exchange.messages import Receipt
 from models.streams import StreamName
 from tests.link.conftest import Crossing
 from tests.link.false_server import Answer, Asked, answering, http_answer

@@ -6,7 +6,7 @@ import pytest
 
 from exchange.errors import Fork, LinkUnavailable, Malformed, StreamStopped
 from exchange.manifest import MAX_RECORDS
-from exchange.notes import Heartbeat
+from exchange.messages import Heartbeat
 from models.outcomes import DrainOutcome
 from models.streams import StreamName
 from storage.database import run, value

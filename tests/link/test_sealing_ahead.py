@@ -13,7 +13,7 @@ from exchange import sealing
 from exchange.delivery import Delivery
 from exchange.errors import Fork, Gap, LinkUnavailable, Oversize
 from exchange.link import LinkClient
-from exchange.notes import Heartbeat, Receipt
+from exchange.messages import Heartbeat, Receipt
 from exchange.sealing import Emptied, Sealer
 from models.outcomes import DrainOutcome
 from models.streams import BatchRef, StreamName

@@ -9,7 +9,7 @@ import pytest
 
 from exchange.delivery import accept_receipt
 from exchange.errors import Fork, Gap, StreamStopped
-from exchange.notes import Receipt
+from exchange.messages import Receipt
 from models.streams import GENESIS, BatchRef, Network
 from storage.incoming import incoming_stream
 from storage.outgoing import batch_after, hold_sealing, outgoing_stream

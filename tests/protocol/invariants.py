@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from exchange.batch import unpack
 from exchange.manifest import Manifest, hash_of
-from exchange.notes import Receipt
+from exchange.messages import Receipt
 from models.streams import GENESIS
 from tests.protocol.seen import Received, Sealed, Seen
 

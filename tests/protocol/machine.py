@@ -14,7 +14,7 @@ from exchange import delivery
 from exchange.batch import to_wire
 from exchange.errors import BadSignature, Fork, Gap, LinkError, LinkPaused, Malformed, UnknownKey
 from exchange.manifest import Manifest
-from exchange.notes import Receipt
+from exchange.messages import Receipt
 from models.streams import Network, StreamName
 from storage.outgoing import batch_after
 from tests.protocol.commits import CrashPlan, Moment

@@ -22,7 +22,7 @@ from exchange.batch import open_wire, to_wire
 from exchange.errors import LinkError, Malformed
 from exchange.http_signature import HttpSigner
 from exchange.manifest import verify_manifest
-from exchange.notes import EpochOrder, Heartbeat, Receipt
+from exchange.messages import EpochOrder, Heartbeat, Receipt
 from exchange.remote_side import _parsed
 from exchange.summaries import Audit, Healed, Orphans, RangeDigest, RepairOrder, StreamHead, SummaryQuestion
 from models.streams import StreamName

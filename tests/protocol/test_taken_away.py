@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from api.request import link_routes
 from exchange import delivery, receiving, sealing
 from exchange.batch import SealedBatch
-from exchange.notes import Receipt
+from exchange.messages import Receipt
 from exchange.receiving import Acceptance, Receiver
 from models.streams import Network, StreamName
 from storage import retention

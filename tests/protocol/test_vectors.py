@@ -17,7 +17,7 @@ from exchange.batch import open_wire
 from exchange.errors import Fork, Gap, LinkError
 from exchange.http_signature import HttpSigner
 from exchange.manifest import hash_of, verify_manifest
-from exchange.notes import Heartbeat, Receipt
+from exchange.messages import Heartbeat, Receipt
 from exchange.receiving import Receiver
 from models.streams import StreamName
 from storage.database import run

@@ -22,7 +22,7 @@ from exchange.batch import pack, to_wire
 from exchange.http_signature import HttpSigner
 from exchange.keys import DOMAIN, LinkKeys
 from exchange.manifest import Manifest, hash_of
-from exchange.notes import Heartbeat, Receipt
+from exchange.messages import Heartbeat, Receipt
 from models.streams import StreamName
 from tests.exchange.pairs import key_pair
 

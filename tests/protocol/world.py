@@ -26,7 +26,7 @@ from exchange import sealing
 from exchange.delivery import Delivery
 from exchange.errors import BadSignature, ClockSkew, LinkPaused, LinkUnavailable, UnknownKey
 from exchange.http_signature import HttpSigner
-from exchange.notes import Receipt
+from exchange.messages import Receipt
 from exchange.pulling import Pull
 from exchange.receiving import Receiver
 from exchange.sealing import Sealer

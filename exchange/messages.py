@@ -39,25 +39,27 @@ class Signed(BaseModel):
         if len(wire) > MAX_MANIFEST_BYTES or not encoded:
             raise Malformed(f"not a {cls.purpose}: expected its JSON and a signature line")
         try:
-            note = cls.model_validate_json(content)
+            message = cls.model_validate_json(content)
             signature = base64.b64decode(encoded, validate=True)
         except (ValidationError, binascii.Error):
             raise Malformed(f"not a {cls.purpose}: the JSON or the signature line does not parse") from None
-        keys.verify(cls.purpose, content, note.key_id, signature)
-        if note.spec != SPEC:
-            raise UnsupportedVersion(f"the {cls.purpose} is of protocol version {note.spec}, this side speaks {SPEC}")
-        return note
+        keys.verify(cls.purpose, content, message.key_id, signature)
+        if message.spec != SPEC:
+            raise UnsupportedVersion(
+                f"the {cls.purpose} is of protocol version {message.spec}, this side speaks {SPEC}"
+            )
+        return message
 
 
-class SignedNote(Signed):
+class SignedMessage(Signed):
     """A message about one stream."""
 
     stream: StreamName
     epoch: int = Field(ge=1)
-    head: Sha256Hex = Field(description="Hash of the newest batch that the note speaks of")
+    head: Sha256Hex = Field(description="Hash of the newest batch that the message speaks of")
 
 
-class Receipt(SignedNote):
+class Receipt(SignedMessage):
     """Where a stream stands at its receiver. Only this lets the sender mark batches delivered."""
 
     purpose = "receipt"
@@ -68,7 +70,7 @@ class Receipt(SignedNote):
     quarantined: Number = Field(description="Records set aside that wait for an operator")
 
 
-class Heartbeat(SignedNote):
+class Heartbeat(SignedMessage):
     """Where a stream ends at its sender, said when there is nothing new: silence then means a dead link."""
 
     purpose = "heartbeat"
@@ -77,7 +79,7 @@ class Heartbeat(SignedNote):
     sequence: Number = Field(description="Newest batch sealed; 0 for none")
 
 
-class EpochOrder(SignedNote):
+class EpochOrder(SignedMessage):
     """An operator of the response network has a stream begin anew, after the last batch that both sides have: ``head``
     is that batch's hash, all zeros for none.
     """
