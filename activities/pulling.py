@@ -11,8 +11,8 @@ from activities.link_watch import LinkWatch
 from configuration.cadences import DEFAULT_CADENCES
 from exchange.errors import LinkError
 from exchange.link import POLL_SECONDS
-from exchange.pace import Pace
 from exchange.pulling import Pull, Started
+from exchange.rate_limiter import RateLimiter
 from models.outcomes import PullProgress
 from models.streams import BatchRef, StreamName
 from storage.database import reading
@@ -26,7 +26,7 @@ BUNDLE = 500
 SPACING_SECONDS = 0.1
 WIDEST_SPACING_SECONDS = 1.0
 """Time from one bundle to the next for each that is not executed yet, and at most. Bundles grow under load, and the
-cost of orchestration, which is per bundle, stays bounded. What comes alone does not wait; see `Pace`."""
+cost of orchestration, which is per bundle, stays bounded. What comes alone does not wait; see `RateLimiter`."""
 
 
 class PullActivities:
@@ -66,8 +66,8 @@ class PullActivities:
         for batch in left:
             await self._execute(batch)
 
-    async def _next(self, stream: StreamName, pace: Pace) -> BatchRef | None:
-        await asyncio.sleep(pace.left())
+    async def _next(self, stream: StreamName, limiter: RateLimiter) -> BatchRef | None:
+        await asyncio.sleep(limiter.left())
         return await self._pull.once(stream, POLL_SECONDS, BUNDLE, self._execute)
 
     async def _spacing(self, stream: StreamName) -> float:
@@ -82,17 +82,17 @@ class PullActivities:
     ) -> None:
         stopping = asyncio.create_task(activity.wait_for_worker_shutdown())
         poll: asyncio.Task[BatchRef | None] | None = None
-        pace = Pace(SPACING_SECONDS)
+        limiter = RateLimiter(SPACING_SECONDS)
         try:
             while not stopping.done() and time.monotonic() < end:
-                poll = poll or asyncio.create_task(self._next(stream, pace))
+                poll = poll or asyncio.create_task(self._next(stream, limiter))
                 await asyncio.wait((poll, stopping), return_when=asyncio.FIRST_COMPLETED)
                 if not poll.done():
                     return
                 batch, poll = poll.result(), None
                 await self._watch.succeeded(stream)
                 if batch:
-                    pace.take(await self._spacing(stream))
+                    limiter.take(await self._spacing(stream))
                     progress.batches += batch.batches
                     progress.records += batch.records
                     beat(progress)

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from exchange.errors import StreamStopped
 from exchange.manifest import MAX_RAW_BYTES, MAX_RECORDS
-from exchange.pace import Pace
+from exchange.rate_limiter import RateLimiter
 from exchange.sealing import Sealer
 from models.errors import AirlockError, IdempotencyKeyReused, Unavailable
 from models.streams import BatchRef, StreamName
@@ -30,7 +30,7 @@ from workflows.timing import first_look
 log = structlog.get_logger(__name__)
 
 SPACING_SECONDS = 0.1
-"""Time from one group to the next, so that groups grow under load. What comes alone does not wait; see `Pace`."""
+"""Time from one group to the next, so that groups grow under load. What comes alone does not wait; see `RateLimiter`."""
 FULL_SUBMISSIONS = 40
 """So many waiting calls do not wait for that time to pass: what a commit costs is shared by enough of them."""
 MAX_WAITING_RECORDS = 4 * MAX_RECORDS
@@ -102,13 +102,13 @@ class GroupCommit:
 
     async def run(self) -> None:
         """Commit groups for ever. Cancelled, it finishes the group under way and commits what still waits."""
-        pace = Pace(SPACING_SECONDS)
+        limiter = RateLimiter(SPACING_SECONDS)
         committing: asyncio.Task[None] | None = None
         try:
             while True:
                 await self._arrived.wait()
-                await self._fill(pace.left())
-                pace.take()
+                await self._fill(limiter.left())
+                limiter.take()
                 committing = asyncio.create_task(self._commit_group(self._take()))
                 await asyncio.shield(committing)
         finally:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from exchange import pace
-from exchange.pace import Pace
+from exchange import rate_limiter
+from exchange.rate_limiter import RateLimiter
 
 
 class Clock:
@@ -19,11 +19,11 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(pace, "time", clock)
+    monkeypatch.setattr(rate_limiter, "time", clock)
     return clock
 
 
-def taken_at(clock: Clock, turns: Pace, count: int) -> list[float]:
+def taken_at(clock: Clock, turns: RateLimiter, count: int) -> list[float]:
     """When so many turns were taken, each as soon as may be."""
     times = []
     for _ in range(count):
@@ -34,7 +34,7 @@ def taken_at(clock: Clock, turns: Pace, count: int) -> list[float]:
 
 
 def test_two_may_come_at_once_and_all_others_keep_their_distance(clock: Clock) -> None:
-    turns = Pace(2.0)
+    turns = RateLimiter(2.0)
     assert taken_at(clock, turns, 5) == pytest.approx([0, 0, 2, 4, 6])
     clock.now += 3.0  # a rest: the turn for which it is time, and not two
     assert taken_at(clock, turns, 3) == pytest.approx([9, 10, 12])
@@ -43,7 +43,7 @@ def test_two_may_come_at_once_and_all_others_keep_their_distance(clock: Clock) -
 
 
 def test_what_rests_for_the_distance_never_waits(clock: Clock) -> None:
-    turns = Pace(2.0)
+    turns = RateLimiter(2.0)
     for _ in range(10):
         assert turns.left() <= 0
         turns.take()
@@ -51,14 +51,14 @@ def test_what_rests_for_the_distance_never_waits(clock: Clock) -> None:
 
 
 def test_turns_that_were_taken_early_cost_no_more_than_one_distance(clock: Clock) -> None:
-    turns = Pace(2.0)
+    turns = RateLimiter(2.0)
     for _ in range(100):
         turns.take()
         assert turns.left() <= 2.0
 
 
 def test_a_longer_distance_is_kept_once(clock: Clock) -> None:
-    turns = Pace(2.0)
+    turns = RateLimiter(2.0)
     turns.take(10.0)
     assert turns.left() == pytest.approx(8.0)
     clock.now += 8.0

@@ -3,7 +3,7 @@
 import time
 
 
-class Pace:
+class RateLimiter:
     """Turns so many ``seconds`` apart on average; the first after a rest of that length may be followed at once by one.
 
     So neither what comes alone waits, nor what happens to come right after it.
