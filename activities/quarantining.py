@@ -13,8 +13,8 @@ from activities.applying import take_results
 from activities.executing import take_requests
 from activities.importing import bad_records
 from exchange.auditing import snapshot_records
-from exchange.expectations import request_differs, request_named
 from exchange.manifest import Manifest
+from exchange.row_checks import request_differs, request_named
 from executors.answer import not_completed
 from models.errors import Conflict, InvalidInput, NotFound
 from models.requests import RequestRecord, RequestStatus

@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from exchange.batch import unpack
 from exchange.errors import Malformed
-from exchange.expectations import Expectations, Part, Window
 from exchange.manifest import Manifest, hash_of
+from exchange.row_checks import Part, RowChecks, Window
 from exchange.sealed_ids import unsealed_results
 from exchange.summaries import (
     BATCHES_PER_AUDIT,
@@ -131,19 +131,19 @@ class Auditor:
         if stream.sender is self.network and (void := await first_void(connection, stream, epoch)) is not None:
             last = min(last, void - 1)  # what was in void batches is in later ones, or was replaced by what was shown
         page = await kept_batches(connection, self.network, stream, epoch, first, last, BATCHES_PER_AUDIT)
-        expectations = Expectations(
+        checks = RowChecks(
             connection, self.network, stream, epoch, self.retention, await value(connection, "SELECT now()")
         )
         window = Window()
         for batch in page:
             outcome.through = batch.sequence
-            await self._take(expectations, batch, window, outcome)
+            await self._take(checks, batch, window, outcome)
             if window.records >= WINDOW_RECORDS or window.raw_bytes >= WINDOW_BYTES:
-                await self._close(expectations, window, outcome)
+                await self._close(checks, window, outcome)
                 window = Window()
             if _is_full(outcome) or time.monotonic() > until:
                 break
-        await self._close(expectations, window, outcome)
+        await self._close(checks, window, outcome)
         if stream.is_snapshot and stream.receiver is self.network:
             await self._snapshot(connection, stream, epoch, first, outcome)
         return outcome
@@ -187,8 +187,8 @@ class Auditor:
             detail=detail,
         )
 
-    async def _take(self, expectations: Expectations, batch: KeptBatch, window: Window, outcome: Audit) -> None:
-        stream = expectations.stream
+    async def _take(self, checks: RowChecks, batch: KeptBatch, window: Window, outcome: Audit) -> None:
+        stream = checks.stream
         outcome.batches += 1
         outcome.records += batch.records
 
@@ -199,7 +199,7 @@ class Auditor:
                     stream=stream,
                     table="sealed_batches" if stream.sender is self.network else "received_batches",
                     kind=kind,
-                    epoch=expectations.epoch,
+                    epoch=checks.epoch,
                     sequence=batch.sequence,
                     detail=detail[:500],
                 )
@@ -208,7 +208,7 @@ class Auditor:
         if hash_of(batch.manifest) != batch.hash:
             return wrong(Kind.DIFFERENT, "the manifest is not the one whose hash was stored with it")
         if batch.payload is None:
-            if batch.done_at and (expectations.now - batch.done_at).total_seconds() > self.retention:
+            if batch.done_at and (checks.now - batch.done_at).total_seconds() > self.retention:
                 outcome.past_retention += batch.records
                 return None
             return wrong(Kind.MISSING, "the payload was emptied before its time")
@@ -230,9 +230,9 @@ class Auditor:
             window.add(Part(batch.sequence, batch.first_record, lines, batch.done_at), manifest.raw_bytes)
         return None
 
-    async def _close(self, expectations: Expectations, window: Window, outcome: Audit) -> None:
+    async def _close(self, checks: RowChecks, window: Window, outcome: Audit) -> None:
         if window.parts:
-            await expectations.check(window, outcome)
+            await checks.check(window, outcome)
 
     async def _snapshot(
         self, connection: AsyncConnection, stream: StreamName, epoch: int, first: int, outcome: Audit

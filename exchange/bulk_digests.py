@@ -1,4 +1,4 @@
-"""What a window of records should have left, as one SHA-256: `storage.comparing` makes the same of the rows there are.
+"""What a window of records should have left, as one SHA-256: `storage.digests` makes the same of the rows there are.
 
 Where the two are equal, everything agrees and nothing need be looked at singly. Where they are not, that says nothing
 yet: rows may be past retention, quarantined, or named by an earlier batch that held them first.

@@ -9,9 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from exchange.batch import unpack
 from exchange.errors import Malformed
-from exchange.expectations import result_named
 from exchange.link import LinkClient
 from exchange.manifest import Manifest
+from exchange.row_checks import result_named
 from models.errors import NotFound
 from models.streams import BatchRef, Network, StreamName, pull_workflow_id
 from models.traces import Trace, TraceStep

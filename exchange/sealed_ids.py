@@ -12,12 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from exchange.batch import unpack
 from exchange.bulk_digests import results_digest
 from exchange.errors import Malformed
-from exchange.expectations import result_named
 from exchange.manifest import Manifest
+from exchange.row_checks import result_named
 from models.streams import Network, StreamName
-from storage.explaining import add_explained, begin_explaining, results_waiting_after, unexplained
 from storage.outgoing import outgoing_stream
 from storage.partitions import partitions_in_use
+from storage.unsealed_results import add_sealed_ids, create_sealed_ids, find_unsealed, results_waiting_after
 from storage.verification import KeptBatch, kept_batches, newest_stored
 
 OUTBOX_PAGE = 500
@@ -30,7 +30,7 @@ async def unsealed_results(connection: AsyncConnection, most: int) -> list[UUID]
     Results that may belong to a batch whose payload is past retention are left out: their ids are not known. Where a
     batch is missing or cannot be read, nothing is known of any: restore that first.
     """
-    await begin_explaining(connection)
+    await create_sealed_ids(connection)
     for stream in await partitions_in_use(connection, StreamName.RESULTS):
         head = await outgoing_stream(connection, stream)
         newest = await newest_stored(connection, Network.RESPONSE, stream)
@@ -39,9 +39,9 @@ async def unsealed_results(connection: AsyncConnection, most: int) -> list[UUID]
                 return []
     last = 0
     while waiting := await results_waiting_after(connection, last, OUTBOX_PAGE):
-        await add_explained(connection, [str(named[0]) for _, body in waiting if (named := result_named(body))])
+        await add_sealed_ids(connection, [str(named[0]) for _, body in waiting if (named := result_named(body))])
         last = waiting[-1][0]
-    return await unexplained(connection, most)
+    return await find_unsealed(connection, most)
 
 
 async def _gather_epoch(connection: AsyncConnection, stream: StreamName, epoch: int, through: int) -> bool:
@@ -56,7 +56,7 @@ async def _gather_epoch(connection: AsyncConnection, stream: StreamName, epoch: 
                 ids = await asyncio.to_thread(_ids, batch)
                 if ids is None:
                     return False
-                await add_explained(connection, ids)
+                await add_sealed_ids(connection, ids)
     return sequence == through
 
 

@@ -9,10 +9,10 @@ from exchange.auditing import Auditor
 from exchange.custody import joined, local_trace, remote_trace, result_batch_of
 from exchange.epoch_ordering import EpochOrdering
 from exchange.errors import Fork
-from exchange.expectations import Expectations
 from exchange.healing import Healer
 from exchange.mending import Mender
 from exchange.remote_side import RemoteSide
+from exchange.row_checks import RowChecks
 from exchange.sealing import Sealer
 from exchange.summaries import Mendable
 from exchange.summary_file import SummaryFile, write_summary
@@ -71,8 +71,8 @@ async def test_what_agrees_is_seen_at_one_glance_in_every_partition(
     async def one_by_one(*_: object) -> None:
         raise AssertionError("the digest of a partition's window took in rows of another one")
 
-    monkeypatch.setattr(Expectations, "_results", one_by_one)
-    monkeypatch.setattr(Expectations, "_requests", one_by_one)
+    monkeypatch.setattr(RowChecks, "_results", one_by_one)
+    monkeypatch.setattr(RowChecks, "_requests", one_by_one)
     assert found(await world.verify()) == set()
 
 

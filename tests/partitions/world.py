@@ -7,9 +7,9 @@ from uuid import UUID
 from activities.executing import ExecutionActivities
 from exchange.auditing import Auditor
 from exchange.batch import unpack
-from exchange.expectations import result_named
 from exchange.manifest import Manifest
 from exchange.remote_side import RemoteSide
+from exchange.row_checks import result_named
 from exchange.verification import StreamReport
 from models.requests import RequestRecord
 from models.streams import Network, StreamName, in_order, partition_of

@@ -9,12 +9,12 @@ from storage.database import AnyRow, rows, run
 from storage.partitions import RESULTS_STREAMS
 
 
-async def begin_explaining(connection: AsyncConnection) -> None:
+async def create_sealed_ids(connection: AsyncConnection) -> None:
     """A temporary table for ids that something explains; it goes with the transaction."""
     await run(connection, "CREATE TEMPORARY TABLE explained (request_id uuid NOT NULL) ON COMMIT DROP")
 
 
-async def add_explained(connection: AsyncConnection, ids: Sequence[str]) -> None:
+async def add_sealed_ids(connection: AsyncConnection, ids: Sequence[str]) -> None:
     """These are explained."""
     if ids:
         await run(connection, "INSERT INTO explained SELECT * FROM unnest(CAST(:ids AS uuid[]))", ids=list(ids))
@@ -30,7 +30,7 @@ async def results_waiting_after(connection: AsyncConnection, last: int, most: in
     )
 
 
-async def unexplained(connection: AsyncConnection, most: int) -> list[UUID]:
+async def find_unsealed(connection: AsyncConnection, most: int) -> list[UUID]:
     """Results of the response network that are not explained, made after all whose batch's payload is emptied.
 
     An hour is allowed for the clocks of the worker and the database, which times batches and rows.

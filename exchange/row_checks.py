@@ -17,7 +17,7 @@ from exchange.bulk_digests import requests_digest, results_digest
 from exchange.summaries import Audit, Finding, Kind
 from models.requests import RequestRecord
 from models.streams import Network, StreamName
-from storage.comparing import arrived_digest, executed_digest, request_digest
+from storage.digests import arrived_digest, executed_digest, request_digest
 from storage.verification import (
     arrived_rows,
     cancelled_among,
@@ -78,7 +78,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Expectations:
+class RowChecks:
     """For one network and one log stream, in one transaction; ``retention`` in seconds, ``now`` the database's."""
 
     connection: AsyncConnection
