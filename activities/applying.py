@@ -21,7 +21,6 @@ from exchange.opening import records_of
 from models.outcomes import ApplyOutcome
 from models.requests import RequestStatus
 from models.streams import BatchRef, StreamName
-from storage.arrivals import ArrivedResult, owners, store_results, stored_result_bodies
 from storage.database import reading
 from storage.incoming import (
     ReceivedBatch,
@@ -33,6 +32,7 @@ from storage.incoming import (
     quarantine,
 )
 from storage.quarantine import numbers_set_aside
+from storage.result_store import ArrivedResult, owners, store_results, stored_result_bodies
 from storage.submissions import fulfilled_groups, leaders_that_wait
 
 log = structlog.get_logger(__name__)

@@ -24,7 +24,7 @@ from models.requests import Limits, RequestRecord
 from models.streams import BatchRef, StreamName, partition_of
 from storage.catalog import list_request_types, secret_settings
 from storage.database import reading
-from storage.executions import (
+from storage.execution_store import (
     FinishedResult,
     WaitingRequest,
     differing_requests,

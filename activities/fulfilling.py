@@ -18,8 +18,8 @@ from exchange.keys import LinkKeys
 from models.outcomes import CallbackOutcome, GroupState
 from models.results import closed_body
 from models.streams import BatchRef
-from storage.arrivals import callbacks_due, mark_callback
 from storage.database import AnyRow
+from storage.result_store import callbacks_due, mark_callback
 from storage.submissions import expire_overdue, group_state, mark_group_fulfilled
 
 log = structlog.get_logger(__name__)

@@ -20,7 +20,6 @@ from exchange.opening import records_of
 from models.outcomes import ApplyOutcome
 from models.settings import SettingsRecord
 from models.streams import BatchRef, StreamName
-from storage.arrivals import store_snapshot
 from storage.incoming import (
     ReceivedBatch,
     hold_applying,
@@ -29,6 +28,7 @@ from storage.incoming import (
     received_batch,
     unapplied,
 )
+from storage.result_store import store_snapshot
 from storage.standby import Standby, received
 
 log = structlog.get_logger(__name__)

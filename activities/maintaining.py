@@ -11,8 +11,8 @@ from activities.heartbeats import heartbeating
 from cache.redis_cache import PREFIX, Cache, answer_key, settings_key
 from models.outcomes import MaintenanceOutcome
 from models.streams import Network, StreamName
-from storage.arrivals import find_snapshot
 from storage.catalog import list_request_types
+from storage.result_store import find_snapshot
 from storage.retention import CHUNK, deletable, delete_old, empty_batches
 
 log = structlog.get_logger(__name__)

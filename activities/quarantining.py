@@ -19,9 +19,8 @@ from executors.answer import not_completed
 from models.errors import Conflict, InvalidInput, NotFound
 from models.requests import RequestRecord, RequestStatus
 from models.streams import BatchRef, Network, StreamName
-from storage.arrivals import find_snapshot
 from storage.database import notify
-from storage.executions import FinishedResult, store_results
+from storage.execution_store import FinishedResult, store_results
 from storage.healing import put_snapshot, without_result
 from storage.incoming import hold_applying
 from storage.outgoing import append_to_outbox
@@ -33,6 +32,7 @@ from storage.quarantine import (
     note_retry,
     open_of_batches,
 )
+from storage.result_store import find_snapshot
 from storage.submissions import fulfilled_groups, leaders_that_wait
 from storage.verification import kept_batches, request_rows, take_up_again
 

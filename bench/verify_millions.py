@@ -43,14 +43,14 @@ from exchange.receiving import Receiver
 from exchange.sealing import Sealer
 from models.requests import RequestRecord
 from models.streams import BatchRef, Network, StreamName
-from storage.arrivals import ArrivedResult
-from storage.arrivals import store_results as store_arrived
 from storage.database import connect, value
-from storage.executions import FinishedResult, store_requests
-from storage.executions import store_results as store_executed
+from storage.execution_store import FinishedResult, store_requests
+from storage.execution_store import store_results as store_executed
 from storage.incoming import mark_applied
 from storage.migrate import upgrade
 from storage.outgoing import batch_after, mark_delivered
+from storage.result_store import ArrivedResult
+from storage.result_store import store_results as store_arrived
 from storage.submissions import NewRequest, store_submitted
 
 LINK = "bench"

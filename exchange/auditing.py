@@ -31,13 +31,13 @@ from exchange.summaries import (
     StreamsInUse,
 )
 from models.streams import Network, StreamName
-from storage.arrivals import find_snapshot
 from storage.database import value
 from storage.epochs import boundaries, first_void
 from storage.incoming import incoming_stream
 from storage.outgoing import outbox_backlog, outgoing_stream
 from storage.partitions import places_in_use
 from storage.quarantine import count_quarantined
+from storage.result_store import find_snapshot
 from storage.verification import (
     KeptBatch,
     kept_batches,

@@ -21,7 +21,7 @@ from models.executors import HttpExecutor, PythonExecutor, SqlExecutor
 from models.parameters import ParameterCheck
 from models.requests import Limits, RequestStatus
 from storage.database import is_unreachable
-from storage.executions import FinishedResult, WaitingRequest
+from storage.execution_store import FinishedResult, WaitingRequest
 
 log = structlog.get_logger(__name__)
 

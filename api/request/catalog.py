@@ -14,8 +14,8 @@ from models.parameters import ParameterCheck
 from models.requests import PublicRequestType
 from models.settings import ApiKeyRecord, PublicSetting, RequestTypeRecord, SettingRecord, SettingsRecord
 from models.streams import StreamName
-from storage.arrivals import find_snapshot
 from storage.database import is_unreachable
+from storage.result_store import find_snapshot
 
 log = structlog.get_logger(__name__)
 

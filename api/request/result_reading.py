@@ -13,8 +13,8 @@ from cache.redis_cache import result_key
 from models.errors import NotFound
 from models.requests import RequestStatus
 from models.results import closed_body, with_source
-from storage.arrivals import find_outcome
 from storage.database import AnyRow, reading
+from storage.result_store import find_outcome
 from storage.submissions import find_request
 
 YOUNG_SECONDS = 2.0

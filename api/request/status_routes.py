@@ -12,8 +12,8 @@ from api.problems import problem_responses
 from api.request.callers import App, CallerOf, OperatorOf
 from api.request.link_health import silences
 from models.streams import Network, StreamName
-from storage.arrivals import find_snapshot
 from storage.monitoring import stream_states
+from storage.result_store import find_snapshot
 
 router = APIRouter(tags=["health"])
 

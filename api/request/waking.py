@@ -10,8 +10,8 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from models.errors import NotFound
-from storage.arrivals import outcomes_among
 from storage.database import AnyRow, is_unreachable, reading
+from storage.result_store import outcomes_among
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +45,7 @@ class FinishedRequests:
         self.listening = False
 
     async def outcome(self, user_id: UUID, request_id: UUID, seconds: float) -> AnyRow | None:
-        """How a request of this user ended (as `storage.arrivals.outcomes_among` gives it), waiting for it for so long;
+        """How a request of this user ended (as `storage.result_store.outcomes_among` gives it), waiting for it for so long;
         None where it has not, or where nobody may wait any longer. Raises `NotFound`, or what the database raises.
         """
         waiter = _Waiter(user_id, asyncio.get_running_loop().create_future())

@@ -13,7 +13,7 @@ from api.problems import problem_responses
 from api.response.callers import App, OperatorOf
 from models.errors import NotFound
 from models.requests import RequestStatus, ResultBody, TypeName
-from storage.executions import find_result_body, list_results
+from storage.execution_store import find_result_body, list_results
 
 router = APIRouter(
     prefix="/v1/results", tags=["results"], dependencies=[needs_key], responses=problem_responses(401, 403, 503)

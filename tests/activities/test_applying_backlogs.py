@@ -10,10 +10,10 @@ from cache.redis_cache import Cache, result_key
 from exchange.batch import open_wire
 from exchange.receiving import Receiver
 from models.streams import BatchRef, StreamName
-from storage import arrivals
-from storage.arrivals import ArrivedResult, store_results
+from storage import result_store
 from storage.database import value
 from storage.incoming import ReceivedBatch, hold_applying, hold_receiving, store_received
+from storage.result_store import ArrivedResult, store_results
 from storage.submissions import fulfilled_groups
 from tests.activities.crossing import USER, change, cross, new_id, one, quarantined, result_record, submit
 from tests.activities.standing_in import Told
@@ -130,7 +130,7 @@ async def test_results_that_somebody_may_wait_for_are_cached_and_a_backlog_is_no
 async def test_results_in_several_statements_and_slices_are_as_those_in_one(
     networks: Networks, importing: ImportActivities, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
-    monkeypatch.setattr(arrivals, "AT_ONCE", at_once)
+    monkeypatch.setattr(result_store, "AT_ONCE", at_once)
     monkeypatch.setattr(applying, "SLICE", at_once)
     known = [new_id() for _ in range(3)]
     await submit(networks, *known)

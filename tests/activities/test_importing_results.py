@@ -10,7 +10,7 @@ from activities.importing import ImportActivities
 from cache.redis_cache import Cache, result_key
 from models.outcomes import ApplyOutcome
 from models.streams import BatchRef, StreamName
-from storage.arrivals import find_outcome
+from storage.result_store import find_outcome
 from storage.submissions import cancel_request, find_request
 from tests.activities.crossing import (
     USER,

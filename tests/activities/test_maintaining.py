@@ -13,9 +13,9 @@ from exchange.sealing import Sealer
 from models.outcomes import MaintenanceOutcome
 from models.streams import Network, StreamName
 from storage import retention
-from storage.arrivals import store_snapshot
 from storage.catalog import put_request_type, retire_request_type
-from storage.executions import FinishedResult, store_results
+from storage.execution_store import FinishedResult, store_results
+from storage.result_store import store_snapshot
 from tests.activities.crossing import (
     LINK,
     NOW,

@@ -13,7 +13,7 @@ from exchange.manifest import Manifest
 from exchange.sealing import Sealer
 from models.streams import BatchRef, StreamName
 from storage.catalog import public_records
-from storage.executions import FinishedResult, store_results
+from storage.execution_store import FinishedResult, store_results
 from storage.monitoring import settle_alerts, store_measurement
 from storage.outgoing import append_to_outbox, batch_after
 from tests.api_response.conftest import Api

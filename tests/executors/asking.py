@@ -10,7 +10,7 @@ from executors.registry import ExecutableType, Executors
 from models.executors import HttpExecutor, PythonExecutor, SqlExecutor
 from models.parameters import ParameterCheck
 from models.requests import Limits, ResultBody
-from storage.executions import FinishedResult, WaitingRequest
+from storage.execution_store import FinishedResult, WaitingRequest
 
 
 def sql(query: str, source: str = "data") -> SqlExecutor:

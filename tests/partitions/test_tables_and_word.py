@@ -12,10 +12,10 @@ from api.request.submitting import CommittedGroup
 from chaos.census import take_census
 from exchange.sealing import Sealer
 from models.streams import BatchRef, Network
-from storage.arrivals import ArrivedResult, store_results
 from storage.incoming import hold_applying
 from storage.outgoing import append_to_outbox, note_delivering_run, take_results_back_from_outbox
 from storage.partitions import begin_partitions, partitions_in_use, streams_in_use
+from storage.result_store import ArrivedResult, store_results
 from storage.submissions import (
     NewRequest,
     cancel_request,

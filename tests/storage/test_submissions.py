@@ -7,9 +7,9 @@ from uuid import UUID
 import pytest
 
 from models.streams import BatchRef, StreamName
-from storage.arrivals import callbacks_due
 from storage.incoming import hold_applying
 from storage.outgoing import mark_delivered, mark_sent
+from storage.result_store import callbacks_due
 from storage.submissions import (
     cancel_request,
     count_open,
