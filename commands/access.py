@@ -6,8 +6,8 @@ from uuid import UUID
 
 import typer
 
-from commands.answering import answer, fail, response_database
-from commands.showing import AsJson, print_json, print_table
+from commands.errors import answer, fail, response_database
+from commands.output import AsJson, print_json, print_table
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection

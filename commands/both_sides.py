@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
-from commands.answering import database_of
+from commands.errors import database_of
 
 if TYPE_CHECKING:
     from configuration.settings import NetworkSettings, ResponseSettings

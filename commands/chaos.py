@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from commands.answering import MISCONFIGURED, fail
-from commands.showing import AsJson, print_json, print_table
+from commands.errors import MISCONFIGURED, fail
+from commands.output import AsJson, print_json, print_table
 
 if TYPE_CHECKING:
     from chaos.plan import Fault, FaultKind

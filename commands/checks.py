@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from commands.answering import fail
+from commands.errors import fail
 from configuration.home import CLONE
 
 

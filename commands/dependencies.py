@@ -15,7 +15,7 @@ import typer
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from commands.answering import fail
+from commands.errors import fail
 from configuration.home import CLONE
 
 PINNED = ("run.txt", "test.txt")

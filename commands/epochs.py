@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from commands.answering import explained, fail
+from commands.errors import explained, fail
 from commands.naming import stream_named
-from commands.showing import AsJson, print_json
+from commands.output import AsJson, print_json
 
 if TYPE_CHECKING:
     from models.outcomes import EpochOutcome
@@ -72,7 +72,7 @@ async def _order(stream: "StreamName", reason: str, accept_loss: bool) -> "Epoch
 
 async def _deliver_now(stream: "StreamName") -> None:
     """Have its schedule run: what was sealed again need not wait for the clock. Where Temporal is away, it does."""
-    from commands.answering import response_temporal
+    from commands.errors import response_temporal
     from configuration.cadences import SCHEDULE_OF
     from models.errors import AirlockError
     from scheduling.operating import trigger

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from commands.answering import database_of, explained, fail
+from commands.errors import database_of, explained, fail
+from commands.output import AsJson, print_json, print_table
 from commands.servers import NetworkName
-from commands.showing import AsJson, print_json, print_table
 
 if TYPE_CHECKING:
     from configuration.settings import NetworkSettings

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from commands.answering import MISCONFIGURED, fail
+from commands.errors import MISCONFIGURED, fail
 
 if TYPE_CHECKING:
     from models.streams import StreamName

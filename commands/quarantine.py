@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from commands.answering import FAILED, MISCONFIGURED, answer, database_of, fail, networks_here, temporal_of
+from commands.errors import FAILED, MISCONFIGURED, answer, database_of, fail, networks_here, temporal_of
 from commands.naming import stream_named
-from commands.showing import AsJson, print_json, print_table
+from commands.output import AsJson, print_json, print_table
 
 if TYPE_CHECKING:
     from activities.quarantining import Quarantine, Retried

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from commands.answering import answer, fail, response_temporal
-from commands.showing import AsJson, cell, print_json, print_table, seconds
+from commands.errors import answer, fail, response_temporal
+from commands.output import AsJson, cell, print_json, print_table, seconds
 
 if TYPE_CHECKING:
     from temporalio.client import Client

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from commands.answering import MISCONFIGURED, database_trouble, explained, fail
+from commands.errors import MISCONFIGURED, database_trouble, explained, fail
 
 NetworkName = Literal["request", "response"]
 NETWORK = typer.Argument(help="Which network.")

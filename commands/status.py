@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from commands.answering import FAILED, answer, explained, response_database, temporal_of
+from commands.errors import FAILED, answer, explained, response_database, temporal_of
+from commands.output import AsJson, print_json, print_table, seconds
 from commands.schedules import schedules_now, show_schedules
-from commands.showing import AsJson, print_json, print_table, seconds
 from commands.streams import show_streams, stream_states_now
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
-from commands.answering import answer, response_database
+from commands.errors import answer, response_database
 from commands.naming import stream_named
-from commands.showing import AsJson, print_json, print_table, seconds
+from commands.output import AsJson, print_json, print_table, seconds
 
 COLUMNS = ("stream", "way", "batch", "delivered", "applied", "pending", "in flight", "oldest", "heard", "state")
 

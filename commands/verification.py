@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from commands.answering import MISCONFIGURED, answer, fail, networks_here
 from commands.both_sides import both_sides, own_side
+from commands.errors import MISCONFIGURED, answer, fail, networks_here
 from commands.naming import stream_named
-from commands.showing import AsJson, print_json
-from commands.verification_showing import show_progress, show_reports, show_set_aside, to_json
+from commands.output import AsJson, print_json
+from commands.verification_output import show_progress, show_reports, show_set_aside, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from commands.showing import print_json, print_table
+from commands.output import print_json, print_table
 
 if TYPE_CHECKING:
     from exchange.mending import Mended
