@@ -117,14 +117,14 @@ async def pull_batch(
         _outgoing(stream)
         until = time.monotonic() + wait
         while True:
-            ticket = services.sealed[stream].ticket()
+            next_event = services.sealed[stream].next_event()
             batches = await _next(services, stream, epoch, after, head, most or 1)
             left = until - time.monotonic()
             if batches or left <= 0 or services.stopping.is_set():
                 break
             try:
                 async with asyncio.timeout(left):
-                    await ticket.wait()
+                    await next_event.wait()
             except TimeoutError:
                 pass
         if not batches:

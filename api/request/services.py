@@ -14,7 +14,7 @@ from api.request.dispatching import Dispatcher
 from api.request.first_reads import FirstReads
 from api.request.link_health import Refusals
 from api.request.partitioning import PartitionedCommit
-from api.request.waking import Bell, FinishedRequests
+from api.request.waiters import Broadcast, FinishedRequests
 from cache.redis_cache import Cache
 from configuration.settings import RequestSettings
 from configuration.temporal import connect_temporal
@@ -44,7 +44,7 @@ class Services:
     group_commit: PartitionedCommit
     finished: FinishedRequests
     first_reads: FirstReads
-    sealed: Mapping[str, Bell]
+    sealed: Mapping[str, Broadcast]
     """For each stream that is pulled from here, one that rings when a batch of it was sealed."""
     stopping: asyncio.Event
     """Set when the server stops: nobody waits any longer."""
@@ -58,7 +58,7 @@ class Services:
     def end_long_polls(self) -> None:
         """Answer those who wait with what there is: the server stops."""
         self.stopping.set()
-        self._ring_all()
+        self._broadcast_all()
         self.finished.wake_all()
 
     def hear(self, message: str) -> None:
@@ -67,7 +67,7 @@ class Services:
         if topic == "finished":
             self.finished.something_finished()
         elif topic == "sealed" and rest in self.sealed:
-            self.sealed[rest].ring()
+            self.sealed[rest].send()
         elif topic == "snapshot" and rest == "settings":
             self.catalog.changed()
 
@@ -76,11 +76,11 @@ class Services:
         self.finished.listening = self.catalog.listening = ask is not None
         self.catalog.changed()
         self.finished.something_finished()
-        self._ring_all()
+        self._broadcast_all()
 
-    def _ring_all(self) -> None:
-        for bell in self.sealed.values():
-            bell.ring()
+    def _broadcast_all(self) -> None:
+        for broadcast in self.sealed.values():
+            broadcast.send()
 
 
 @asynccontextmanager
@@ -109,7 +109,7 @@ async def open_services(settings: RequestSettings) -> AsyncIterator[Services]:
             PartitionedCommit(engine, sealer, dispatcher.group_committed, settings.partitions),
             FinishedRequests(engine),
             FirstReads(engine),
-            {stream.value: Bell() for stream in StreamName.REQUESTS.partitions()},
+            {stream.value: Broadcast() for stream in StreamName.REQUESTS.partitions()},
             asyncio.Event(),
         )
         for beside in (

@@ -20,7 +20,7 @@ from activities.importing import ImportActivities
 from api.problems import install_problems
 from api.request import link_routes
 from api.request.link_health import Refusals
-from api.request.waking import Bell
+from api.request.waiters import Broadcast
 from cache.redis_cache import Cache
 from exchange import sealing
 from exchange.delivery import Delivery
@@ -291,7 +291,7 @@ def _app(networks: Networks, sealers: dict[Network, Sealer], receivers: dict[Net
         signer=HttpSigner(side.keys, LINK),
         refusals=Refusals(),
         dispatcher=Dispatcher(),
-        sealed={stream.value: Bell() for stream in StreamName.REQUESTS.partitions()},
+        sealed={stream.value: Broadcast() for stream in StreamName.REQUESTS.partitions()},
         stopping=asyncio.Event(),
     )
     return app

@@ -19,16 +19,16 @@ DEAF_POLL_SECONDS = 1.0
 """How often waiters look for themselves while the database's notices do not come in."""
 
 
-class Bell:
-    """Rings for all who hold its present `ticket`. Take the ticket before looking, and no ring is missed."""
+class Broadcast:
+    """Rings for all who hold its present `next_event`. Take the next_event before looking, and no send is missed."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
 
-    def ticket(self) -> asyncio.Event:
+    def next_event(self) -> asyncio.Event:
         return self._event
 
-    def ring(self) -> None:
+    def send(self) -> None:
         self._event.set()
         self._event = asyncio.Event()
 
