@@ -11,7 +11,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from configuration.cadences import EXPORT_RESULTS
 from models.streams import StreamName
-from storage.database import is_unreachable, reading
+from storage.database import autocommit, is_unreachable
 from storage.outgoing import delivering_runs, is_outstanding
 from storage.standby import GRACE_SECONDS, ready, somebody_stands_by
 
@@ -87,7 +87,7 @@ class ExportAnnouncer:
             self._looking_after = asyncio.create_task(self._look_after())
 
     async def _is_stood_by(self) -> bool:
-        async with reading(self._engine) as connection:
+        async with autocommit(self._engine) as connection:
             return await somebody_stands_by(connection, ready(StreamName.RESULTS))
 
     async def _look_after(self) -> None:
@@ -110,7 +110,7 @@ class ExportAnnouncer:
         """Where something has not been sent in time or, if this worker stops, at all."""
         if await self.is_paused():
             return
-        async with reading(self._engine) as connection:
+        async with autocommit(self._engine) as connection:
             late = 0.0 if self._finishing.is_set() else GRACE_SECONDS
             left = await is_outstanding(connection, StreamName.RESULTS, late)
         if left:
@@ -119,7 +119,7 @@ class ExportAnnouncer:
 
     async def _tell(self) -> None:
         """Signal the run that is under way, or trigger one."""
-        async with reading(self._engine) as connection:
+        async with autocommit(self._engine) as connection:
             runs = await delivering_runs(connection, StreamName.RESULTS)
         # One run, but for the moment in which it has not begun with every partition.
         for run in dict.fromkeys(runs.values()):

@@ -21,13 +21,13 @@ from exchange.opening import records_of
 from models.outcomes import ApplyOutcome
 from models.requests import RequestStatus
 from models.streams import BatchRef, StreamName
-from storage.database import reading
+from storage.database import autocommit
 from storage.incoming import (
     ReceivedBatch,
     first_unapplied,
-    hold_applying,
-    hold_receiving,
     is_unapplied,
+    lock_applying,
+    lock_receiving,
     mark_applied,
     quarantine,
 )
@@ -95,13 +95,13 @@ class ResultApplication:
                 coming = await ahead or await self._last_look(stream)
 
     async def _opened_after(self, stream: StreamName, place: BatchRef | None) -> Opened | None:
-        async with reading(self.engine) as connection:
+        async with autocommit(self.engine) as connection:
             stored = await first_unapplied(connection, stream, place)
         return await _open(stream, stored) if stored else None
 
     async def _last_look(self, stream: StreamName) -> Opened | None:
         async with self.engine.begin() as connection:
-            await hold_receiving(connection, stream)
+            await lock_receiving(connection, stream)
             stored = await first_unapplied(connection, stream)
         return await _open(stream, stored) if stored else None
 
@@ -109,7 +109,7 @@ class ResultApplication:
         """Apply one batch; False where it was applied meanwhile."""
         batch, numbered, results, rejected = opened.batch, opened.numbered, opened.results, opened.rejected
         async with self.engine.begin() as connection:
-            await hold_applying(connection, batch.stream)
+            await lock_applying(connection, batch.stream)
             if not await is_unapplied(connection, batch):
                 return False
             first = numbered[0][0] if numbered else 0

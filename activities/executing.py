@@ -23,7 +23,7 @@ from models.parameters import ParameterCheck
 from models.requests import Limits, RequestRecord
 from models.streams import BatchRef, StreamName, partition_of
 from storage.catalog import list_request_types, secret_settings
-from storage.database import reading
+from storage.database import autocommit
 from storage.execution_store import (
     FinishedResult,
     WaitingRequest,
@@ -34,7 +34,7 @@ from storage.execution_store import (
     store_results,
     waiting_requests,
 )
-from storage.incoming import hold_applying, mark_applied, quarantine, received_bundle
+from storage.incoming import lock_applying, mark_applied, quarantine, received_bundle
 from storage.quarantine import numbers_set_aside
 
 log = structlog.get_logger(__name__)
@@ -86,7 +86,7 @@ class ExecutionActivities:
             async with concurrently(self._catalog()) as catalog:
                 quarantined = await self._open(batch)
             types, secrets = catalog.result()
-            async with reading(self._engine) as connection:
+            async with autocommit(self._engine) as connection:
                 waiting = await waiting_requests(connection, batch)
             if activity.info().is_local and not are_queries(waiting, types):
                 return ExecutionOutcome(more=True)
@@ -98,20 +98,20 @@ class ExecutionActivities:
 
     async def _catalog(self) -> tuple[Mapping[str, ExecutableType], Mapping[str, str]]:
         """What requests may ask for, and the secrets that executors use."""
-        async with reading(self._engine) as connection:
+        async with autocommit(self._engine) as connection:
             return await executable_types(connection), await secret_settings(connection)
 
     async def _close(self, batch: BatchRef) -> dict[str, int]:
         """Note that the batches are done; gives their results by status."""
         async with self._engine.begin() as connection:
-            await hold_applying(connection, batch.stream)
+            await lock_applying(connection, batch.stream)
             await mark_applied(connection, batch.stream, batch.epoch, batch.sequence, first=batch.begin)
             return await execution_counts(connection, batch)
 
     async def _open(self, batch: BatchRef) -> int:
         """Take the records of the batches into the tables, all in one transaction; gives how many were set aside."""
         async with self._engine.begin() as connection:
-            await hold_applying(connection, batch.stream)
+            await lock_applying(connection, batch.stream)
             bundle = await received_bundle(connection, batch)
             opened = [stored for stored in bundle if stored.payload is not None]  # past retention: opened long ago
             if not opened:

@@ -22,7 +22,7 @@ from models.settings import SettingsRecord
 from models.streams import BatchRef, StreamName
 from storage.incoming import (
     ReceivedBatch,
-    hold_applying,
+    lock_applying,
     mark_applied,
     quarantine,
     received_batch,
@@ -86,7 +86,7 @@ class ImportActivities:
     async def _apply_snapshot(self, batch: BatchRef, outcome: ApplyOutcome) -> None:
         """Replace the snapshot by the one that this batch completes. Earlier parts wait for the one that does."""
         async with self._engine.begin() as connection:
-            await hold_applying(connection, batch.stream)
+            await lock_applying(connection, batch.stream)
             stored = await received_batch(connection, batch.stream, batch.epoch, batch.sequence)
             if stored is None:
                 return

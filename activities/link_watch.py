@@ -15,7 +15,7 @@ from configuration.cadences import Cadence
 from exchange.errors import Fork, Gap, LinkError, LinkPaused, LinkUnavailable, StreamStopped
 from models.streams import Network, StreamName
 from storage.database import is_unreachable
-from storage.link_attempts import Failure, note_failure, note_success
+from storage.link_attempts import Failure, record_failure, record_success
 from storage.monitoring import settle_alerts, stream_state
 
 log = structlog.get_logger(__name__)
@@ -51,9 +51,9 @@ class LinkWatch:
             async with self._engine.begin() as connection:
                 wanted: dict[str, str] = {}
                 if failure is None:
-                    await note_success(connection, stream)
+                    await record_success(connection, stream)
                 else:
-                    failures = await note_failure(connection, stream, failure)
+                    failures = await record_failure(connection, stream, failure)
                     state = await stream_state(connection, Network.RESPONSE, stream)
                     wanted = judge_link(state, cadence_of(stream, self._cadences))
                 raised, cleared, _ = await settle_alerts(connection, wanted, alarm_names(stream))

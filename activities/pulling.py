@@ -15,7 +15,7 @@ from exchange.pulling import Pull, Started
 from exchange.rate_limiter import RateLimiter
 from models.outcomes import PullProgress
 from models.streams import BatchRef, StreamName
-from storage.database import reading
+from storage.database import autocommit
 from storage.incoming import unapplied_bundles
 
 ROUND_SECONDS = 600.0
@@ -61,7 +61,7 @@ class PullActivities:
         await self._pull.confirm(stream)
 
     async def _start_left(self, stream: StreamName) -> None:
-        async with reading(self._pull.engine) as connection:
+        async with autocommit(self._pull.engine) as connection:
             left = await unapplied_bundles(connection, stream, LEFT_AT_ONCE)
         for batch in left:
             await self._execute(batch)
@@ -73,7 +73,7 @@ class PullActivities:
     async def _spacing(self, stream: StreamName) -> float:
         """Seconds from this bundle to the next."""
         most = round(WIDEST_SPACING_SECONDS / SPACING_SECONDS)
-        async with reading(self._pull.engine) as connection:
+        async with autocommit(self._pull.engine) as connection:
             waiting = await unapplied_bundles(connection, stream, most)
         return max(1, len(waiting)) * SPACING_SECONDS
 

@@ -22,15 +22,15 @@ from models.streams import BatchRef, Network, StreamName
 from storage.database import notify
 from storage.execution_store import FinishedResult, store_results
 from storage.healing import put_snapshot, without_result
-from storage.incoming import hold_applying
+from storage.incoming import lock_applying
 from storage.outgoing import append_to_outbox
 from storage.quarantine import (
     QuarantinedRecord,
     drop_set_aside,
     find_set_aside,
     list_quarantined,
-    note_retry,
     open_of_batches,
+    record_retry,
 )
 from storage.result_store import find_snapshot
 from storage.submissions import fulfilled_groups, leaders_that_wait
@@ -78,7 +78,7 @@ class Quarantine:
         self._check(stream)
         groups: list[BatchRef] = []
         async with self.engine.begin() as connection:
-            await hold_applying(connection, stream)
+            await lock_applying(connection, stream)
             found, body = await _open(connection, stream, epoch, record)
             if stream.is_snapshot:
                 verdicts = await _retry_snapshot(connection, found)
@@ -89,7 +89,7 @@ class Quarantine:
                 done = await fulfilled_groups(connection, _batch(found)) if not verdicts[record] else []
                 groups = leaders_that_wait(done)
             for number, refused in verdicts.items():
-                await note_retry(connection, stream, epoch, number, refused)
+                await record_retry(connection, stream, epoch, number, refused)
         for number, refused in verdicts.items():
             log.warning("quarantine.retried", stream=stream, record=f"{epoch}.{number}", refused=refused)
         await self.tell(groups)
@@ -124,7 +124,7 @@ class Quarantine:
         if not reason.strip() or not by.strip():
             raise InvalidInput("say who drops the record and why: it is kept with it")
         async with self.engine.begin() as connection:
-            await hold_applying(connection, stream)
+            await lock_applying(connection, stream)
             _, body = await _open(connection, stream, epoch, record)
             await drop_set_aside(connection, stream, epoch, record, by, reason)
             if stream.kind is StreamName.REQUESTS:
@@ -213,7 +213,7 @@ async def _put_snapshot(connection: AsyncConnection, last: Manifest | None, acce
     assert last is not None
     async with connection.begin_nested() as attempt:
         for number in accepted:
-            await note_retry(connection, last.stream, last.epoch, number, None)
+            await record_retry(connection, last.stream, last.epoch, number, None)
         records = await snapshot_records(connection, last.stream, last.epoch, last.sequence)
         if records is None:
             await attempt.rollback()

@@ -13,7 +13,7 @@ from exchange.errors import LinkError
 from models.outcomes import DrainOutcome
 from models.streams import StreamName
 from storage.catalog import public_records
-from storage.database import reading
+from storage.database import autocommit
 from storage.outgoing import is_outstanding
 from storage.standby import Standby, ready
 
@@ -64,7 +64,7 @@ class StreamActivities:
         total = DrainOutcome()
         async with heartbeating() as beat, standing_by(self._standby, ready(stream)) as may_be_something:
             while not total.more and await may_be_something():
-                async with reading(self._delivery.engine) as connection:
+                async with autocommit(self._delivery.engine) as connection:
                     outstanding = await is_outstanding(connection, stream)
                 if outstanding:
                     if await self._is_paused():

@@ -12,7 +12,7 @@ from models.streams import Network, StreamName
 from storage.database import is_unreachable
 from storage.incoming import incoming_stream
 from storage.monitoring import settle_alerts, stream_state
-from storage.partitions import note_sealed_there
+from storage.partitions import record_sealed_there
 
 log = structlog.get_logger(__name__)
 
@@ -54,7 +54,7 @@ class UnpulledPartitions:
             for stream in others:
                 cursor = await incoming_stream(connection, stream)
                 if cursor.epoch == places[stream].epoch:
-                    await note_sealed_there(connection, stream, places[stream].sequence)
+                    await record_sealed_there(connection, stream, places[stream].sequence)
                 state = await stream_state(connection, Network.RESPONSE, stream)
                 wanted |= judge_unpulled(state, self._pulled)
             raised, _, _ = await settle_alerts(connection, wanted, {unpulled_alarm(stream) for stream in others})

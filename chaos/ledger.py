@@ -38,7 +38,7 @@ class LedgerWriter:
         self._durable = 0
         self._writing = asyncio.Lock()
 
-    def note(self, kind: str, **fields: Any) -> None:
+    def record(self, kind: str, **fields: Any) -> None:
         """Append a line."""
         line = json.dumps({"at": round(time.time(), 6), "kind": kind, **fields}, separators=(",", ":"))
         self._waiting.append(line.encode() + b"\n")

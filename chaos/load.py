@@ -68,7 +68,7 @@ class Load:
     async def run(self) -> str:
         """Ask for everything and wait for all of it; gives the reason of the end: done, impatient or broken."""
         options = self._options
-        self._ledger.note("begin", seed=options.seed, rate=options.rate, seconds=options.seconds)
+        self._ledger.record("begin", seed=options.seed, rate=options.rate, seconds=options.seconds)
         beside = [asyncio.create_task(work) for work in (self._tell(), self._keep_writing())]
         begin = time.monotonic()
         try:
@@ -101,7 +101,7 @@ class Load:
             self._broken = error
 
     async def _submit(self, submission: Submission) -> None:
-        self._ledger.note("intended", key=submission.key, body=submission.body, refused=submission.refused)
+        self._ledger.record("intended", key=submission.key, body=submission.body, refused=submission.refused)
         await self._ledger.committed()
         self._counts["submitted"] += len(submission.requests)
         if submission.repeat == "together":
@@ -117,10 +117,10 @@ class Load:
         call = self._api.call("POST", "/v1/requests", submission.content, {"Idempotency-Key": submission.key})
         status, body = await self._answer(self._api, call)
         if status != 202:
-            self._ledger.note("refused", key=submission.key, status=status, text=_text(body))
+            self._ledger.record("refused", key=submission.key, status=status, text=_text(body))
             return False
         ids: list[str] = json.loads(body)["ids"]
-        self._ledger.note("accepted", key=submission.key, ids=ids)
+        self._ledger.record("accepted", key=submission.key, ids=ids)
         for request_id in ids:
             if request_id not in self._known:
                 self._known.add(request_id)
@@ -135,11 +135,11 @@ class Load:
         if body is None:
             return
         self._counts["finished"] += 1
-        self._ledger.note("result", id=request_id, body=body)
+        self._ledger.record("result", id=request_id, body=body)
         soonest, latest = AGAIN
         await asyncio.sleep(self._chance.uniform(soonest, min(latest, self._options.seconds / 4)))
         if (body := await self._result(request_id)) is not None:
-            self._ledger.note("again", id=request_id, digest=digest(body))
+            self._ledger.record("again", id=request_id, digest=digest(body))
 
     async def _result(self, request_id: str) -> dict[str, Any] | None:
         """The final result, however long it takes; None where there is no such request."""
@@ -152,7 +152,7 @@ class Load:
         if status == 200:
             body: dict[str, Any] = json.loads(answer)
             return body
-        self._ledger.note("missing", id=request_id, status=status, text=_text(answer))
+        self._ledger.record("missing", id=request_id, status=status, text=_text(answer))
         return None
 
     async def _change_settings(self, until: float) -> None:
@@ -166,14 +166,14 @@ class Load:
 
     async def _change(self, api: "_Api", change: SettingChange) -> None:
         said = {"value": change.value, "visibility": change.visibility}
-        self._ledger.note("setting-intended", name=change.name, **said)
+        self._ledger.record("setting-intended", name=change.name, **said)
         await self._ledger.committed()
         status, body = await self._answer(
             api, api.call("PUT", f"/v1/settings/{change.name}", json.dumps(said).encode())
         )
         if not 200 <= status < 300:
             raise RuntimeError(f"a change of {change.name} was answered with {status}: {_text(body)}")
-        self._ledger.note("setting-accepted", name=change.name, **said)
+        self._ledger.record("setting-accepted", name=change.name, **said)
         self._counts["settings"] += 1
 
     async def _answer(self, api: "_Api", call: bytes) -> tuple[int, bytes]:
@@ -245,7 +245,7 @@ async def _until_stopped(options: argparse.Namespace) -> int:
         reason = await work
     except asyncio.CancelledError:
         reason = "interrupted"
-    ledger.note("end", reason=reason)
+    ledger.record("end", reason=reason)
     ledger.close()
     return {"done": 0, "impatient": 1, "broken": 2}.get(reason, 130)
 

@@ -17,7 +17,7 @@ from exchange.messages import Receipt
 from exchange.sealing import Emptied, Sealer
 from models.outcomes import DrainOutcome
 from models.streams import GENESIS, StreamName
-from storage.database import reading
+from storage.database import autocommit
 from storage.outgoing import (
     OutgoingStream,
     StoredBatch,
@@ -26,8 +26,8 @@ from storage.outgoing import (
     hash_at,
     mark_delivered,
     mark_sent,
-    note_delivering_run,
     outgoing_stream,
+    record_delivering_run,
     seal_as_before,
     seal_less,
     stop_outgoing,
@@ -75,11 +75,11 @@ class Delivery:
 
     async def begin(self, stream: StreamName, run: str) -> None:
         """Note which run delivers now. What is in the outbox before this, that run will send."""
-        async with reading(self.engine) as connection:
+        async with autocommit(self.engine) as connection:
             noted = await delivering_run(connection, stream)
         if noted != run:
             async with self.engine.begin() as connection:
-                await note_delivering_run(connection, stream, run)
+                await record_delivering_run(connection, stream, run)
 
     async def _drain(
         self,
@@ -151,7 +151,7 @@ class Delivery:
             )
 
     async def _head(self, stream: StreamName) -> OutgoingStream:
-        async with reading(self.engine) as connection:
+        async with autocommit(self.engine) as connection:
             head = await outgoing_stream(connection, stream)
         if head.stopped:
             raise StreamStopped(f"the {stream} stream is stopped: {head.stopped}")

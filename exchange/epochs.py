@@ -29,16 +29,16 @@ from storage.epochs import (
     begin_sending,
     boundaries,
     emptied_after,
-    note_epoch,
+    record_epoch,
     sealed_between,
     void_sealed,
 )
 from storage.healing import put_executed_result, put_request
-from storage.incoming import hold_applying, hold_receiving, incoming_stream, received_hash
+from storage.incoming import incoming_stream, lock_applying, lock_receiving, received_hash
 from storage.outgoing import (
     append_to_outbox,
     hash_at,
-    hold_sealing,
+    lock_sealing,
     outgoing_stream,
     take_back_from_outbox,
     take_from_outbox,
@@ -75,13 +75,13 @@ class SendingEnd:
         stream, previous = order.stream, order.previous
         outcome = Resealed()
         async with self.engine.begin() as connection:
-            await hold_sealing(connection, stream)
+            await lock_sealing(connection, stream)
             head = await outgoing_stream(connection, stream)
             if await _begun(connection, order, head.epoch):
                 return outcome
             _check_place(order, await hash_at(connection, stream, *previous))
             outcome.lost = await self.losses(connection, order)
-            await note_epoch(connection, stream, order.epoch, previous, order.reason, order.ordered_by)
+            await record_epoch(connection, stream, order.epoch, previous, order.reason, order.ordered_by)
             await begin_sending(connection, stream, order.epoch)
             if not stream.is_snapshot:
                 async for batch in sealed_between(connection, stream, previous, order.epoch):
@@ -119,7 +119,7 @@ class SendingEnd:
             raise Malformed(f"another batch was given back than {place[0]}.{place[1]} of {stream}")
         results = {UUID(str((loaded := orjson.loads(line))["request_id"])): (loaded, line) for line in lines}
         async with self.engine.begin() as connection:
-            await hold_sealing(connection, stream)
+            await lock_sealing(connection, stream)
             await take_results_back_from_outbox(connection, list(results))
             for request_id, (loaded, line) in results.items():
                 await put_executed_result(connection, request_id, loaded, line)
@@ -134,7 +134,7 @@ class SendingEnd:
         """
         _, lines = self._opened(stream, wire)
         async with self.engine.begin() as connection:
-            await hold_sealing(connection, stream)
+            await lock_sealing(connection, stream)
             await take_back_from_outbox(connection, stream, lines)
             await append_to_outbox(connection, stream, lines)
         return len(lines)
@@ -189,12 +189,12 @@ class ReceivingEnd:
         """Expect batch 1 of the new epoch. Raises `Fork` when the batch before is another one here; idempotent."""
         stream = order.stream
         async with self.engine.begin() as connection:
-            await hold_receiving(connection, stream)
-            await hold_applying(connection, stream)
+            await lock_receiving(connection, stream)
+            await lock_applying(connection, stream)
             cursor = await incoming_stream(connection, stream)
             if not await _begun(connection, order, cursor.epoch):
                 _check_place(order, await received_hash(connection, stream, *order.previous))
-                await note_epoch(connection, stream, order.epoch, order.previous, order.reason, order.ordered_by)
+                await record_epoch(connection, stream, order.epoch, order.previous, order.reason, order.ordered_by)
                 await begin_receiving(connection, stream, order.epoch)
             receipt = await self.receiver.receipt(connection, stream)
         log.warning("epoch.begun", stream=stream, epoch=order.epoch, reason=order.reason, ordered_by=order.ordered_by)

@@ -29,9 +29,9 @@ from storage.healing import (
     put_snapshot,
     without_result,
 )
-from storage.incoming import hold_applying
+from storage.incoming import lock_applying
 from storage.orphans import owed_batches, set_rows_aside
-from storage.outgoing import hold_sealing
+from storage.outgoing import lock_sealing
 from storage.restoring import seal_snapshot_anew
 from storage.verification import is_conflict, one_moment, take_up_again
 
@@ -75,7 +75,7 @@ class Healer:
     async def seal_anew(self, stream: StreamName) -> None:
         """Have the next export seal the present snapshot though it did so before."""
         async with self.engine.begin() as connection:
-            await hold_sealing(connection, stream)
+            await lock_sealing(connection, stream)
             await seal_snapshot_anew(connection, stream)
 
     async def repair(self, stream: StreamName, epoch: int, sequence: int) -> Healed:
@@ -89,7 +89,7 @@ class Healer:
         if sequence:
             findings = (await self.auditor.audit(stream, epoch, sequence, sequence)).findings
             async with self.engine.begin() as connection:
-                await hold_applying(connection, stream)
+                await lock_applying(connection, stream)
                 await self._rebuild(connection, stream, epoch, sequence, findings, outcome)
         return outcome
 

@@ -21,8 +21,8 @@ from models.streams import Network
 from storage.link_keys import (
     StoredKey,
     confirm_link_keys,
-    hold_link_keys,
     link_keys,
+    lock_link_keys,
     put_link_key,
     retire_link_key,
     revoke_link_key,
@@ -79,7 +79,7 @@ async def take_key_list(connection: AsyncConnection, keys: LiveKeys, link: str, 
     """
     if told.network is keys.network or told.link != link:
         raise Malformed(f"a list of the {told.network} network's keys for link {told.link} came to {keys.network}")
-    await hold_link_keys(connection)
+    await lock_link_keys(connection)
     stored = await link_keys(connection)
     await confirm_link_keys(connection, keys.network, told.known)
     signer = stored.get(told.key_id)

@@ -12,8 +12,8 @@ from models.errors import Conflict, NotFound
 from models.streams import Network
 from storage.link_keys import (
     StoredKey,
-    hold_link_keys,
     link_keys,
+    lock_link_keys,
     put_link_key,
     revoke_link_key,
 )
@@ -66,7 +66,7 @@ async def revoke(keys: LiveKeys, key_id: str) -> str:
         public, owner = waiting, keys.network
         drop_successor(keys.directory)
     async with keys.engine.begin() as connection:
-        await hold_link_keys(connection)
+        await lock_link_keys(connection)
         if key_id not in await link_keys(connection):
             if public is None:
                 raise NotFound(f"there is no key {key_id!r} here; see: airlock keys list --network {keys.network}")
@@ -87,7 +87,7 @@ async def trust_file(keys: LiveKeys, file: Path) -> str:
     key_id = key_id_of(public)
     owner = Network.RESPONSE if keys.network is Network.REQUEST else Network.REQUEST
     async with keys.engine.begin() as connection:
-        await hold_link_keys(connection)
+        await lock_link_keys(connection)
         known = (await link_keys(connection)).get(key_id)
         if key_id == keys.key_id or (known is not None and known.owner is keys.network):
             raise Conflict(f"{file} holds key {key_id}, which is this network's own")

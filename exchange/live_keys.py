@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from exchange.keys import SIGNING, LinkKeys, load_link_keys
 from models.errors import ConfigurationError
 from models.streams import Network
-from storage.database import UNREACHABLE, reading
+from storage.database import UNREACHABLE, autocommit
 from storage.link_keys import StoredKey, link_keys
 
 log = structlog.get_logger(__name__)
@@ -86,7 +86,7 @@ class LiveKeys(LinkKeys):
             if self._looks > looks + 1:
                 return  # one began and ended while we waited
             self._look_at_files()
-            async with reading(self.engine) as connection:
+            async with autocommit(self.engine) as connection:
                 now = await self.read(connection)
             earlier = self.earlier if now.key_id == self.key_id else {self.key_id: self.signing}
             if self.looked:

@@ -13,8 +13,8 @@ from exchange.errors import Fork, StreamStopped
 from exchange.link import LinkClient
 from exchange.receiving import Receiver
 from models.streams import BatchRef, StreamName
-from storage.database import reading
-from storage.incoming import incoming_stream, note_heard, stop_incoming
+from storage.database import autocommit
+from storage.incoming import incoming_stream, record_heard, stop_incoming
 
 log = structlog.get_logger(__name__)
 
@@ -43,7 +43,7 @@ class Pull:
         delivered, follows what was accepted, and again at the next poll's start if it was lost. ``then`` is done beside
         that, with what is new. Raises `LinkError`; a `Fork` stops the stream before it is raised.
         """
-        async with reading(self.engine) as connection:
+        async with autocommit(self.engine) as connection:
             cursor = await incoming_stream(connection, stream)
         if cursor.stopped:
             raise StreamStopped(f"the {stream} stream is stopped: {cursor.stopped}")
@@ -58,7 +58,9 @@ class Pull:
             raise
         if not wires:
             async with self.engine.begin() as connection:
-                await note_heard(connection, stream, cursor.sequence, datetime.now(UTC))  # the answer was signed for us
+                await record_heard(
+                    connection, stream, cursor.sequence, datetime.now(UTC)
+                )  # the answer was signed for us
             return None
         acceptance = await self.receiver.accept(stream, *wires)
         if acceptance.repeated:

@@ -16,10 +16,10 @@ from storage.database import notify
 from storage.incoming import (
     IncomingStream,
     ReceivedBatch,
-    hold_receiving,
     incoming_stream,
-    note_heard,
+    lock_receiving,
     received_hash,
+    record_heard,
     stop_incoming,
     store_received,
 )
@@ -66,7 +66,7 @@ class Receiver:
         large = sum(map(len, wires)) > LARGE
         opened = await (asyncio.to_thread if large else _now)(self._open, stream, wires)
         async with self.engine.begin() as connection:
-            await hold_receiving(connection, stream)
+            await lock_receiving(connection, stream)
             cursor = await incoming_stream(connection, stream)
             if opened[0].manifest.epoch < cursor.epoch:
                 return await self._of_an_ended_epoch(connection, cursor, opened[0])
@@ -114,11 +114,11 @@ class Receiver:
         ends at another hash, `StreamStopped` when nothing is accepted any more, whatever the sender has heard of that.
         """
         async with self.engine.begin() as connection:
-            await hold_receiving(connection, stream)
+            await lock_receiving(connection, stream)
             cursor = await incoming_stream(connection, stream)
             if heartbeat.epoch < cursor.epoch:
                 raise Fork(f"{stream}: epoch {heartbeat.epoch} has ended, this side is in epoch {cursor.epoch}")
-            await note_heard(connection, stream, heartbeat.sequence, heartbeat.issued_at)
+            await record_heard(connection, stream, heartbeat.sequence, heartbeat.issued_at)
             receipt = await self.receipt(connection, stream)
             forked = None
             if heartbeat.epoch > cursor.epoch:

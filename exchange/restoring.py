@@ -11,8 +11,8 @@ from exchange.keys import LinkKeys
 from exchange.manifest import Manifest, hash_of, verify_manifest
 from exchange.summaries import Healed
 from models.streams import GENESIS, Network, StreamName
-from storage.incoming import hold_receiving, incoming_stream
-from storage.outgoing import hold_sealing, outgoing_stream
+from storage.incoming import incoming_stream, lock_receiving
+from storage.outgoing import lock_sealing, outgoing_stream
 from storage.restoring import restore_received, restore_sealed
 from storage.verification import KeptBatch, kept_batches, newest_stored
 
@@ -51,7 +51,7 @@ class Restorer:
         if manifest.stream is not stream:
             raise Malformed(f"a batch of {manifest.stream} came for {stream}")
         async with self.engine.begin() as connection:
-            await (hold_sealing if is_sender else hold_receiving)(connection, stream)
+            await (lock_sealing if is_sender else lock_receiving)(connection, stream)
             await self._check_place(connection, sealed)
             batch = KeptBatch(
                 sequence=manifest.sequence,

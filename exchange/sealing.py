@@ -18,7 +18,7 @@ from storage.outgoing import (
     OutgoingStream,
     StoredBatch,
     append_to_outbox,
-    hold_sealing,
+    lock_sealing,
     outgoing_stream,
     store_sealed,
     take_from_outbox,
@@ -44,7 +44,7 @@ class Sealer:
 
     async def seal(self, connection: AsyncConnection, stream: StreamName, records: Sequence[bytes]) -> BatchRef:
         """Seal these records as the next batch. Raises `Oversize`, or `StreamStopped` after a fork."""
-        await hold_sealing(connection, stream)
+        await lock_sealing(connection, stream)
         return await self._seal(connection, stream, records)
 
     async def seal_pending(
@@ -53,7 +53,7 @@ class Sealer:
         """Seal the oldest records of the outbox that fit one batch; None where there are none. Whoever empties it batch
         by batch hands in the same ``emptied`` each time.
         """
-        await hold_sealing(connection, stream)
+        await lock_sealing(connection, stream)
         emptied = emptied or Emptied()
         taken = await take_from_outbox(connection, stream, MAX_RECORDS, MAX_RAW_BYTES, emptied.up_to)
         emptied.up_to = taken.last
@@ -63,7 +63,7 @@ class Sealer:
         self, connection: AsyncConnection, stream: StreamName, records: Sequence[bytes]
     ) -> list[BatchRef]:
         """Seal a snapshot, in as many parts as it needs, unless it is the same as the newest sealed one."""
-        await hold_sealing(connection, stream)
+        await lock_sealing(connection, stream)
         content = hashlib.sha256(b"\n".join(records)).digest()
         head = await outgoing_stream(connection, stream)
         if head.content == content:

@@ -78,7 +78,7 @@ class StreamReport:
     def count(self, kind: Kind) -> int:
         return sum(finding.kind is kind for finding in self.findings)
 
-    def note(self, found: Sequence[Finding]) -> None:
+    def record(self, found: Sequence[Finding]) -> None:
         """Take what was found; beyond `MOST_FINDINGS` it is counted."""
         self.unlisted += max(0, len(found) - MOST_FINDINGS)
         self.findings = list(found[:MOST_FINDINGS])
@@ -119,7 +119,7 @@ class Verifier:
         found = ends + found
         if not any(item.table == "snapshots" for item in found):
             found += self._snapshot(report)
-        report.note(found)
+        report.record(found)
         return report
 
     async def _side(self, report: StreamReport, side: Side) -> tuple[Audit, list[Finding]]:

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from executors.answer import Answer, ExecutionFailed, one_line, rows_wanted
 from models.executors import SqlExecutor
 from models.requests import Limits
-from storage.database import connect, is_unreachable, reading
+from storage.database import autocommit, connect, is_unreachable
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +58,7 @@ class SqlSources:
         try:
             statement = _statement(spec.query, limit)
             values = {name: params.get(name) for name in statement._bindparams}
-            async with reading(engine) as connection:
+            async with autocommit(engine) as connection:
                 driver = (await connection.get_raw_connection()).driver_connection
                 assert driver is not None
                 # Both in one round trip, and at the end one more: together with the query three, where the pool's own

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from models.requests import Limits
 from models.settings import ApiKeyRecord, RequestTypeRecord, SettingRecord
-from storage.database import AnyRow, row, rows, run, value
+from storage.database import AnyRow, execute, row, rows, value
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ async def put_setting(
 
 async def delete_setting(connection: AsyncConnection, name: str) -> bool:
     """Whether there was one."""
-    return await run(connection, "DELETE FROM settings WHERE name = :name", name=name) > 0
+    return await execute(connection, "DELETE FROM settings WHERE name = :name", name=name) > 0
 
 
 _TYPE = (
@@ -196,7 +196,7 @@ async def put_request_type(
 async def retire_request_type(connection: AsyncConnection, name: str) -> bool:
     """Whether there was an active one. Requests of it that are under way fail with a reason."""
     return (
-        await run(
+        await execute(
             connection,
             "UPDATE request_types SET retired_at = now() WHERE name = :name AND retired_at IS NULL",
             name=name,
@@ -220,7 +220,7 @@ async def put_user(connection: AsyncConnection, user_id: UUID, name: str, role: 
 
 async def put_api_key(connection: AsyncConnection, user_id: UUID, key: str, label: str) -> None:
     """Store the hash of a key for a user."""
-    await run(
+    await execute(
         connection,
         "INSERT INTO api_keys (sha256, user_id, label) VALUES (:sha256, :user_id, :label) ON CONFLICT DO NOTHING",
         sha256=hashlib.sha256(key.encode()).digest(),

@@ -72,16 +72,16 @@ def _refuse_closed(connection: Any, _record: Any, _proxy: Any) -> None:
         raise InvalidatePoolError
 
 
-def reading(engine: AsyncEngine) -> AsyncConnection:
+def autocommit(engine: AsyncEngine) -> AsyncConnection:
     """A connection for queries alone: each by itself, without the round trips of BEGIN and ROLLBACK."""
-    known = _READING.get(engine)
+    known = _AUTOCOMMIT.get(engine)
     if known is None:
-        known = _READING[engine] = engine.execution_options(isolation_level="AUTOCOMMIT")
+        known = _AUTOCOMMIT[engine] = engine.execution_options(isolation_level="AUTOCOMMIT")
     return known.connect()
 
 
-_READING: WeakKeyDictionary[AsyncEngine, AsyncEngine] = WeakKeyDictionary()
-"""Each engine's view of itself for `reading`: the pool is the same. To make one costs as much as a query."""
+_AUTOCOMMIT: WeakKeyDictionary[AsyncEngine, AsyncEngine] = WeakKeyDictionary()
+"""Each engine's view of itself for `autocommit`: the pool is the same. To make one costs as much as a query."""
 
 
 def driver_url(url: str) -> str:
@@ -117,7 +117,7 @@ async def value(connection: AsyncConnection, statement: str, **parameters: Any) 
     return (await connection.execute(sql(statement), parameters)).scalar()
 
 
-async def run(connection: AsyncConnection, statement: str, **parameters: Any) -> int:
+async def execute(connection: AsyncConnection, statement: str, **parameters: Any) -> int:
     """Execute; gives the number of rows touched."""
     return (await connection.execute(sql(statement), parameters)).rowcount
 

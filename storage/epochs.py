@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from models.streams import GENESIS, StreamName
-from storage.database import row, rows, run, value
+from storage.database import execute, row, rows, value
 from storage.outgoing import StoredBatch
 
 
@@ -36,7 +36,7 @@ async def boundaries(connection: AsyncConnection, stream: StreamName) -> list[Ep
     return [Epoch(*item) for item in found]
 
 
-async def note_epoch(
+async def record_epoch(
     connection: AsyncConnection,
     stream: StreamName,
     epoch: int,
@@ -45,7 +45,7 @@ async def note_epoch(
     ordered_by: str,
 ) -> None:
     """Record that an epoch begins, by whose decision and after which batch."""
-    await run(
+    await execute(
         connection,
         "INSERT INTO epochs (stream, epoch, previous_epoch, previous_sequence, reason, ordered_by)"
         " VALUES (:stream, :epoch, :previous_epoch, :previous_sequence, :reason, :ordered_by)",
@@ -60,7 +60,7 @@ async def note_epoch(
 
 async def begin_sending(connection: AsyncConnection, stream: StreamName, epoch: int) -> None:
     """Let the sender's end begin at batch 1 of this epoch, and go on where it was stopped."""
-    await run(
+    await execute(
         connection,
         "UPDATE outgoing_streams SET epoch = :epoch, sequence = 0, record = 0, hash = :genesis, content = NULL,"
         " delivered = 0, applied = 0, stopped = NULL WHERE stream = :stream",
@@ -72,7 +72,7 @@ async def begin_sending(connection: AsyncConnection, stream: StreamName, epoch: 
 
 async def begin_receiving(connection: AsyncConnection, stream: StreamName, epoch: int) -> None:
     """Let the receiver's end expect batch 1 of this epoch, and accept again where it was stopped."""
-    await run(
+    await execute(
         connection,
         "UPDATE incoming_streams SET epoch = :epoch, sequence = 0, record = 0, hash = :genesis, applied = 0,"
         " sender_head = 0, stopped = NULL WHERE stream = :stream",
@@ -108,7 +108,7 @@ async def sealed_between(
 
 async def void_sealed(connection: AsyncConnection, stream: StreamName, place: tuple[int, int], before: int) -> int:
     """Mark our own batches after a place and before epoch ``before`` void; gives how many."""
-    return await run(
+    return await execute(
         connection,
         "UPDATE sealed_batches SET voided_at = now() WHERE stream = :stream AND (epoch, sequence) > (:epoch, :sequence)"
         " AND epoch < :before AND voided_at IS NULL",

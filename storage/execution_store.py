@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from models.requests import RequestRecord
 from models.streams import BatchRef
-from storage.database import AnyRow, row, rows, run
+from storage.database import AnyRow, execute, row, rows
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def _columns(requests: Sequence[tuple[RequestRecord, bytes]]) -> dict[str, list[
 async def store_cancellations(connection: AsyncConnection, cancellations: Sequence[tuple[UUID, datetime]]) -> None:
     """Remember that these requests are not wanted any more; one that has a result keeps it."""
     if cancellations:
-        await run(
+        await execute(
             connection,
             "INSERT INTO cancellations (request_id, cancelled_at)"
             " SELECT * FROM unnest(CAST(:request_ids AS uuid[]), CAST(:moments AS timestamptz[]))"

@@ -6,14 +6,14 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.database import run
+from storage.database import execute
 
 
-async def note_first_reads(connection: AsyncConnection, moments: Mapping[UUID, datetime]) -> int:
+async def record_first_reads(connection: AsyncConnection, moments: Mapping[UUID, datetime]) -> int:
     """Note first readings by request id, where none is noted; gives how many were. Waits for nobody: a row that is
     held by another is being noted by it, mended or deleted.
     """
-    return await run(
+    return await execute(
         connection,
         """
         WITH held AS (

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from models.requests import RequestRecord
 from models.streams import BatchRef, StreamName
-from storage.database import run, value
+from storage.database import execute, value
 
 
 async def put_arrived_result(
@@ -38,7 +38,7 @@ async def put_arrived_result(
 
 async def put_executed_result(connection: AsyncConnection, request_id: UUID, result: Any, body: bytes) -> int:
     """A result in the response network; what does not cross is read from the result and its request."""
-    return await run(
+    return await execute(
         connection,
         """
         INSERT INTO results (request_id, type, status, reason, returned, total, duration_ms, body)
@@ -60,7 +60,7 @@ async def put_executed_result(connection: AsyncConnection, request_id: UUID, res
 
 async def put_request(connection: AsyncConnection, record: RequestRecord, params: bytes, batch: BatchRef) -> int:
     """A request, in either network. What never crossed (its name and callback) stays as it is, or is not known."""
-    return await run(
+    return await execute(
         connection,
         """
         INSERT INTO requests (request_id, user_id, type, priority, params, submitted_at, deadline_at,
@@ -87,7 +87,7 @@ async def put_request(connection: AsyncConnection, record: RequestRecord, params
 
 async def put_cancellation(connection: AsyncConnection, request_id: UUID, cancelled_at: datetime) -> int:
     """A cancellation in the response network."""
-    return await run(
+    return await execute(
         connection,
         "INSERT INTO cancellations (request_id, cancelled_at) VALUES (:request_id, :cancelled_at)"
         " ON CONFLICT DO NOTHING",
@@ -100,7 +100,7 @@ async def put_snapshot(
     connection: AsyncConnection, stream: StreamName, epoch: int, sequence: int, sealed_at: datetime, records: bytes
 ) -> None:
     """The snapshot that callers are shown."""
-    await run(
+    await execute(
         connection,
         """
         INSERT INTO snapshots (stream, epoch, sequence, sealed_at, records)

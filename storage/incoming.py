@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from models.streams import GENESIS, BatchRef, StreamName
-from storage.database import lock_until_commit, row, rows, run, value
+from storage.database import execute, lock_until_commit, row, rows, value
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ async def incoming_stream(connection: AsyncConnection, stream: StreamName) -> In
     """Where the stream stands at its receiver; begun at its first use."""
     found = await row(connection, f"SELECT {_COLUMNS} FROM incoming_streams WHERE stream = :stream", stream=stream)
     if found is None:
-        await run(
+        await execute(
             connection,
             "INSERT INTO incoming_streams (stream, hash) VALUES (:stream, :genesis) ON CONFLICT DO NOTHING",
             stream=stream,
@@ -56,12 +56,12 @@ async def incoming_stream(connection: AsyncConnection, stream: StreamName) -> In
     return IncomingStream(StreamName(found.stream), *found[1:])
 
 
-async def hold_receiving(connection: AsyncConnection, stream: StreamName) -> None:
+async def lock_receiving(connection: AsyncConnection, stream: StreamName) -> None:
     """One receiver at a time per stream: waits for its turn, which lasts until the transaction ends."""
     await lock_until_commit(connection, f"receive {stream}")
 
 
-async def hold_applying(connection: AsyncConnection, *streams: StreamName) -> None:
+async def lock_applying(connection: AsyncConnection, *streams: StreamName) -> None:
     """One applier at a time per stream: waits for its turn, which lasts until the transaction ends. Who names several
     names all partitions of a stream, in their order: so no two wait for each other.
     """
@@ -75,7 +75,7 @@ async def store_received(
     the caller's transaction.
     """
     last, head = batches[-1]
-    await run(
+    await execute(
         connection,
         """
         INSERT INTO received_batches
@@ -99,7 +99,7 @@ async def store_received(
         payloads=[batch.payload for batch, _ in batches],
         bundle_end=last.sequence if len(batches) > 1 else None,
     )
-    await run(
+    await execute(
         connection,
         "UPDATE incoming_streams SET sequence = :sequence, record = :record, hash = :hash, heard_at = now(),"
         " sender_head = greatest(sender_head, :sequence) WHERE stream = :stream",
@@ -223,7 +223,7 @@ async def mark_applied(
     """Note that a batch, or all from ``first`` to it, is applied, and how far the unbroken run of applied ones goes;
     False if it was before.
     """
-    changed = await run(
+    changed = await execute(
         connection,
         "UPDATE received_batches SET applied_at = now(), superseded = :superseded WHERE stream = :stream"
         " AND epoch = :epoch AND sequence BETWEEN :first AND :sequence AND applied_at IS NULL",
@@ -233,7 +233,7 @@ async def mark_applied(
         sequence=sequence,
         superseded=superseded,
     )
-    await run(
+    await execute(
         connection,
         """
         UPDATE incoming_streams SET applied = coalesce(
@@ -252,7 +252,7 @@ async def quarantine(
     connection: AsyncConnection, stream: StreamName, epoch: int, sequence: int, record: int, body: bytes, reason: str
 ) -> None:
     """Set a record aside with its reason, so that it blocks nothing and is not forgotten."""
-    added = await run(
+    added = await execute(
         connection,
         "INSERT INTO quarantined_records (stream, epoch, record, sequence, reason, body)"
         " VALUES (:stream, :epoch, :record, :sequence, :reason, :body) ON CONFLICT DO NOTHING",
@@ -263,7 +263,7 @@ async def quarantine(
         reason=reason[:1000].replace("\0", "\ufffd"),  # it may quote the record, and text holds no NUL
         body=body,
     )
-    await run(
+    await execute(
         connection,
         "UPDATE incoming_streams SET quarantined = quarantined + :added WHERE stream = :stream",
         stream=stream,
@@ -271,11 +271,11 @@ async def quarantine(
     )
 
 
-async def note_heard(connection: AsyncConnection, stream: StreamName, sender_head: int, issued_at: datetime) -> None:
+async def record_heard(connection: AsyncConnection, stream: StreamName, sender_head: int, issued_at: datetime) -> None:
     """The sender said where its stream ends. It is a sign of life if it was said after the last: the same words again
     may come from somebody on the way, who would have a dead link look alive.
     """
-    await run(
+    await execute(
         connection,
         """
         UPDATE incoming_streams SET sender_head = greatest(sender_head, :sender_head),
@@ -294,7 +294,7 @@ async def stop_incoming(connection: AsyncConnection, stream: StreamName, reason:
 
     ``epoch`` is the one in which that was seen: what goes wrong with an epoch that has ended stops no later one.
     """
-    await run(
+    await execute(
         connection,
         "UPDATE incoming_streams SET stopped = :reason WHERE stream = :stream AND stopped IS NULL"
         " AND epoch = coalesce(CAST(:epoch AS integer), epoch)",

@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from models.streams import StreamName
-from storage.database import row, run, value
+from storage.database import execute, row, value
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Failure:
     clock_ahead: float | None = None
 
 
-async def note_success(connection: AsyncConnection, stream: StreamName) -> None:
+async def record_success(connection: AsyncConnection, stream: StreamName) -> None:
     """An attempt succeeded."""
-    await run(
+    await execute(
         connection,
         """
         INSERT INTO link_attempts (stream, tried_at, ok_at) VALUES (:stream, now(), now())
@@ -46,7 +46,7 @@ async def note_success(connection: AsyncConnection, stream: StreamName) -> None:
     )
 
 
-async def note_failure(connection: AsyncConnection, stream: StreamName, failure: Failure) -> int:
+async def record_failure(connection: AsyncConnection, stream: StreamName, failure: Failure) -> int:
     """An attempt failed; gives how many in a row that makes."""
     failures: int = await value(
         connection,

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from models.streams import Network
-from storage.database import lock_until_commit, rows, run, value
+from storage.database import execute, lock_until_commit, rows, value
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ async def link_keys(connection: AsyncConnection) -> dict[str, StoredKey]:
     return {row.key_id: StoredKey(row.key_id, Network(row.owner), *row[2:]) for row in found}
 
 
-async def hold_link_keys(connection: AsyncConnection) -> None:
+async def lock_link_keys(connection: AsyncConnection) -> None:
     """One writer at a time: waits for its turn, which lasts until the transaction ends."""
     await lock_until_commit(connection, "link keys")
 
@@ -46,7 +46,7 @@ async def put_link_key(
     connection: AsyncConnection, key_id: str, owner: Network, public_key: bytes, introduced_by: str | None
 ) -> bool:
     """Note a key; one that is known stays as it is. Gives whether it is new."""
-    added = await run(
+    added = await execute(
         connection,
         "INSERT INTO link_keys (key_id, owner, public_key, introduced_by)"
         " VALUES (:key_id, :owner, :public_key, :introduced_by) ON CONFLICT DO NOTHING",
@@ -60,7 +60,7 @@ async def put_link_key(
 
 async def confirm_link_keys(connection: AsyncConnection, owner: Network, key_ids: Iterable[str]) -> None:
     """Note that the other network trusts these keys of ours."""
-    await run(
+    await execute(
         connection,
         "UPDATE link_keys SET confirmed_at = now() WHERE owner = :owner AND confirmed_at IS NULL"
         " AND key_id = ANY(CAST(:key_ids AS text[]))",
@@ -71,7 +71,7 @@ async def confirm_link_keys(connection: AsyncConnection, owner: Network, key_ids
 
 async def retire_link_key(connection: AsyncConnection, key_id: str, at: datetime) -> bool:
     """Have a key retire then, or earlier if so ordered before. Gives whether that changed anything."""
-    changed = await run(
+    changed = await execute(
         connection,
         "UPDATE link_keys SET retires_at = :at WHERE key_id = :key_id AND (retires_at IS NULL OR retires_at > :at)",
         key_id=key_id,
@@ -82,7 +82,7 @@ async def retire_link_key(connection: AsyncConnection, key_id: str, at: datetime
 
 async def revoke_link_key(connection: AsyncConnection, key_id: str) -> bool:
     """Believe nothing any more that this key signed. Gives whether that changed anything."""
-    changed = await run(
+    changed = await execute(
         connection,
         "UPDATE link_keys SET revoked_at = now() WHERE key_id = :key_id AND revoked_at IS NULL",
         key_id=key_id,
@@ -92,7 +92,7 @@ async def revoke_link_key(connection: AsyncConnection, key_id: str) -> bool:
 
 async def retire_after(connection: AsyncConnection, key_id: str, seconds: float) -> datetime:
     """Have a key retire in so many seconds, unless its end is ordered already; gives when, in UTC."""
-    await run(
+    await execute(
         connection,
         "UPDATE link_keys SET retires_at = now() + make_interval(secs => :seconds)"
         " WHERE key_id = :key_id AND retires_at IS NULL",

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from models.streams import Network, StreamName
-from storage.database import lock_until_commit, row, rows, run
+from storage.database import execute, lock_until_commit, row, rows
 from storage.incoming import incoming_stream, unapplied
 from storage.link_attempts import link_attempts
 from storage.outgoing import outbox_backlog, outgoing_stream, undelivered_backlog
@@ -109,7 +109,7 @@ async def stream_state(connection: AsyncConnection, network: Network, stream: St
 
 async def store_measurement(connection: AsyncConnection, measured_at: datetime, body: dict[str, Any]) -> None:
     """Keep a measurement as history; the same moment again replaces it."""
-    await run(
+    await execute(
         connection,
         "INSERT INTO measurements (measured_at, body) VALUES (:measured_at, CAST(:body AS jsonb))"
         " ON CONFLICT (measured_at) DO UPDATE SET body = excluded.body",
@@ -136,7 +136,7 @@ async def settle_alerts(
     await lock_until_commit(connection, "alerts")
     open_before = {alert.name for alert in await open_alerts(connection) if among is None or alert.name in among}
     for name, message in wanted.items():
-        await run(
+        await execute(
             connection,
             "INSERT INTO alerts (name, message) VALUES (:name, :message)"
             " ON CONFLICT (name) WHERE cleared_at IS NULL"
@@ -145,7 +145,7 @@ async def settle_alerts(
             message=message,
         )
     cleared = sorted(open_before - wanted.keys())
-    await run(
+    await execute(
         connection,
         "UPDATE alerts SET cleared_at = now() WHERE cleared_at IS NULL AND name = ANY(CAST(:names AS text[]))",
         names=cleared,

@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from models.streams import BatchRef, StreamName
-from storage.database import row, rows, run
+from storage.database import execute, row, rows
 from storage.partitions import stream_of
 
 TABLES = ("requests", "results")
@@ -76,7 +76,7 @@ async def put_row_back(connection: AsyncConnection, number: int) -> tuple[str, U
     if found is None:
         return None
     table = _known(found.table_name)
-    await run(
+    await execute(
         connection,
         # A row that was set aside before there were partitions says nothing of them: it was of the first.
         f"INSERT INTO {table} SELECT * FROM"

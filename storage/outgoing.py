@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from models.streams import GENESIS, StreamName
-from storage.database import driver, lock_until_commit, notify, row, rows, run, value
+from storage.database import driver, execute, lock_until_commit, notify, row, rows, value
 from storage.standby import ready
 
 
@@ -55,7 +55,7 @@ async def outgoing_stream(connection: AsyncConnection, stream: StreamName) -> Ou
     """Where the stream stands at its sender; begun at its first use."""
     found = await row(connection, f"SELECT {_COLUMNS} FROM outgoing_streams WHERE stream = :stream", stream=stream)
     if found is None:
-        await run(
+        await execute(
             connection,
             "INSERT INTO outgoing_streams (stream, hash) VALUES (:stream, :genesis) ON CONFLICT DO NOTHING",
             stream=stream,
@@ -65,7 +65,7 @@ async def outgoing_stream(connection: AsyncConnection, stream: StreamName) -> Ou
     return OutgoingStream(StreamName(found.stream), *found[1:])
 
 
-async def hold_sealing(connection: AsyncConnection, stream: StreamName) -> None:
+async def lock_sealing(connection: AsyncConnection, stream: StreamName) -> None:
     """One sealer at a time per stream: waits for its turn, which lasts until the transaction ends."""
     await lock_until_commit(connection, f"seal {stream}")
 
@@ -73,7 +73,7 @@ async def hold_sealing(connection: AsyncConnection, stream: StreamName) -> None:
 async def append_to_outbox(connection: AsyncConnection, stream: StreamName, bodies: Sequence[bytes]) -> None:
     """Commit records for a later sealing, in this order, with a notice to whoever stands by for that."""
     if bodies:
-        await run(
+        await execute(
             connection,
             "INSERT INTO outbox (stream, body) SELECT :stream, body FROM"
             " unnest(CAST(:bodies AS bytea[])) WITH ORDINALITY AS given (body, place) ORDER BY place",
@@ -125,7 +125,7 @@ async def take_from_outbox(
 
 async def take_back_from_outbox(connection: AsyncConnection, stream: StreamName, bodies: Sequence[bytes]) -> int:
     """Take exactly these records away again; gives how many there were."""
-    return await run(
+    return await execute(
         connection,
         "DELETE FROM outbox WHERE stream = :stream AND body = ANY(CAST(:bodies AS bytea[]))",
         stream=stream,
@@ -135,7 +135,7 @@ async def take_back_from_outbox(connection: AsyncConnection, stream: StreamName,
 
 async def take_results_back_from_outbox(connection: AsyncConnection, request_ids: Sequence[UUID]) -> int:
     """Take the results of these requests away again, whatever they say; gives how many there were."""
-    return await run(
+    return await execute(
         connection,
         "DELETE FROM outbox WHERE stream = ANY(CAST(:streams AS text[]))"
         " AND CAST(convert_from(body, 'UTF8')::jsonb ->> 'request_id' AS uuid) = ANY(CAST(:request_ids AS uuid[]))",
@@ -153,7 +153,7 @@ async def store_sealed(
     content: bytes | None,
 ) -> None:
     """Store a batch and move the head of the chain, in the caller's transaction."""
-    await run(
+    await execute(
         connection,
         """
         WITH head AS (
@@ -242,7 +242,7 @@ async def mark_sent(
     connection: AsyncConnection, stream: StreamName, epoch: int, sequence: int, last: int | None = None
 ) -> None:
     """Note the first time that a batch, or all from it to ``last``, went out."""
-    await run(
+    await execute(
         connection,
         "UPDATE sealed_batches SET sent_at = now() WHERE stream = :stream AND epoch = :epoch"
         " AND sequence BETWEEN :sequence AND :last AND sent_at IS NULL",
@@ -265,7 +265,7 @@ async def mark_delivered(
     """Take over a verified receipt: everything up to ``received`` is stored on the other side. One that was issued no
     later than the last is no sign of life, and its number of quarantined records is out of date.
     """
-    await run(
+    await execute(
         connection,
         "UPDATE sealed_batches SET delivered_at = now(), sent_at = coalesce(sent_at, now()) WHERE stream = :stream"
         " AND epoch = :epoch AND sequence <= :received AND delivered_at IS NULL AND voided_at IS NULL",
@@ -273,7 +273,7 @@ async def mark_delivered(
         epoch=epoch,
         received=received,
     )
-    await run(
+    await execute(
         connection,
         """
         UPDATE outgoing_streams SET delivered = greatest(delivered, :received), applied = greatest(applied, :applied),
@@ -291,10 +291,10 @@ async def mark_delivered(
     )
 
 
-async def note_delivering_run(connection: AsyncConnection, stream: StreamName, run_name: str) -> None:
+async def record_delivering_run(connection: AsyncConnection, stream: StreamName, run_name: str) -> None:
     """Which run delivers this stream: others tell it that there is more, and begin none of their own."""
     await outgoing_stream(connection, stream)
-    await run(
+    await execute(
         connection,
         "UPDATE outgoing_streams SET delivering_run = :run_name"
         " WHERE stream = :stream AND delivering_run IS DISTINCT FROM :run_name",
@@ -327,7 +327,7 @@ async def stop_outgoing(connection: AsyncConnection, stream: StreamName, reason:
 
     ``epoch`` is the one in which that was seen: what goes wrong with an epoch that has ended stops no later one.
     """
-    await run(
+    await execute(
         connection,
         "UPDATE outgoing_streams SET stopped = :reason WHERE stream = :stream AND stopped IS NULL"
         " AND epoch = coalesce(CAST(:epoch AS integer), epoch)",
@@ -339,7 +339,7 @@ async def stop_outgoing(connection: AsyncConnection, stream: StreamName, reason:
 
 async def seal_less(connection: AsyncConnection, stream: StreamName, batch_bytes: int) -> None:
     """Seal batches of at most so many bytes of records from now on."""
-    await run(
+    await execute(
         connection,
         "UPDATE outgoing_streams SET batch_bytes = least(batch_bytes, :batch_bytes) WHERE stream = :stream",
         stream=stream,
@@ -349,7 +349,7 @@ async def seal_less(connection: AsyncConnection, stream: StreamName, batch_bytes
 
 async def seal_as_before(connection: AsyncConnection, stream: StreamName, delivered_bytes: int) -> None:
     """Lift that bound once a batch with more bytes of records than it allows has come through."""
-    await run(
+    await execute(
         connection,
         "UPDATE outgoing_streams SET batch_bytes = NULL WHERE stream = :stream AND batch_bytes < :delivered_bytes",
         stream=stream,

@@ -3,7 +3,7 @@
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from models.streams import StreamName, in_order
-from storage.database import rows, run
+from storage.database import execute, rows
 from storage.outgoing import outgoing_stream
 
 RESULTS_STREAMS = ", ".join(f"'{stream}'" for stream in StreamName.RESULTS.partitions())
@@ -46,9 +46,9 @@ async def begin_partitions(connection: AsyncConnection, kind: StreamName, count:
     return 1 + max(stream.number for stream in await partitions_in_use(connection, kind))
 
 
-async def note_sealed_there(connection: AsyncConnection, stream: StreamName, sequence: int) -> None:
+async def record_sealed_there(connection: AsyncConnection, stream: StreamName, sequence: int) -> None:
     """How far the sender of a partition says that it is, where nobody here pulls it: for the alarm."""
-    await run(
+    await execute(
         connection,
         "UPDATE incoming_streams SET sender_head = :sequence WHERE stream = :stream AND sender_head < :sequence",
         stream=stream,

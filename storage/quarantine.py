@@ -11,7 +11,7 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from models.streams import StreamName
-from storage.database import row, rows, run, value
+from storage.database import execute, row, rows, value
 
 _OPEN = "applied_at IS NULL AND dropped_at IS NULL"
 _COLUMNS = (
@@ -127,11 +127,11 @@ async def count_quarantined(connection: AsyncConnection, stream: StreamName) -> 
     return counted
 
 
-async def note_retry(
+async def record_retry(
     connection: AsyncConnection, stream: StreamName, epoch: int, record: int, refused: str | None
 ) -> None:
     """Note that an open record was tried again: it is applied, or stays for the reason ``refused``."""
-    await run(
+    await execute(
         connection,
         f"""
         UPDATE quarantined_records SET retries = retries + 1, retried_at = now(),
@@ -151,7 +151,7 @@ async def drop_set_aside(
     connection: AsyncConnection, stream: StreamName, epoch: int, record: int, dropped_by: str, reason: str
 ) -> bool:
     """An operator gives an open record up; False where it is not open."""
-    changed = await run(
+    changed = await execute(
         connection,
         "UPDATE quarantined_records SET dropped_at = now(), dropped_by = :dropped_by, drop_reason = :reason"
         f" WHERE stream = :stream AND epoch = :epoch AND record = :record AND {_OPEN}",
@@ -166,10 +166,10 @@ async def drop_set_aside(
 
 
 async def _count_open(connection: AsyncConnection, stream: StreamName) -> None:
-    """Bring the number that receipts carry up to date. Who applies or settles holds `hold_applying`: nobody counts
+    """Bring the number that receipts carry up to date. Who applies or settles holds `lock_applying`: nobody counts
     at the same time.
     """
-    await run(
+    await execute(
         connection,
         "UPDATE incoming_streams SET quarantined ="
         f" (SELECT count(*) FROM quarantined_records WHERE stream = :stream AND {_OPEN}) WHERE stream = :stream",

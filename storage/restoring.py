@@ -5,13 +5,13 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from models.streams import StreamName
-from storage.database import run
+from storage.database import execute
 from storage.verification import KeptBatch
 
 
 async def restore_received(connection: AsyncConnection, stream: StreamName, epoch: int, batch: KeptBatch) -> None:
     """A received batch. One that was gone counts as applied: its rows are checked by themselves."""
-    await run(
+    await execute(
         connection,
         """
         INSERT INTO received_batches
@@ -29,7 +29,7 @@ async def restore_sealed(
     connection: AsyncConnection, stream: StreamName, epoch: int, batch: KeptBatch, raw_bytes: int, sealed_at: datetime
 ) -> None:
     """A sealed batch, brought back by its receiver: so it was delivered."""
-    await run(
+    await execute(
         connection,
         """
         INSERT INTO sealed_batches
@@ -64,7 +64,7 @@ def _parameters(stream: StreamName, epoch: int, batch: KeptBatch) -> dict[str, o
 
 async def seal_snapshot_anew(connection: AsyncConnection, stream: StreamName) -> int:
     """Have the newest snapshot count as changed: the next export seals it again, and until then it agrees with none."""
-    return await run(
+    return await execute(
         connection,
         "UPDATE outgoing_streams SET content = :nothing WHERE stream = :stream",
         stream=stream,

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from models.streams import BatchRef, StreamName
-from storage.database import AnyRow, notify, row, rows, run
+from storage.database import AnyRow, execute, notify, row, rows
 from storage.submissions import OF_GROUP
 
 AT_ONCE = 1000
@@ -121,7 +121,7 @@ async def store_snapshot(
     connection: AsyncConnection, stream: StreamName, epoch: int, sequence: int, sealed_at: datetime, records: bytes
 ) -> bool:
     """Replace the snapshot by a newer one; False when the one here is as new. Wakes who keeps a copy in memory."""
-    stored = await run(
+    stored = await execute(
         connection,
         """
         INSERT INTO snapshots (stream, epoch, sequence, sealed_at, records)
@@ -177,7 +177,7 @@ async def callbacks_due(
 
 async def mark_callback(connection: AsyncConnection, request_id: UUID, lost: str | None) -> None:
     """The callback was delivered, or given up for the reason ``lost``."""
-    await run(
+    await execute(
         connection,
         "UPDATE requests SET callback_at = now(), callback_lost = :lost WHERE request_id = :request_id",
         request_id=request_id,

@@ -3,7 +3,7 @@
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from models.streams import Network, StreamName
-from storage.database import run
+from storage.database import execute
 from storage.partitions import RESULTS_STREAMS, stream_of
 
 CHUNK = 10_000
@@ -91,10 +91,10 @@ def deletable(network: Network) -> tuple[str, ...]:
 
 async def empty_batches(connection: AsyncConnection, age_seconds: float) -> int:
     """Drop the payloads of up to two `CHUNK` batches that are applied on the other side, or here, and old enough."""
-    sealed = await run(connection, _EMPTY_SEALED, age=age_seconds, chunk=CHUNK)
-    return sealed + await run(connection, _EMPTY_RECEIVED, age=age_seconds, chunk=CHUNK)
+    sealed = await execute(connection, _EMPTY_SEALED, age=age_seconds, chunk=CHUNK)
+    return sealed + await execute(connection, _EMPTY_RECEIVED, age=age_seconds, chunk=CHUNK)
 
 
 async def delete_old(connection: AsyncConnection, network: Network, table: str, age_seconds: float) -> int:
     """Delete up to `CHUNK` rows of one table that are finished and old enough; gives how many."""
-    return await run(connection, _DELETE[network][table], age=age_seconds, chunk=CHUNK)
+    return await execute(connection, _DELETE[network][table], age=age_seconds, chunk=CHUNK)

@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from models.outcomes import FIRST_LOOK_SECONDS, GroupState
 from models.streams import BatchRef, StreamName
-from storage.database import AnyRow, notify, row, rows, run, value
-from storage.incoming import hold_applying
+from storage.database import AnyRow, execute, notify, row, rows, value
+from storage.incoming import lock_applying
 from storage.partitions import stream_of
 
 
@@ -53,7 +53,7 @@ class FulfilledGroup:
 
 async def store_submitted(connection: AsyncConnection, group: BatchRef, requests: Sequence[NewRequest]) -> None:
     """Store a group of requests that was sealed as ``group``, in the same transaction. Its workflow is yet to start."""
-    await run(
+    await execute(
         connection,
         """
         WITH noted AS (INSERT INTO request_groups (partition, epoch, sequence, size)
@@ -83,7 +83,7 @@ async def store_submitted(connection: AsyncConnection, group: BatchRef, requests
 
 async def store_group(connection: AsyncConnection, group: BatchRef, size: int) -> None:
     """Note a group of requests, whose workflow is yet to be started."""
-    await run(
+    await execute(
         connection,
         "INSERT INTO request_groups (partition, epoch, sequence, size) VALUES (:partition, :epoch, :sequence, :size)",
         partition=group.stream.number,
@@ -126,7 +126,7 @@ async def find_idempotency_keys(
 async def store_idempotency_keys(connection: AsyncConnection, keys: Sequence[IdempotencyKey]) -> None:
     """Remember what each key was used for."""
     for key in keys:
-        await run(
+        await execute(
             connection,
             "INSERT INTO idempotency_keys (user_id, key, fingerprint, request_ids)"
             " VALUES (:user_id, :key, :fingerprint, CAST(:request_ids AS uuid[]))",
@@ -242,8 +242,8 @@ async def close_requests(connection: AsyncConnection, outcome: str, condition: s
     Takes turns with the applying of results, whichever partition they come by, so that a request ends either way and
     never both.
     """
-    await hold_applying(connection, *StreamName.RESULTS.partitions())
-    closed = await run(
+    await lock_applying(connection, *StreamName.RESULTS.partitions())
+    closed = await execute(
         connection,
         f"UPDATE requests SET closed = :outcome, closed_at = now() WHERE {condition} AND closed IS NULL"
         " AND NOT EXISTS (SELECT FROM results WHERE results.request_id = requests.request_id)",
@@ -350,7 +350,7 @@ async def lead_groups(connection: AsyncConnection, leader: BatchRef, led: Sequen
     """Have the workflow of one group see to these as well, and to those that they led; all of its
     partition and epoch.
     """
-    await run(
+    await execute(
         connection,
         "UPDATE request_groups SET leader = :leader WHERE partition = :partition AND epoch = :epoch"
         " AND started_at IS NULL"
@@ -364,7 +364,7 @@ async def lead_groups(connection: AsyncConnection, leader: BatchRef, led: Sequen
 
 async def mark_group_started(connection: AsyncConnection, group: BatchRef) -> None:
     """Its workflow, and that of those that it leads, is with Temporal now."""
-    await run(
+    await execute(
         connection,
         "UPDATE request_groups SET started_at = now() WHERE partition = :partition AND epoch = :epoch"
         " AND (sequence = :sequence OR leader = :sequence) AND started_at IS NULL",
@@ -376,7 +376,7 @@ async def mark_group_started(connection: AsyncConnection, group: BatchRef) -> No
 
 async def mark_group_fulfilled(connection: AsyncConnection, group: BatchRef) -> None:
     """Nothing is outstanding any more, in it and in those that it leads."""
-    await run(
+    await execute(
         connection,
         "UPDATE request_groups SET fulfilled_at = now() WHERE partition = :partition AND epoch = :epoch"
         " AND (sequence = :sequence OR leader = :sequence) AND fulfilled_at IS NULL",

@@ -5,19 +5,19 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.database import AnyRow, rows, run
+from storage.database import AnyRow, execute, rows
 from storage.partitions import RESULTS_STREAMS
 
 
 async def create_sealed_ids(connection: AsyncConnection) -> None:
     """A temporary table for ids that something explains; it goes with the transaction."""
-    await run(connection, "CREATE TEMPORARY TABLE explained (request_id uuid NOT NULL) ON COMMIT DROP")
+    await execute(connection, "CREATE TEMPORARY TABLE explained (request_id uuid NOT NULL) ON COMMIT DROP")
 
 
 async def add_sealed_ids(connection: AsyncConnection, ids: Sequence[str]) -> None:
     """These are explained."""
     if ids:
-        await run(connection, "INSERT INTO explained SELECT * FROM unnest(CAST(:ids AS uuid[]))", ids=list(ids))
+        await execute(connection, "INSERT INTO explained SELECT * FROM unnest(CAST(:ids AS uuid[]))", ids=list(ids))
 
 
 async def results_waiting_after(connection: AsyncConnection, last: int, most: int) -> Sequence[AnyRow]:
@@ -35,7 +35,7 @@ async def find_unsealed(connection: AsyncConnection, most: int) -> list[UUID]:
 
     An hour is allowed for the clocks of the worker and the database, which times batches and rows.
     """
-    await run(connection, "ANALYZE explained")  # or the plan is made for a handful of ids
+    await execute(connection, "ANALYZE explained")  # or the plan is made for a handful of ids
     found = await rows(
         connection,
         f"""

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from models.streams import Network, StreamName
-from storage.database import AnyRow, row, rows, run
+from storage.database import AnyRow, execute, row, rows
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ async def kept_batches(
 
 async def take_up_again(connection: AsyncConnection, stream: StreamName, epoch: int, sequence: int) -> None:
     """Have a received batch applied once more: what is there already stays as it is."""
-    await run(
+    await execute(
         connection,
         "UPDATE received_batches SET applied_at = NULL"
         " WHERE stream = :stream AND epoch = :epoch AND sequence = :sequence",

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
-from storage.database import Ask, listen, reading
+from storage.database import Ask, autocommit, listen
 from storage.standby import Standby, somebody_stands_by
 from tests.conftest import Side
 
@@ -33,7 +33,7 @@ async def hearing(side: Side, name: str = "test") -> AsyncIterator[Standby]:
 
 async def stood_by(side: Side, notice: str) -> bool:
     """Whether others see that somebody stands by."""
-    async with reading(side.engine) as connection:
+    async with autocommit(side.engine) as connection:
         return await somebody_stands_by(connection, notice)
 
 

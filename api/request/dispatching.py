@@ -18,7 +18,7 @@ from api.request.submitting import CommittedGroup
 from configuration.temporal import TASK_TIMEOUT, task_queue
 from models.outcomes import BRIEF, STANDS_BY
 from models.streams import BatchRef, Network, StreamName
-from storage.database import is_unreachable, reading
+from storage.database import autocommit, is_unreachable
 from storage.incoming import unapplied
 from storage.partitions import partitions_in_use, streams_in_use
 from storage.standby import GRACE_SECONDS, received, somebody_stands_by
@@ -164,11 +164,11 @@ class Dispatcher:
         """What is to be applied by a workflow: this batch where nobody stands by, else what was not seen to in time."""
         if batch.stream.kind is not StreamName.RESULTS:
             return batch
-        async with reading(self._engine) as connection:
+        async with autocommit(self._engine) as connection:
             if not await somebody_stands_by(connection, received(batch.stream)):
                 return batch
         await asyncio.sleep(GRACE_SECONDS)
-        async with reading(self._engine) as connection:
+        async with autocommit(self._engine) as connection:
             waiting = await unapplied(connection, batch.stream, GRACE_SECONDS)
         return waiting[-1] if waiting else None
 

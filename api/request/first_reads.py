@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from storage.database import UNREACHABLE
-from storage.first_reads import note_first_reads
+from storage.first_reads import record_first_reads
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +31,7 @@ class FirstReads:
         """The last ones, so that who reads a result over and over causes no writing."""
         self._something = asyncio.Event()
 
-    def note(self, request_id: UUID) -> None:
+    def record(self, request_id: UUID) -> None:
         """A result is being read."""
         if request_id in self._written or request_id in self._waiting or len(self._waiting) >= MOST_WAITING:
             return
@@ -58,7 +58,7 @@ class FirstReads:
         self._waiting = {}
         try:
             async with self._engine.begin() as connection:
-                await note_first_reads(connection, noted)
+                await record_first_reads(connection, noted)
         except (DBAPIError, OSError, *UNREACHABLE) as error:
             log.warning("first_reads.not_written", results=len(noted), error=str(error).splitlines()[0])
             self._waiting = noted | self._waiting

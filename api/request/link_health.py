@@ -48,7 +48,7 @@ class Refusals:
         self.counts: Counter[str] = Counter()
         self._last: dict[str, float] = {}
 
-    def note(self, error: LinkError) -> None:
+    def record(self, error: LinkError) -> None:
         """One more. What it says is not kept: a stranger may have written it."""
         self.counts[error.kind] += 1
         self._last[error.kind] = time.monotonic()

@@ -13,7 +13,7 @@ from cache.redis_cache import result_key
 from models.errors import NotFound
 from models.requests import RequestStatus
 from models.results import closed_body, with_source
-from storage.database import AnyRow, reading
+from storage.database import AnyRow, autocommit
 from storage.result_store import find_outcome
 from storage.submissions import find_request
 
@@ -36,7 +36,7 @@ async def look_for_result(services: Services, caller: Caller, request_id: UUID) 
     """
     if (cached := await _cached(services, caller, request_id)) is not None:
         return cached
-    async with reading(services.engine) as connection:
+    async with autocommit(services.engine) as connection:
         outcome = await find_outcome(connection, caller.user_id, request_id)
     if outcome is None:
         raise NotFound(f"There is no request {request_id} of yours")
@@ -61,7 +61,7 @@ async def _cached(services: Services, caller: Caller, request_id: UUID) -> Found
     cached = await services.cache.get(result_key(caller.user_id, request_id))
     if cached is None or not _is_result_of(cached, request_id):
         return None
-    services.first_reads.note(request_id)
+    services.first_reads.record(request_id)
     return _final(cached, "cache")
 
 
@@ -70,7 +70,7 @@ def _of_outcome(services: Services, request_id: UUID, outcome: AnyRow) -> Found 
         return _final(closed_body(request_id, outcome.closed, outcome.closed_at), "database")
     if outcome.body is None:
         return None
-    services.first_reads.note(request_id)
+    services.first_reads.record(request_id)
     return _final(outcome.body, "database")
 
 
@@ -81,7 +81,7 @@ def _is_young(request_id: UUID) -> bool:
 
 async def how_far(services: Services, caller: Caller, request_id: UUID) -> Found:
     """What is said of a request that had no result when it was looked for; the result, if it came meanwhile."""
-    async with reading(services.engine) as connection:
+    async with autocommit(services.engine) as connection:
         request = await find_request(connection, caller.user_id, request_id)
     status = RequestStatus(request.status) if request else RequestStatus.QUEUED
     if status.is_final and (found := await look_for_result(services, caller, request_id)) is not None:

@@ -31,7 +31,7 @@ async def signed_answer(
         body = await _body(request, services, signature)
         services.signer.verify_request(signature, request.method, target, body)
     except LinkError as error:
-        services.refusals.note(error)
+        services.refusals.record(error)
         raise
     try:
         try:

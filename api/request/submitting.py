@@ -17,7 +17,7 @@ from exchange.sealing import Sealer
 from models.errors import AirlockError, IdempotencyKeyReused, Unavailable
 from models.streams import BatchRef, StreamName
 from storage.database import is_unreachable, notify
-from storage.outgoing import hold_sealing
+from storage.outgoing import lock_sealing
 from storage.submissions import (
     IdempotencyKey,
     NewRequest,
@@ -189,7 +189,7 @@ class GroupCommit:
         keys = [(item.idempotency.user_id, item.idempotency.key) for item in group if item.idempotency]
         if not keys:
             return list(group)
-        await hold_sealing(connection, self._stream)  # nobody uses one of them between this look and the commit
+        await lock_sealing(connection, self._stream)  # nobody uses one of them between this look and the commit
         known = await find_idempotency_keys(connection, keys)
         fresh: list[Submission] = []
         for submission in group:

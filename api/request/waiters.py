@@ -10,7 +10,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from models.errors import NotFound
-from storage.database import AnyRow, is_unreachable, reading
+from storage.database import AnyRow, autocommit, is_unreachable
 from storage.result_store import outcomes_among
 
 log = structlog.get_logger(__name__)
@@ -89,7 +89,7 @@ class FinishedRequests:
             if not ids:
                 continue
             try:
-                async with reading(self._engine) as connection:
+                async with autocommit(self._engine) as connection:
                     found = await outcomes_among(connection, ids, list(new))
             except Exception as error:
                 if not is_unreachable(error):

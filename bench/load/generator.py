@@ -69,7 +69,7 @@ class Generator:
 
     def _ended(self, began: float, problem: str) -> None:
         now = self._clock()
-        self._tally.note_end(began, now, problem)
+        self._tally.record_end(began, now, problem)
         self._quiet.set()
         if self._order.connections and now < self._end:
             if problem:
@@ -80,7 +80,7 @@ class Generator:
     async def _sample(self) -> None:
         for second in range(1, int(self._order.seconds) + 1):
             await self._until(self._begin + second)
-            self._tally.note_outstanding()
+            self._tally.record_outstanding()
 
     async def _until(self, moment: float) -> None:
         if (left := moment - self._clock()) > 0:

@@ -23,7 +23,7 @@ class Tally:
         self.late = 0.0
         self.gave_up = False
 
-    def note_end(self, began: float, now: float, problem: str) -> None:
+    def record_end(self, began: float, now: float, problem: str) -> None:
         """A journey that began, or was due to begin, at ``began`` has ended."""
         self.ended += 1
         if problem:
@@ -39,7 +39,7 @@ class Tally:
         """Whether something was wrong, or more than so many are outstanding."""
         return bool(self._problems) or self.begun - self.ended > most
 
-    def note_outstanding(self) -> None:
+    def record_outstanding(self) -> None:
         """To be called at each full second that counts."""
         self._outstanding.append(self.begun - self.ended)
 

@@ -12,7 +12,7 @@ from exchange.batch import to_wire
 from exchange.receiving import Receiver
 from exchange.sealing import Sealer
 from models.streams import BatchRef, Network, StreamName
-from storage.database import rows, run, value
+from storage.database import execute, rows, value
 from storage.outgoing import batch_after
 from storage.submissions import NewRequest, store_submitted
 from tests.conftest import Networks, Side
@@ -119,7 +119,7 @@ async def one(side: Side, statement: str, **parameters: Any) -> Any:
 async def change(side: Side, statement: str, **parameters: Any) -> None:
     """Run a statement and commit."""
     async with side.engine.begin() as connection:
-        await run(connection, statement, **parameters)
+        await execute(connection, statement, **parameters)
 
 
 async def quarantined(side: Side) -> list[tuple[int, str]]:

@@ -12,7 +12,7 @@ from activities import announcing
 from activities.announcing import ExportAnnouncer
 from exchange.sealing import Sealer
 from models.streams import StreamName
-from storage.outgoing import note_delivering_run
+from storage.outgoing import record_delivering_run
 from storage.standby import ready
 from tests.activities.crossing import LINK, change
 from tests.conftest import Networks
@@ -37,7 +37,7 @@ class Counting(Client):
     def get_workflow_handle(self, workflow_id: str, **_: Any) -> Any:
         return _Run(self)
 
-    async def note(self, call: str) -> None:
+    async def record(self, call: str) -> None:
         self.calls.append(call)
         self.called.set()
         await self.let.wait()
@@ -50,12 +50,12 @@ class _Schedule:
         self._temporal = temporal
 
     async def describe(self, rpc_timeout: object) -> Any:
-        await self._temporal.note("describe")
+        await self._temporal.record("describe")
         state = type("State", (), {"paused": self._temporal.paused})
         return type("Description", (), {"schedule": type("Schedule", (), {"state": state})})
 
     async def trigger(self, overlap: Any) -> None:
-        await self._temporal.note(f"trigger {overlap.name}")
+        await self._temporal.record(f"trigger {overlap.name}")
 
 
 class _Run:
@@ -63,7 +63,7 @@ class _Run:
         self._temporal = temporal
 
     async def signal(self, name: str) -> None:
-        await self._temporal.note(f"signal {name}")
+        await self._temporal.record(f"signal {name}")
         if not self._temporal.running:
             raise RPCError("no such workflow", RPCStatusCode.NOT_FOUND, b"")
 
@@ -80,7 +80,7 @@ def announcer(networks: Networks, temporal: Counting) -> ExportAnnouncer:
 
 async def under_way(networks: Networks) -> None:
     async with networks.response.engine.begin() as connection:
-        await note_delivering_run(connection, StreamName.RESULTS, "export-run-1")
+        await record_delivering_run(connection, StreamName.RESULTS, "export-run-1")
 
 
 TRIGGER, SIGNAL = "trigger BUFFER_ONE", "signal results_are_ready"

@@ -12,7 +12,7 @@ from exchange.receiving import Receiver
 from models.streams import BatchRef, StreamName
 from storage import result_store
 from storage.database import value
-from storage.incoming import ReceivedBatch, hold_applying, hold_receiving, store_received
+from storage.incoming import ReceivedBatch, lock_applying, lock_receiving, store_received
 from storage.result_store import ArrivedResult, store_results
 from storage.submissions import fulfilled_groups
 from tests.activities.crossing import USER, change, cross, new_id, one, quarantined, result_record, submit
@@ -42,7 +42,7 @@ async def test_a_batch_that_comes_while_one_is_applied_is_taken_along(
     await submit(networks, *ids)
     first = await cross(networks, RESULTS, [result_record(ids[0])])
     async with networks.request.engine.begin() as connection:
-        await hold_applying(connection, RESULTS)
+        await lock_applying(connection, RESULTS)
         applying_run = asyncio.create_task(apply(importing, first))
         await until_somebody_waits_for_a_lock(networks)
         for key in ids[1:]:
@@ -60,7 +60,7 @@ async def test_a_run_does_not_end_before_an_acceptance_that_counts_on_it(
     wire = await seal(networks.response, RESULTS, result_record(ids[1]))
     second, _ = open_wire(networks.request.keys, wire)
     async with networks.request.engine.begin() as accepting:  # as `Receiver.accept` while batch 1 is not applied yet
-        await hold_receiving(accepting, RESULTS)
+        await lock_receiving(accepting, RESULTS)
         applying_run = asyncio.create_task(apply(importing, first))
         await until_somebody_waits_for_a_lock(networks)
         manifest = second.manifest
@@ -107,7 +107,7 @@ async def test_runs_that_wait_for_their_turn_hold_no_connection(
     await submit(networks, key)
     batch = await cross(networks, RESULTS, [result_record(key)])
     async with networks.request.engine.begin() as connection:
-        await hold_applying(connection, RESULTS)
+        await lock_applying(connection, RESULTS)
         applying_runs = [asyncio.create_task(apply(importing, batch)) for _ in range(8)]
         await until_somebody_waits_for_a_lock(networks)
         waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory'"

@@ -15,7 +15,7 @@ from exchange.receiving import Receiver
 from exchange.sealing import Sealer
 from models.outcomes import ApplyOutcome
 from models.streams import BatchRef, StreamName
-from storage.outgoing import batch_after, hold_sealing
+from storage.outgoing import batch_after, lock_sealing
 from tests.activities.crossing import LINK, cross_snapshot, deliver, one, quarantined, table
 from tests.conftest import Networks
 
@@ -134,7 +134,7 @@ async def test_a_last_part_without_its_others_is_set_aside_and_the_snapshot_stay
     side = networks.response
     sealer = Sealer(side.keys, LINK)
     async with side.engine.begin() as connection:
-        await hold_sealing(connection, SETTINGS)
+        await lock_sealing(connection, SETTINGS)
         lone = await sealer._seal(connection, SETTINGS, [setting(1), setting(2)], part=2, parts=2)
         stored = await batch_after(connection, SETTINGS, 1, lone.sequence - 1)
     assert stored is not None

@@ -15,7 +15,7 @@ from exchange.sealing import Sealer
 from models.errors import Unavailable
 from models.streams import StreamName
 from storage.database import rows, value
-from storage.outgoing import hold_sealing, outgoing_stream, stop_outgoing
+from storage.outgoing import lock_sealing, outgoing_stream, stop_outgoing
 from storage.submissions import NewRequest
 from tests.api_request.serving import eventually
 from tests.conftest import Networks, Side
@@ -117,7 +117,7 @@ async def test_a_group_that_commits_while_the_server_stops_is_answered(side: Sid
     group = Group(side)
     answered_at_the_end: list[bool] = []
     async with side.engine.begin() as holder:
-        await hold_sealing(holder, StreamName.REQUESTS)
+        await lock_sealing(holder, StreamName.REQUESTS)
         (under_way,) = group.submit(submission())
         running = asyncio.create_task(group.commits.run())
         running.add_done_callback(lambda _: answered_at_the_end.append(under_way.done()))

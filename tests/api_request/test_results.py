@@ -6,7 +6,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from storage.database import run, value
+from storage.database import execute, value
 from storage.submissions import close_requests
 from tests.api_request.conftest import Api
 from tests.api_request.serving import IST, answer, eventually, result_body, serving, settings_for
@@ -80,7 +80,7 @@ async def test_after_the_wait_the_status_is_that_of_the_moment(http: httpx.Async
     waiting = asyncio.create_task(http.get(f"/v1/requests/{request_id}/result?wait=1"))
     await looked_for(api, request_id)
     async with api.networks.request.engine.begin() as connection:
-        await run(connection, "UPDATE sealed_batches SET sent_at = now()")
+        await execute(connection, "UPDATE sealed_batches SET sent_at = now()")
     found = await waiting
     assert (found.status_code, found.json()["status"]) == (202, "sent")
 
@@ -90,7 +90,7 @@ async def test_a_result_whose_notice_was_lost_is_found_when_the_wait_ends(http: 
     waiting = asyncio.create_task(http.get(f"/v1/requests/{request_id}/result?wait=1"))
     await looked_for(api, request_id)
     async with api.networks.request.engine.begin() as connection:
-        await run(
+        await execute(
             connection,
             "INSERT INTO results SELECT request_id, user_id, 'completed', :body, 1, 1 FROM requests"
             " WHERE request_id = CAST(:request_id AS uuid)",

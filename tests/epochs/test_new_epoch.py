@@ -19,7 +19,7 @@ from exchange.sealing import Sealer
 from models.errors import Conflict
 from models.outcomes import EpochOutcome
 from models.streams import Network, StreamName
-from storage.database import rows, run, value
+from storage.database import execute, rows, value
 from storage.epochs import boundaries
 from storage.incoming import incoming_stream
 from storage.outgoing import StoredBatch, batch_after, outgoing_stream, stop_outgoing
@@ -141,9 +141,9 @@ async def test_a_restored_receiver_of_results_heals_without_an_operator(world: W
         saved = await incoming_stream(connection, RESULTS)
     since = await world.answered(2)
     async with world.networks.request.engine.begin() as connection:
-        await run(connection, "DELETE FROM received_batches WHERE stream = 'results' AND sequence > 1")
-        await run(connection, "DELETE FROM results WHERE sequence > 1")
-        await run(
+        await execute(connection, "DELETE FROM received_batches WHERE stream = 'results' AND sequence > 1")
+        await execute(connection, "DELETE FROM results WHERE sequence > 1")
+        await execute(
             connection,
             "UPDATE incoming_streams SET sequence = :sequence, record = :record, hash = :hash, applied = :sequence"
             " WHERE stream = 'results'",
@@ -203,7 +203,7 @@ async def test_records_past_retention_are_given_up_only_by_an_operator_who_says_
         await world.execute(batch)
     async with world.networks.response.engine.begin() as connection:
         await world.delivery.sealer.seal_pending(connection, RESULTS)
-        await run(connection, "UPDATE sealed_batches SET payload = NULL WHERE stream = 'results'")
+        await execute(connection, "UPDATE sealed_batches SET payload = NULL WHERE stream = 'results'")
     with pytest.raises(Conflict, match=r"3 records of 1 batches of results"):
         await new_epoch(world, RESULTS)
     async with world.networks.request.engine.begin() as connection:
@@ -318,7 +318,7 @@ async def test_a_late_copy_of_an_ended_epochs_batch_is_acknowledged_and_another_
     wire = await far.stored(RESULTS, 1, 1)
     assert wire is not None
     async with world.networks.response.engine.begin() as connection:
-        await run(
+        await execute(
             connection,
             "INSERT INTO outbox (stream, body) VALUES ('results', :body)",
             body=orjson.dumps({"request_id": "0198c0de-0000-7000-8000-0000000000ab", "status": "completed"}),

@@ -10,7 +10,7 @@ from exchange.errors import BadSignature, LinkError
 from exchange.http_signature import HttpSigner
 from exchange.link import LinkClient
 from models.streams import BatchRef, StreamName
-from storage.incoming import hold_receiving
+from storage.incoming import lock_receiving
 from tests.api_request.proxy import Counted, Fault, cut_at, flip, twice
 from tests.link.batches import seal
 from tests.link.conftest import Crossing
@@ -139,7 +139,7 @@ async def test_a_batch_that_was_held_up_arrives_late_and_changes_nothing(crossin
 async def test_a_receiver_that_hangs_is_given_up_and_tried_again(impatient: Crossing) -> None:
     await impatient.enqueue(RESULTS, record(1))
     async with impatient.networks.request.engine.begin() as holder:
-        await hold_receiving(holder, RESULTS)
+        await lock_receiving(holder, RESULTS)
         with pytest.raises(LinkError):
             await impatient.drain()
     assert (await impatient.drain()).batches == 1

@@ -17,7 +17,7 @@ from exchange.messages import Heartbeat, Receipt
 from exchange.sealing import Emptied, Sealer
 from models.outcomes import DrainOutcome
 from models.streams import BatchRef, StreamName
-from storage.database import run, value
+from storage.database import execute, value
 from tests.link.batches import sealed
 from tests.link.conftest import Crossing
 
@@ -183,8 +183,8 @@ async def test_a_gap_while_one_is_ahead_is_healed_in_order(crossing: Crossing) -
         """The receiver comes back from a backup of before its first batch."""
         await until_sealed(crossing, 4)
         async with crossing.networks.request.engine.begin() as connection:
-            await run(connection, "DELETE FROM received_batches")
-            await run(connection, "DELETE FROM incoming_streams")
+            await execute(connection, "DELETE FROM received_batches")
+            await execute(connection, "DELETE FROM incoming_streams")
         with pytest.raises(Gap):
             await really(wire)
         return await really(wire)
@@ -236,7 +236,7 @@ async def test_a_record_that_was_committed_late_under_a_lower_number_is_sealed_b
     async def commits(really: Answer, wire: bytes) -> Receipt:
         async with crossing.networks.response.engine.begin() as connection:
             lowest = await value(connection, "SELECT min(id) FROM outbox")
-            await run(
+            await execute(
                 connection,
                 "INSERT INTO outbox (id, stream, body) OVERRIDING SYSTEM VALUE VALUES (:id, 'results', :body)",
                 id=lowest - 1,

@@ -12,7 +12,7 @@ from exchange.errors import Fork, Gap, StreamStopped
 from exchange.messages import Receipt
 from models.streams import GENESIS, BatchRef, Network
 from storage.incoming import incoming_stream
-from storage.outgoing import batch_after, hold_sealing, outgoing_stream
+from storage.outgoing import batch_after, lock_sealing, outgoing_stream
 from storage.quarantine import list_quarantined
 from storage.retention import delete_old
 from storage.submissions import group_state, mark_group_fulfilled
@@ -47,7 +47,7 @@ async def test_a_list_goes_to_one_partition_whole(world: PartitionedWorld) -> No
 
 async def test_the_sealer_of_one_partition_does_not_wait_for_that_of_another(world: PartitionedWorld) -> None:
     async with world.networks.request.engine.begin() as connection:
-        await hold_sealing(connection, REQUESTS.at(1))
+        await lock_sealing(connection, REQUESTS.at(1))
         waiting = asyncio.create_task(world.ask(USERS[1]))
         async with asyncio.timeout(20):
             for user in (USERS[0], USERS[2], USERS[3]):

@@ -12,8 +12,8 @@ from api.request.submitting import CommittedGroup
 from chaos.census import take_census
 from exchange.sealing import Sealer
 from models.streams import BatchRef, Network
-from storage.incoming import hold_applying
-from storage.outgoing import append_to_outbox, note_delivering_run, take_results_back_from_outbox
+from storage.incoming import lock_applying
+from storage.outgoing import append_to_outbox, record_delivering_run, take_results_back_from_outbox
 from storage.partitions import begin_partitions, partitions_in_use, streams_in_use
 from storage.result_store import ArrivedResult, store_results
 from storage.submissions import (
@@ -91,7 +91,7 @@ async def test_a_request_ends_one_way_whichever_partition_its_result_comes_by(wo
             return await cancel_request(connection, USERS[1].user_id, mine)
 
     async with engine.begin() as applying:
-        await hold_applying(applying, RESULTS.at(5))
+        await lock_applying(applying, RESULTS.at(5))
         come = BatchRef(stream=RESULTS.at(5), epoch=1, sequence=1)
         await store_results(applying, come, [ArrivedResult(1, mine, "completed", b"{}")])
         cancelling = asyncio.create_task(cancel())
@@ -130,7 +130,7 @@ async def test_a_run_that_has_begun_with_any_partition_hears_of_more(world: Part
     temporal.running = True
     announcer = ExportAnnouncer(temporal, side.engine)
     async with side.engine.begin() as connection:
-        await note_delivering_run(connection, RESULTS.at(3), "run")
+        await record_delivering_run(connection, RESULTS.at(3), "run")
     await announcer.results_are_ready()
     assert temporal.calls == ["describe", SIGNAL]
 
@@ -140,7 +140,7 @@ async def test_a_run_that_was_triggered_is_told_once_it_has_looked_into_any_part
     announcer = ExportAnnouncer(temporal, side.engine)
     await announcer.results_are_ready()
     async with side.engine.begin() as connection:
-        await note_delivering_run(connection, RESULTS.at(3), "the run that was triggered")
+        await record_delivering_run(connection, RESULTS.at(3), "the run that was triggered")
     temporal.running = True
     await announcer.results_are_ready()
     assert temporal.calls[-1] == SIGNAL, "what got ready in that partition since would wait for the next tick"

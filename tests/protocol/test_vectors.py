@@ -20,7 +20,7 @@ from exchange.manifest import hash_of, verify_manifest
 from exchange.messages import Heartbeat, Receipt
 from exchange.receiving import Receiver
 from models.streams import StreamName
-from storage.database import run
+from storage.database import execute
 from tests.conftest import Networks
 from tests.protocol.vectors import DIRECTORY, FILES, LINK, REQUEST, RESPONSE, content_of, write
 
@@ -99,7 +99,7 @@ async def test_a_chain_at_a_real_receiver(networks: Networks) -> None:
         except Fork:
             became = "fork"
             async with networks.request.engine.begin() as connection:
-                await run(connection, "UPDATE incoming_streams SET stopped = NULL")
+                await execute(connection, "UPDATE incoming_streams SET stopped = NULL")
         assert (became, expected) == (vector["becomes"], vector.get("expected")), vector["name"]
         if receipt is not None:
             assert (receipt.received, receipt.head) == (vector["received"], vector["head"])

@@ -33,7 +33,7 @@ from executors.registry import Executors
 from executors.sql import SqlSources
 from models.streams import StreamName
 from storage.catalog import public_records, put_api_key, put_request_type, put_setting, put_user
-from storage.database import rows, run
+from storage.database import execute, rows
 from tests.activities.crossing import LINK
 from tests.api_request.serving import User, eventually
 from tests.executors.service import Service, serving
@@ -59,8 +59,8 @@ async def planted(world: World, service: Service) -> AsyncIterator[World]:
     await plant(world, service)
     yield world
     async with world.networks.response.engine.begin() as connection:
-        await run(connection, "DELETE FROM api_keys")
-        await run(connection, "DELETE FROM users")
+        await execute(connection, "DELETE FROM api_keys")
+        await execute(connection, "DELETE FROM users")
 
 
 def types(service: Service) -> dict[str, dict[str, Any]]:
@@ -101,7 +101,7 @@ async def plant(world: World, service: Service) -> None:
             ("former", "user", canaries.FORMER_KEY, uuid7()),
         ):
             await put_api_key(connection, await put_user(connection, user_id, name, role), key, "test")
-        await run(connection, "UPDATE users SET active = false WHERE name = 'former'")
+        await execute(connection, "UPDATE users SET active = false WHERE name = 'former'")
 
 
 def secrets_of(world: World) -> dict[str, str | bytes]:
@@ -167,7 +167,7 @@ async def live(world: World, service: Service, monkeypatch: pytest.MonkeyPatch) 
         await there.apply(StreamName.HEALTH)
         await there.delivery.drain(RESULTS, lambda _: None)  # a heartbeat
         async with world.networks.request.engine.begin() as connection:
-            await run(connection, "DELETE FROM results WHERE request_id = :id", id=ids[0])
+            await execute(connection, "DELETE FROM results WHERE request_id = :id", id=ids[0])
         await there.mend()
         for request_id in ids:
             await there.link.trace(request_id)

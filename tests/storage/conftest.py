@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from storage.database import run
+from storage.database import execute
 from tests.conftest import Networks, Servers
 from tests.exchange.kept_networks import empty, make_networks
 
@@ -20,6 +20,6 @@ async def storage_networks(servers: Servers, tmp_path_factory: pytest.TempPathFa
 async def networks(storage_networks: Networks) -> Networks:
     """Empty."""
     async with storage_networks.response.engine.begin() as connection:
-        await run(connection, "DELETE FROM api_keys")  # they refer to users
+        await execute(connection, "DELETE FROM api_keys")  # they refer to users
     await empty(storage_networks)
     return storage_networks

@@ -22,7 +22,7 @@ from storage.catalog import (
     retire_request_type,
     secret_settings,
 )
-from storage.database import run
+from storage.database import execute
 from tests.conftest import Networks
 
 PLANTED = "pl4nted-s3cret"
@@ -51,10 +51,10 @@ async def fill(networks: Networks) -> UUID:
         await put_api_key(connection, user, KEY, f"label-{PLANTED}")
         gone = await put_user(connection, uuid7(), f"gone-{PLANTED}", "user")
         await put_api_key(connection, gone, "alk_gone", "")
-        await run(connection, "UPDATE users SET active = false WHERE user_id = :user", user=gone)
+        await execute(connection, "UPDATE users SET active = false WHERE user_id = :user", user=gone)
         await put_api_key(connection, user, "alk_revoked", "")
         revoked = hashlib.sha256(b"alk_revoked").digest()
-        await run(connection, "UPDATE api_keys SET active = false WHERE sha256 = :sha256", sha256=revoked)
+        await execute(connection, "UPDATE api_keys SET active = false WHERE sha256 = :sha256", sha256=revoked)
     return user
 
 
@@ -173,4 +173,4 @@ async def test_only_an_active_key_of_an_active_user_is_a_callers(networks: Netwo
 async def test_only_the_hash_of_a_key_is_stored(networks: Networks) -> None:
     await fill(networks)
     async with networks.response.engine.connect() as connection:
-        assert not await run(connection, "SELECT FROM api_keys WHERE api_keys::text LIKE '%alk\\_%'")
+        assert not await execute(connection, "SELECT FROM api_keys WHERE api_keys::text LIKE '%alk\\_%'")

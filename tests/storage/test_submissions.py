@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from models.streams import BatchRef, StreamName
-from storage.incoming import hold_applying
+from storage.incoming import lock_applying
 from storage.outgoing import mark_delivered, mark_sent
 from storage.result_store import callbacks_due
 from storage.submissions import (
@@ -113,7 +113,7 @@ async def test_a_result_and_a_cancellation_at_the_same_time_end_the_request_one_
     key = new_id()
     await submit(networks, key)
     async with networks.request.engine.begin() as applying:
-        await hold_applying(applying, StreamName.RESULTS)
+        await lock_applying(applying, StreamName.RESULTS)
 
         async def cancel() -> bool:
             async with networks.request.engine.begin() as connection:

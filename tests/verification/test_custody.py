@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from api.request.first_reads import FirstReads
 from commands.program import app
 from models.streams import BatchRef
-from storage.database import connect, run
+from storage.database import connect, execute
 from storage.submissions import cancel_request
 from tests.activities.crossing import USER, change, new_id, one, table
 from tests.api_request.serving import User, publish
@@ -85,16 +85,16 @@ async def test_noting_a_reading_waits_for_nobody_and_survives_a_database_that_is
     side = world.networks.request
     reads = FirstReads(side.engine)
     async with side.engine.begin() as connection:
-        await run(connection, "SELECT FROM results WHERE request_id = :id FOR UPDATE", id=first)
+        await execute(connection, "SELECT FROM results WHERE request_id = :id FOR UPDATE", id=first)
         for request_id in (first, second):
-            reads.note(request_id)
+            reads.record(request_id)
         async with asyncio.timeout(30):
             await reads.flush()
     read = await table(side, "SELECT request_id FROM results WHERE first_read_at IS NOT NULL")
     assert read == [(second,)], "the other was held by somebody"
     away = connect("postgresql://nobody@127.0.0.1:1/x", 1)
     lost = FirstReads(away)
-    lost.note(first)
+    lost.record(first)
     await lost.flush()
     lost._engine = side.engine
     await lost.flush()
