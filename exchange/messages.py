@@ -56,7 +56,7 @@ class SignedMessage(Signed):
 
     stream: StreamName
     epoch: int = Field(ge=1)
-    head: Sha256Hex = Field(description="Hash of the newest batch that the message speaks of")
+    head: Sha256Hex = Field(description="Hash of the newest batch that the message is about")
 
 
 class Receipt(SignedMessage):

@@ -58,9 +58,8 @@ class Pull:
             raise
         if not wires:
             async with self.engine.begin() as connection:
-                await record_heard(
-                    connection, stream, cursor.sequence, datetime.now(UTC)
-                )  # the answer was signed for us
+                # The answer was signed for us.
+                await record_heard(connection, stream, cursor.sequence, datetime.now(UTC))
             return None
         acceptance = await self.receiver.accept(stream, *wires)
         if acceptance.repeated:

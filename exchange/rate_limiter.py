@@ -1,12 +1,11 @@
-"""Turns that keep their distance, so that what comes together is handled together."""
+"""A limit on how often something is done, so that what comes close together is handled together."""
 
 import time
 
 
 class RateLimiter:
-    """Turns so many ``seconds`` apart on average; the first after a rest of that length may be followed at once by one.
-
-    So neither what comes alone waits, nor what happens to come right after it.
+    """Turns ``seconds`` apart on average. After a rest of that length, two turns may follow each other at once: neither
+    a lone item waits, nor the one right after it.
     """
 
     def __init__(self, seconds: float) -> None:

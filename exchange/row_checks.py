@@ -1,4 +1,4 @@
-"""What rows the records of a batch should have left, held against the rows that there are."""
+"""Checks the rows that the records of a batch should have left against the rows that there are."""
 
 import asyncio
 import hashlib
@@ -79,7 +79,7 @@ class Window:
 
 @dataclass(frozen=True)
 class RowChecks:
-    """For one network and one log stream, in one transaction; ``retention`` in seconds, ``now`` the database's."""
+    """Of one network and one log stream, in one transaction. ``retention`` in seconds, ``now`` the database's."""
 
     connection: AsyncConnection
     network: Network

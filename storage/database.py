@@ -73,7 +73,7 @@ def _refuse_closed(connection: Any, _record: Any, _proxy: Any) -> None:
 
 
 def autocommit(engine: AsyncEngine) -> AsyncConnection:
-    """A connection for queries alone: each by itself, without the round trips of BEGIN and ROLLBACK."""
+    """A connection on which each statement is its own transaction, without the round trips of BEGIN and ROLLBACK."""
     known = _AUTOCOMMIT.get(engine)
     if known is None:
         known = _AUTOCOMMIT[engine] = engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -81,7 +81,7 @@ def autocommit(engine: AsyncEngine) -> AsyncConnection:
 
 
 _AUTOCOMMIT: WeakKeyDictionary[AsyncEngine, AsyncEngine] = WeakKeyDictionary()
-"""Each engine's view of itself for `autocommit`: the pool is the same. To make one costs as much as a query."""
+"""Each engine with the option set, for `autocommit`: the pool is the same. To make one costs as much as a query."""
 
 
 def driver_url(url: str) -> str:
@@ -118,7 +118,7 @@ async def value(connection: AsyncConnection, statement: str, **parameters: Any) 
 
 
 async def execute(connection: AsyncConnection, statement: str, **parameters: Any) -> int:
-    """Execute; gives the number of rows touched."""
+    """Execute a statement; gives the number of rows that it affected."""
     return (await connection.execute(sql(statement), parameters)).rowcount
 
 

@@ -80,7 +80,7 @@ async def ensure_search_attributes(client: Client) -> None:
 
 
 def start_background_task(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
-    """Run what never ends beside the worker, until the stack is closed. Should it break, that is logged."""
+    """Run endless work concurrently with the worker until the stack is closed. If it fails, that is logged."""
 
     async def stop(task: "asyncio.Task[None]") -> None:
         task.cancel()

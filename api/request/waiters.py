@@ -1,4 +1,4 @@
-"""Waking whoever waits in this process for something that was committed, in this process or another one."""
+"""Callers that wait in this process for something to be committed, in this process or another one."""
 
 import asyncio
 from collections import defaultdict
@@ -20,7 +20,7 @@ DEAF_POLL_SECONDS = 1.0
 
 
 class Broadcast:
-    """Rings for all who hold its present `next_event`. Take the next_event before looking, and no send is missed."""
+    """Wakes all who wait for its `next_event`. Take the event before reading the database, and no wake-up is lost."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
@@ -45,8 +45,8 @@ class FinishedRequests:
         self.listening = False
 
     async def outcome(self, user_id: UUID, request_id: UUID, seconds: float) -> AnyRow | None:
-        """How a request of this user ended (as `storage.result_store.outcomes_among` gives it), waiting for it for so long;
-        None where it has not, or where nobody may wait any longer. Raises `NotFound`, or what the database raises.
+        """Wait until a request of this user has ended; gives its row of `storage.result_store.outcomes_among`, or None
+        if it has not ended after ``seconds`` or at a shutdown. Raises `NotFound`, or what the database raises.
         """
         waiter = _Waiter(user_id, asyncio.get_running_loop().create_future())
         self._waiting[request_id].add(waiter)
