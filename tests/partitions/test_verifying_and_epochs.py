@@ -9,12 +9,12 @@ from exchange.auditing import Auditor
 from exchange.custody import joined, local_trace, remote_trace, result_batch_of
 from exchange.epoch_ordering import EpochOrdering
 from exchange.errors import Fork
-from exchange.healing import Healer
-from exchange.mending import Mender
+from exchange.local_side import LocalSide
 from exchange.remote_side import RemoteSide
+from exchange.repair import repair_differences
 from exchange.row_checks import RowChecks
 from exchange.sealing import Sealer
-from exchange.summaries import Mendable
+from exchange.summaries import RepairableSide
 from exchange.summary_file import SummaryFile, write_summary
 from exchange.verification import Verifier
 from models.streams import Network, StreamName, in_order
@@ -34,9 +34,9 @@ async def answered(world: PartitionedWorld, count: int = 2) -> dict[int, list[UU
 async def mend(world: PartitionedWorld) -> set[tuple[str, str, str, str]]:
     """What is left after a repair."""
     side = world.networks.response
-    healer = Healer(side.engine, Auditor(side.engine, Network.RESPONSE, RETENTION), side.keys)
-    ends: dict[Network, Mendable] = {Network.RESPONSE: healer, Network.REQUEST: RemoteSide(world.link)}
-    reports, _ = await Mender(world.verifier, ends).mend(await world.verify())
+    near = LocalSide(side.engine, Network.RESPONSE, RETENTION, side.keys)
+    sides: dict[Network, RepairableSide] = {Network.RESPONSE: near, Network.REQUEST: RemoteSide(world.link)}
+    reports, _ = await repair_differences(world.verifier, sides, await world.verify())
     return found(reports)
 
 

@@ -24,7 +24,7 @@ from exchange.http_signature import HttpSigner
 from exchange.manifest import verify_manifest
 from exchange.messages import EpochOrder, Heartbeat, Receipt
 from exchange.remote_side import _parsed
-from exchange.summaries import Audit, Healed, Orphans, RangeDigest, RepairOrder, StreamHead, SummaryQuestion
+from exchange.summaries import Audit, Orphans, RangeDigest, Repaired, RepairOrder, StreamHead, SummaryQuestion
 from models.streams import StreamName
 from tests.protocol.vectors import PAYLOAD, RECORDS, REQUEST, RESPONSE, compact, content_of, manifest, signed
 
@@ -66,7 +66,7 @@ SIGNED_PARSERS: dict[str, Callable[[bytes], object]] = {
     "heartbeat": lambda content: Heartbeat.from_wire(REQUEST, _note(content, "heartbeat")),
     "epoch-order": lambda content: EpochOrder.from_wire(REQUEST, _note(content, "epoch-order")),
 }
-SUMMARIES: list[type[BaseModel]] = [Audit, Healed, RangeDigest, RepairOrder, StreamHead, Orphans, SummaryQuestion]
+SUMMARIES: list[type[BaseModel]] = [Audit, RangeDigest, Repaired, RepairOrder, StreamHead, Orphans, SummaryQuestion]
 
 
 def _note(content: bytes, purpose: str) -> bytes:

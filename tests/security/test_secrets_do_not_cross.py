@@ -168,7 +168,7 @@ async def live(world: World, service: Service, monkeypatch: pytest.MonkeyPatch) 
         await there.delivery.drain(RESULTS, lambda _: None)  # a heartbeat
         async with world.networks.request.engine.begin() as connection:
             await execute(connection, "DELETE FROM results WHERE request_id = :id", id=ids[0])
-        await there.mend()
+        await there.repair()
         for request_id in ids:
             await there.link.trace(request_id)
             assert (await http.get(f"/v1/requests/{request_id}/trace")).status_code == 200
