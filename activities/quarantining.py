@@ -21,7 +21,6 @@ from models.requests import RequestRecord, RequestStatus
 from models.streams import BatchRef, Network, StreamName
 from storage.database import notify
 from storage.execution_store import FinishedResult, store_results
-from storage.healing import put_snapshot, without_result
 from storage.incoming import lock_applying
 from storage.outgoing import append_to_outbox
 from storage.quarantine import (
@@ -32,6 +31,7 @@ from storage.quarantine import (
     open_of_batches,
     record_retry,
 )
+from storage.repair import put_snapshot, without_result
 from storage.result_store import find_snapshot
 from storage.verification import kept_batches, request_rows, take_up_again
 

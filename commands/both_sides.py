@@ -8,8 +8,7 @@ from commands.errors import database_of
 
 if TYPE_CHECKING:
     from configuration.settings import NetworkSettings, ResponseSettings
-    from exchange.auditing import Auditor
-    from exchange.healing import Healer
+    from exchange.local_side import LocalSide
     from exchange.remote_side import RemoteSide
 
 LINK_PATIENCE = 60.0
@@ -17,21 +16,19 @@ LINK_PATIENCE = 60.0
 
 
 @asynccontextmanager
-async def own_side(settings: "NetworkSettings") -> "AsyncIterator[tuple[Auditor, Healer]]":
+async def own_side(settings: "NetworkSettings") -> "AsyncIterator[LocalSide]":
     """This network's own end. Raises `Unavailable` or `ConfigurationError` that names what is away."""
-    from exchange.auditing import Auditor
-    from exchange.healing import Healer
     from exchange.live_keys import keys_seen_by
+    from exchange.local_side import LocalSide
 
     async with database_of(settings) as engine:
         async with engine.connect() as connection:
             keys = await keys_seen_by(connection, settings.network, settings.keys)
-        auditor = Auditor(engine, settings.network, settings.retention)
-        yield auditor, Healer(engine, auditor, keys)
+        yield LocalSide(engine, settings.network, settings.retention, keys)
 
 
 @asynccontextmanager
-async def both_sides() -> "AsyncIterator[tuple[ResponseSettings, Auditor, Healer, RemoteSide]]":
+async def both_sides() -> "AsyncIterator[tuple[ResponseSettings, LocalSide, RemoteSide]]":
     """The response network's own end and the request network's, over the signed link."""
     from configuration.settings import ResponseSettings
     from exchange.http_signature import HttpSigner
@@ -41,8 +38,8 @@ async def both_sides() -> "AsyncIterator[tuple[ResponseSettings, Auditor, Healer
 
     settings = ResponseSettings.load()
     async with AsyncExitStack() as stack:
-        auditor, healer = await stack.enter_async_context(own_side(settings))
-        signer = HttpSigner(healer.keys, settings.link_id, settings.clock_skew)
+        near = await stack.enter_async_context(own_side(settings))
+        signer = HttpSigner(near.keys, settings.link_id, settings.clock_skew)
         link = LinkClient(settings.link_url, signer, max(settings.link_timeout, LINK_PATIENCE), client_tls(settings))
         stack.push_async_callback(link.aclose)
-        yield settings, auditor, healer, RemoteSide(link)
+        yield settings, near, RemoteSide(link)

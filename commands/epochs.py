@@ -59,9 +59,9 @@ async def _order(stream: "StreamName", reason: str, accept_loss: bool) -> "Epoch
     from exchange.epoch_ordering import EpochOrdering
     from exchange.sealing import Sealer
 
-    async with both_sides() as (settings, near, healer, far):
+    async with both_sides() as (settings, near, far):
         ordering = EpochOrdering(
-            near.engine, near, far, Sealer(healer.keys, settings.link_id), lambda step: typer.echo(step, err=True)
+            near.engine, near, far, Sealer(near.keys, settings.link_id), lambda step: typer.echo(step, err=True)
         )
         outcome = await ordering.order(stream, reason, getpass.getuser(), accept_loss)
     await _deliver_now(stream)

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from configuration.settings import NetworkSettings
-    from exchange.mending import Mended
-    from exchange.summaries import Mendable, Side
+    from exchange.repair import RepairOutcome
+    from exchange.summaries import RepairableSide
     from exchange.verification import StreamReport
     from models.streams import StreamName
     from storage.orphans import OrphanedRow
@@ -62,14 +62,14 @@ def verify(
     if put_back is not None:
         return typer.echo(answer(lambda: _put_back(put_back)))
     streams = _streams(stream)
-    mended: Mended | None = None
+    outcome: RepairOutcome | None = None
     with show_progress(quiet=as_json) as progress:
         if export is not None:
             good = _checked(lambda: _export(export, streams, progress))
         elif offline is not None:
             reports, doubt = _checked(lambda: _offline(offline, keys, streams, progress))
         else:
-            reports, mended = _checked(lambda: _online(streams, progress, repair))
+            reports, outcome = _checked(lambda: _online(streams, progress, repair))
     if export is not None:
         typer.echo(f"summary written to {export}", err=True)
         if not good:
@@ -78,9 +78,9 @@ def verify(
     if offline is not None and doubt:
         typer.echo(doubt, err=True)
     if as_json:
-        print_json(to_json(reports, mended))
+        print_json(to_json(reports, outcome))
     else:
-        show_reports(reports, mended)
+        show_reports(reports, outcome)
     if not all(report.agrees for report in reports):
         raise typer.Exit(DIFFERS)
     return None
@@ -107,19 +107,18 @@ def _checked(work: "Callable[[], Any]") -> Any:
 
 async def _online(
     streams: "list[StreamName]", progress: Any, repair: bool
-) -> "tuple[list[StreamReport], Mended | None]":
-    from exchange.mending import Mender
+) -> "tuple[list[StreamReport], RepairOutcome | None]":
+    from exchange.repair import repair_differences
     from exchange.verification import Verifier
     from models.streams import Network
 
-    async with both_sides() as (_, auditor, healer, far):
-        sides: dict[Network, Side] = {Network.RESPONSE: auditor, Network.REQUEST: far}
-        ends: dict[Network, Mendable] = {Network.RESPONSE: healer, Network.REQUEST: far}
+    async with both_sides() as (_, near, far):
+        sides: dict[Network, RepairableSide] = {Network.RESPONSE: near, Network.REQUEST: far}
         verifier = Verifier(sides, progress)
         reports = await verifier.verify(streams)
         if not repair:
             return reports, None
-        return await Mender(verifier, ends).mend(reports)
+        return await repair_differences(verifier, sides, reports)
 
 
 async def _offline(
@@ -164,9 +163,9 @@ async def _export(path: Path, streams: "list[StreamName]", progress: Any) -> boo
     settings = _either_network()
     draft = path.with_name(path.name + ".part")
     try:
-        async with own_side(settings) as (auditor, healer):
+        async with own_side(settings) as side:
             with draft.open("w", encoding="utf-8") as file:
-                good = await write_summary(auditor, healer.keys, settings.link_id, streams, file.write, progress)
+                good = await write_summary(side, side.keys, settings.link_id, streams, file.write, progress)
         draft.rename(path)
     except PermissionError as error:
         raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from None
@@ -180,7 +179,7 @@ async def _list_set_aside() -> "dict[str, list[OrphanedRow]]":
 
     found = {}
     for settings in networks_here():
-        async with own_side(settings) as (auditor, _), auditor.engine.connect() as connection:
+        async with own_side(settings) as side, side.engine.connect() as connection:
             found[settings.network.value] = await rows_set_aside(connection, 0, LISTED)
     return found
 
@@ -195,9 +194,9 @@ async def _put_back(row: str) -> str:
     here = {settings.network.value: settings for settings in networks_here()}
     if network not in here or not number.isdecimal():
         raise InvalidInput(f"{row!r} is no row that was set aside; `airlock verify --set-aside` names them")
-    async with own_side(here[network]) as (auditor, _):
+    async with own_side(here[network]) as side:
         try:
-            async with auditor.engine.begin() as connection:
+            async with side.engine.begin() as connection:
                 found = await put_row_back(connection, int(number))
         except IntegrityError:
             raise Conflict(f"another row has taken the place of {row}: it stays set aside") from None

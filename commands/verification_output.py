@@ -11,7 +11,7 @@ import typer
 from commands.output import print_json, print_table
 
 if TYPE_CHECKING:
-    from exchange.mending import Mended
+    from exchange.repair import RepairOutcome
     from exchange.verification import StreamReport
     from models.streams import Network, StreamName
     from storage.orphans import OrphanedRow
@@ -53,7 +53,7 @@ def show_progress(quiet: bool) -> "Iterator[Callable[[StreamName, Network, int, 
             typer.echo("\r\x1b[2K", err=True, nl=False)
 
 
-def show_reports(reports: "list[StreamReport]", mended: "Mended | None") -> None:
+def show_reports(reports: "list[StreamReport]", outcome: "RepairOutcome | None") -> None:
     """Each stream in a line, then each difference."""
     from exchange.summaries import Kind
 
@@ -94,15 +94,14 @@ def show_reports(reports: "list[StreamReport]", mended: "Mended | None") -> None
     )
     if more := sum(report.unlisted for report in reports):
         typer.echo(f"and {more} more")
-    if mended is not None:
-        healed = mended.healed
-        again = "; a batch of requests will be executed again" if healed.taken_up_again else ""
-        typer.echo(f"Repair: {healed.rebuilt} rebuilt or resent, {healed.set_aside} set aside{again}")
-        if healed.set_aside:
+    if outcome is not None:
+        again = "; a batch of requests will be executed again" if outcome.taken_up_again else ""
+        typer.echo(f"Repair: {outcome.rebuilt} rebuilt or resent, {outcome.set_aside} set aside{again}")
+        if outcome.set_aside:
             typer.echo(
                 "Rows set aside are kept whole: airlock verify --set-aside lists them, in the network they are of"
             )
-        for place, reason in mended.left.items():
+        for place, reason in outcome.left.items():
             typer.echo(f"Left: {place}: {reason}")
 
 
@@ -144,7 +143,7 @@ def _verdict(report: "StreamReport") -> str:
     return ("agrees" if report.agrees else "DIFFERS") + (", stopped" if stopped else "")
 
 
-def to_json(reports: "list[StreamReport]", mended: "Mended | None") -> dict[str, Any]:
+def to_json(reports: "list[StreamReport]", outcome: "RepairOutcome | None") -> dict[str, Any]:
     """Keys stay; new ones may come."""
     return {
         "agrees": all(report.agrees for report in reports),
@@ -167,6 +166,6 @@ def to_json(reports: "list[StreamReport]", mended: "Mended | None") -> dict[str,
             for report in reports
         ],
         "repair": None
-        if mended is None
-        else {**mended.healed.model_dump(mode="json"), "left": [f"{k}: {v}" for k, v in mended.left.items()]},
+        if outcome is None
+        else {**outcome.model_dump(mode="json"), "left": [f"{k}: {v}" for k, v in outcome.left.items()]},
     }

@@ -1,4 +1,4 @@
-"""Doing the next thing while this one is under way: what keeps two ends of a link, or a database and a parser, busy."""
+"""Doing the next thing while this one is under way, so that both ends of a link are busy, or database and parser."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
@@ -14,7 +14,7 @@ async def concurrently(work: Coroutine[Any, Any, T]) -> AsyncIterator["asyncio.T
     raised where its result is asked for, and nowhere else.
     """
     task = asyncio.create_task(work)
-    task.add_done_callback(lambda done: done.cancelled() or done.exception())  # taken notice of, asked for or not
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())  # marks an error as seen, awaited or not
     try:
         yield task
     except asyncio.CancelledError:

@@ -15,10 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from exchange.batch import SealedBatch, open_wire, unpack
 from exchange.errors import Fork, Malformed
+from exchange.keys import keys_of_sender
 from exchange.manifest import MAX_RAW_BYTES, MAX_RECORDS, Manifest
 from exchange.messages import EpochOrder, Receipt
 from exchange.receiving import Receiver
-from exchange.restoring import keys_of_sender
 from exchange.sealing import Sealer, split
 from models.errors import Conflict
 from models.requests import RequestRecord
@@ -33,7 +33,6 @@ from storage.epochs import (
     sealed_between,
     void_sealed,
 )
-from storage.healing import put_executed_result, put_request
 from storage.incoming import incoming_stream, lock_applying, lock_receiving, received_hash
 from storage.outgoing import (
     append_to_outbox,
@@ -44,6 +43,7 @@ from storage.outgoing import (
     take_from_outbox,
     take_results_back_from_outbox,
 )
+from storage.repair import put_executed_result, put_request
 from storage.submissions import missing_requests, store_group
 
 log = structlog.get_logger(__name__)

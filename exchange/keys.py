@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from exchange.errors import BadSignature, UnknownKey
 from models.errors import ConfigurationError
-from models.streams import Network
+from models.streams import Network, StreamName
 
 DOMAIN = b"airlock/1 "
 """Every signed message starts with this and its own purpose, so that a signature serves for nothing else."""
@@ -77,6 +77,14 @@ class LinkKeys:
         if key_id in self.retired:
             return f"key {key_id} is no longer trusted, it retired at {moment}: sign with a newer one; {trusted}"
         return f"key {key_id} is no longer trusted, it was revoked at {moment}: nothing of it counts; {trusted}"
+
+
+def keys_of_sender(keys: LinkKeys, stream: StreamName, network: Network) -> LinkKeys:
+    """The keys by which batches of this stream may be signed: our own alone, or those that we trust alone."""
+    if stream.sender is not network:
+        return keys
+    own = {**keys.own, keys.key_id: keys.signing.public_key()}
+    return LinkKeys(keys.signing, keys.key_id, own)
 
 
 def load_link_keys(directory: Path) -> LinkKeys:

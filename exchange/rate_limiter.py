@@ -1,4 +1,4 @@
-"""Turns that keep their distance, so that what comes together is handled together."""
+"""A limit on how often something is done, so that what comes close together is handled together."""
 
 import time
 

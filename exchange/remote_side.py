@@ -10,9 +10,9 @@ from exchange.link import LinkClient
 from exchange.summaries import (
     Audit,
     Finding,
-    Healed,
     Orphans,
     RangeDigest,
+    Repaired,
     RepairOrder,
     StreamHead,
     SummaryQuestion,
@@ -26,7 +26,7 @@ Named = TypeVar("Named", StreamHead, Finding)
 
 @dataclass(frozen=True)
 class RemoteSide:
-    """A `Side`, and mendable. Every method raises `LinkError`; what came unsigned or does not parse is not believed."""
+    """A `RepairableSide`. Every method raises `LinkError`; what came unsigned or does not parse is not believed."""
 
     link: LinkClient
     network: ClassVar[Network] = Network.REQUEST
@@ -52,14 +52,14 @@ class RemoteSide:
         found = (await self._ask(stream, SummaryQuestion(ask="orphans"), Orphans)).findings
         return [self._about(stream, finding) for finding in found]
 
-    async def repair(self, stream: StreamName, epoch: int, sequence: int) -> Healed:
+    async def repair(self, stream: StreamName, epoch: int, sequence: int) -> Repaired:
         """Have the rows of one batch made what the batch stored there says."""
         order = RepairOrder(epoch=epoch, sequence=sequence)
-        return _parsed(await self.link.order_repair(stream, order.model_dump_json().encode()), Healed)
+        return _parsed(await self.link.order_repair(stream, order.model_dump_json().encode()), Repaired)
 
-    async def restore(self, stream: StreamName, wire: bytes) -> Healed:
+    async def restore(self, stream: StreamName, wire: bytes) -> Repaired:
         """Send a batch's original bytes once more, to take the place of what is stored there."""
-        return _parsed(await self.link.restore(stream, wire), Healed)
+        return _parsed(await self.link.restore(stream, wire), Repaired)
 
     async def stored(self, stream: StreamName, epoch: int, sequence: int) -> bytes | None:
         """The original bytes of a batch, sealed or received there; None where they are gone."""

@@ -1,4 +1,4 @@
-"""What rows the records of a batch should have left, held against the rows that there are."""
+"""Checks the rows that the records of a batch should have left against the rows that there are."""
 
 import asyncio
 import hashlib

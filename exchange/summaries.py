@@ -41,6 +41,11 @@ class Finding(BaseModel):
     request_id: UUID | None = None
     detail: str = Field("", max_length=500)
 
+    @property
+    def is_row(self) -> bool:
+        """Whether it is a row that differs, rather than a batch or an epoch."""
+        return self.table not in ("epochs", "sealed_batches", "received_batches")
+
 
 class EpochSpan(BaseModel):
     """One epoch as one side has it: after which batch of which earlier epoch it began, and how far it goes here."""
@@ -120,8 +125,8 @@ class Orphans(BaseModel):
     findings: list[Finding] = Field(max_length=20_000)
 
 
-class Healed(BaseModel):
-    """What repairing one batch did: numbers of rows."""
+class Repaired(BaseModel):
+    """What repairing one batch did: numbers of rows or batches."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -133,7 +138,7 @@ class Healed(BaseModel):
     def did_something(self) -> bool:
         return bool(self.rebuilt or self.set_aside or self.taken_up_again)
 
-    def add(self, other: "Healed") -> None:
+    def add(self, other: "Repaired") -> None:
         """Count another repair in."""
         self.rebuilt += other.rebuilt
         self.set_aside += other.set_aside
@@ -184,12 +189,12 @@ class Side(Protocol):
         ...
 
 
-class Mendable(Protocol):
-    """One network's end of the streams, as it can be repaired. Each method may be called twice."""
+class RepairableSide(Side, Protocol):
+    """A side that can be repaired, here or over the link. Each method may be called twice."""
 
-    async def repair(self, stream: StreamName, epoch: int, sequence: int) -> Healed: ...
+    async def repair(self, stream: StreamName, epoch: int, sequence: int) -> Repaired: ...
 
-    async def restore(self, stream: StreamName, wire: bytes) -> Healed: ...
+    async def restore(self, stream: StreamName, wire: bytes) -> Repaired: ...
 
     async def stored(self, stream: StreamName, epoch: int, sequence: int) -> bytes | None: ...
 

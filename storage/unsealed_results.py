@@ -1,4 +1,4 @@
-"""Which results of the response network nothing explains: gathered in a temporary table, so that memory stays small."""
+"""Results of the response network that are neither sealed nor in the outbox, found with a temporary table of ids."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -39,7 +39,7 @@ async def find_unsealed(connection: AsyncConnection, most: int) -> list[UUID]:
         connection,
         """
         SELECT request_id FROM results
-        WHERE NOT EXISTS (SELECT FROM explained WHERE explained.request_id = results.request_id)
+        WHERE NOT EXISTS (SELECT FROM sealed_ids WHERE sealed_ids.request_id = results.request_id)
           AND created_at > coalesce((SELECT max(sealed_at) + interval '1 hour' FROM sealed_batches
                                      WHERE stream = 'results' AND payload IS NULL), '-infinity')
         ORDER BY request_id LIMIT :most

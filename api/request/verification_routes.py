@@ -17,10 +17,9 @@ from api.request.custody import trace_of
 from api.request.services import Services
 from api.request.signed_answers import BYTES, signed_answer
 from cache.redis_cache import result_key
-from exchange.auditing import Auditor
 from exchange.batch import MEDIA_TYPE
 from exchange.errors import Malformed
-from exchange.healing import Healer
+from exchange.local_side import LocalSide
 from exchange.summaries import Orphans, RepairOrder, SummaryQuestion
 from models.streams import Network, StreamName
 
@@ -42,18 +41,18 @@ async def summarise(request: Request, services: App, stream: StreamName) -> Resp
 
     async def answer(body: bytes) -> Response:
         question = _read(_QUESTION, body)
-        auditor = _auditor(services)
+        side = _side(services)
         found: BaseModel
         if question.ask == "head":
-            found = await auditor.head(stream)
+            found = await side.head(stream)
         elif question.ask == "orphans":
-            found = Orphans(findings=await auditor.orphans(stream))
+            found = Orphans(findings=await side.orphans(stream))
         elif not question.first <= question.last:
             raise Malformed(f"batches {question.first} to {question.last} are no range")
         elif question.ask == "digest":
-            found = await auditor.digest(stream, question.epoch, question.first, question.last)
+            found = await side.digest(stream, question.epoch, question.first, question.last)
         else:
-            found = await auditor.audit(stream, question.epoch, question.first, question.last)
+            found = await side.audit(stream, question.epoch, question.first, question.last)
         return _answer(found)
 
     return await signed_answer(request, services, answer)
@@ -61,7 +60,7 @@ async def summarise(request: Request, services: App, stream: StreamName) -> Resp
 
 @router.post(
     "/streams/{stream}/repairs",
-    summary="Have the rows of a batch mended",
+    summary="Have the rows of a batch repaired",
     responses=_PROBLEMS,
     openapi_extra=_JSON,
     response_class=Response,
@@ -71,7 +70,7 @@ async def repair(request: Request, services: App, stream: StreamName) -> Respons
 
     async def answer(body: bytes) -> Response:
         order = _read(_ORDER, body)
-        return _answer(await _healer(services).repair(stream, order.epoch, order.sequence))
+        return _answer(await _side(services).repair(stream, order.epoch, order.sequence))
 
     return await signed_answer(request, services, answer)
 
@@ -89,7 +88,7 @@ async def restore(request: Request, services: App, stream: StreamName) -> Respon
     """
 
     async def answer(body: bytes) -> Response:
-        return _answer(await _healer(services).restore(stream, body))
+        return _answer(await _side(services).restore(stream, body))
 
     return await signed_answer(request, services, answer)
 
@@ -110,7 +109,7 @@ async def stored_batch(
     """The bytes that crossed, whether sealed or received here: either side can then bring back the other's."""
 
     async def answer(_body: bytes) -> Response:
-        wire = await _healer(services).stored(stream, epoch, sequence)
+        wire = await _side(services).stored(stream, epoch, sequence)
         return Response(status_code=204) if wire is None else Response(wire, media_type=MEDIA_TYPE)
 
     return await signed_answer(request, services, answer)
@@ -142,15 +141,11 @@ def _answer(found: BaseModel) -> Response:
     return Response(found.model_dump_json(), media_type="application/json")
 
 
-def _auditor(services: Services) -> Auditor:
-    return Auditor(services.engine, Network.REQUEST, services.settings.retention)
-
-
-def _healer(services: Services) -> Healer:
+def _side(services: Services) -> LocalSide:
     async def evict(user_id: UUID, request_id: UUID) -> None:
         try:
             await services.cache.drop(result_key(user_id, request_id))
         except (RedisError, OSError, TimeoutError):
             pass  # it is away, and what it may still hold runs out by itself
 
-    return Healer(services.engine, _auditor(services), services.keys, evict)
+    return LocalSide(services.engine, Network.REQUEST, services.settings.retention, services.keys, evict)

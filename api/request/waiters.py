@@ -1,4 +1,4 @@
-"""Waking whoever waits in this process for something that was committed, in this process or another one."""
+"""Callers that wait in this process for something to be committed, in this process or another one."""
 
 import asyncio
 from collections import defaultdict

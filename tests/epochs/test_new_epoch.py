@@ -11,7 +11,7 @@ from exchange.batch import pack, to_wire
 from exchange.epoch_ordering import EpochOrdering
 from exchange.epochs import SendingEnd
 from exchange.errors import Fork, LinkError, Malformed, StreamStopped, UnknownKey
-from exchange.healing import Healer
+from exchange.local_side import LocalSide
 from exchange.manifest import Manifest, sign_manifest
 from exchange.messages import EpochOrder
 from exchange.remote_side import RemoteSide
@@ -339,8 +339,8 @@ async def test_a_late_copy_of_an_ended_epochs_batch_is_acknowledged_and_another_
 async def near_wire(world: World, epoch: int, sequence: int) -> bytes:
     """The bytes of a batch sealed in the response network."""
     side = world.networks.response
-    healer = Healer(side.engine, Auditor(side.engine, Network.RESPONSE, RETENTION), side.keys)
-    wire = await healer.stored(RESULTS, epoch, sequence)
+    near = LocalSide(side.engine, Network.RESPONSE, RETENTION, side.keys)
+    wire = await near.stored(RESULTS, epoch, sequence)
     assert wire is not None
     return wire
 

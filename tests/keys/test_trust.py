@@ -12,11 +12,10 @@ from exchange.errors import LinkPaused, Malformed, UnknownKey
 from exchange.http_signature import HEADER, HttpSigner
 from exchange.key_lists import KeyEntry, KeyList, key_list, take_key_list
 from exchange.key_states import key_states, revoke, trust_file
-from exchange.keys import LinkKeys, key_id_of, load_link_keys
+from exchange.keys import LinkKeys, key_id_of, keys_of_sender, load_link_keys
 from exchange.live_keys import LiveKeys
 from exchange.manifest import verify_manifest
 from exchange.messages import Receipt
-from exchange.restoring import keys_of_sender
 from exchange.sealing import Sealer
 from models.errors import Conflict, NotFound
 from models.streams import Network, StreamName

@@ -11,13 +11,13 @@ from activities.executing import ExecutionActivities
 from activities.importing import ImportActivities
 from exchange.auditing import Auditor
 from exchange.delivery import Delivery
-from exchange.healing import Healer
 from exchange.link import LinkClient
-from exchange.mending import Mended, Mender
+from exchange.local_side import LocalSide
 from exchange.pulling import Pull
 from exchange.remote_side import RemoteSide
+from exchange.repair import RepairOutcome, repair_differences
 from exchange.sealing import Sealer
-from exchange.summaries import Mendable
+from exchange.summaries import RepairableSide
 from exchange.verification import StreamReport, Verifier
 from models.streams import BatchRef, Network, StreamName
 from storage.incoming import incoming_stream
@@ -84,11 +84,11 @@ class World:
     async def verify(self) -> list[StreamReport]:
         return await self.verifier.verify(list(StreamName))
 
-    async def mend(self) -> tuple[list[StreamReport], Mended]:
+    async def repair(self) -> tuple[list[StreamReport], RepairOutcome]:
         side = self.networks.response
-        healer = Healer(side.engine, Auditor(side.engine, Network.RESPONSE, RETENTION), side.keys)
-        ends: dict[Network, Mendable] = {Network.RESPONSE: healer, Network.REQUEST: RemoteSide(self.link)}
-        return await Mender(self.verifier, ends).mend(await self.verify())
+        near = LocalSide(side.engine, Network.RESPONSE, RETENTION, side.keys)
+        sides: dict[Network, RepairableSide] = {Network.RESPONSE: near, Network.REQUEST: RemoteSide(self.link)}
+        return await repair_differences(self.verifier, sides, await self.verify())
 
 
 def found(reports: list[StreamReport]) -> set[tuple[str, str, str, str]]:
