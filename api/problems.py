@@ -1,6 +1,6 @@
 """Errors as RFC 9457 problem documents: one place maps the one hierarchy of errors to HTTP."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -22,6 +22,9 @@ log = structlog.get_logger(__name__)
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:airlock:problem:"
 RETRY_AFTER_SECONDS = 2
+MAX_DETAIL = 10
+MAX_MESSAGE = 300
+"""Characters of a message or a field's name: either may quote what was sent, which may be a megabyte."""
 METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 
@@ -66,6 +69,18 @@ def problem_response(
     """A problem document as a response."""
     body = {"type": TYPE_PREFIX + kind, "title": title, "status": status, "detail": detail, **(extra or {})}
     return Response(orjson.dumps(body, default=str), status, headers, MEDIA_TYPE)
+
+
+def invalid_fields(problems: Iterable[tuple[str, str]]) -> InvalidInput:
+    """The error that names fields which do not fit, each with a message; at most `MAX_DETAIL` of them."""
+    told = list(problems)
+    errors = [{"field": _short(name), "message": _short(message)} for name, message in told[:MAX_DETAIL]]
+    more = f"; and {len(told) - MAX_DETAIL} more" if len(told) > MAX_DETAIL else ""
+    return InvalidInput("; ".join(f"{item['field']}: {item['message']}" for item in errors) + more, errors=errors)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= MAX_MESSAGE else f"{text[: MAX_MESSAGE // 2]} … {text[-MAX_MESSAGE // 2 :]}"
 
 
 def install_problems(app: FastAPI) -> None:
@@ -115,17 +130,16 @@ async def _airlock_error(_request: Request, error: Exception) -> Response:
     return problem_response(error.kind, error.title, error.status, str(error), error.extra, headers)
 
 
-async def _validation_error(_request: Request, error: Exception) -> Response:
+async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     fields = [
-        {
-            "field": ".".join(str(part) for part in item["loc"][1:]) or str(item["loc"][0]),
-            "message": item["msg"].removeprefix("Value error, "),
-        }
+        (
+            ".".join(str(part) for part in item["loc"][1:]) or str(item["loc"][0]),
+            item["msg"].removeprefix("Value error, "),
+        )
         for item in error.errors()
     ]
-    detail = "; ".join(f"{item['field']}: {item['message']}" for item in fields)
-    return problem_response(InvalidInput.kind, InvalidInput.title, InvalidInput.status, detail, {"errors": fields})
+    return await _airlock_error(request, invalid_fields(fields))
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
@@ -133,9 +147,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     if error.status_code == 404:
         return problem_response(NotFound.kind, NotFound.title, 404, "There is nothing at this address; see /docs")
     if error.status_code == 400:  # FastAPI's, for a body that is not even text or that is nested too deep
-        message = "not JSON in UTF-8, or nested too deep"
-        fields = {"errors": [{"field": "body", "message": message}]}
-        return problem_response(InvalidInput.kind, InvalidInput.title, InvalidInput.status, f"body: {message}", fields)
+        return await _airlock_error(request, invalid_fields([("body", "not JSON in UTF-8, or nested too deep")]))
     headers = {"Allow": _allowed(request)} if error.status_code == 405 else error.headers
     kind = {405: "method-not-allowed", 413: "too-large"}.get(error.status_code, "http")
     return problem_response(kind, str(error.detail), error.status_code, str(error.detail), headers=headers)

@@ -29,6 +29,15 @@ def closed_body(request_id: UUID, closed: str, closed_at: datetime) -> bytes:
     )
 
 
+def result_as_read(
+    request_id: UUID, closed: str | None, closed_at: datetime | None, body: bytes | None
+) -> bytes | None:
+    """What callers read as a request's result; None while there is none. A result that comes after the request was
+    closed changes nothing.
+    """
+    return closed_body(request_id, closed, closed_at) if closed and closed_at else body
+
+
 def with_source(body: bytes, source: str) -> bytes:
     """A result's bytes with ``source`` added as the last member, without parsing them."""
     return body.rstrip()[:-1] + b',"source":"' + source.encode() + b'"}'

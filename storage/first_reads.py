@@ -20,7 +20,8 @@ async def record_first_reads(connection: AsyncConnection, moments: Mapping[UUID,
             SELECT results.request_id, noted.moment FROM results
             JOIN unnest(CAST(:ids AS uuid[]), CAST(:moments AS timestamptz[])) AS noted (request_id, moment)
                 USING (request_id)
-            WHERE first_read_at IS NULL FOR UPDATE OF results SKIP LOCKED
+            JOIN requests USING (request_id)
+            WHERE first_read_at IS NULL AND closed IS NULL FOR UPDATE OF results SKIP LOCKED
         )
         UPDATE results SET first_read_at = held.moment FROM held WHERE results.request_id = held.request_id
         """,

@@ -4,7 +4,7 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
-from api.bearer import KeyHash
+from api.bearer import KeyHash, presented_key_hash
 from api.request.catalog import Caller
 from api.request.services import Services
 from models.errors import Forbidden
@@ -21,6 +21,12 @@ App = Annotated[Services, Depends(services_of)]
 async def known_caller(services: App, sha256: KeyHash) -> Caller:
     """The caller whose key was presented; raises `Unauthenticated`."""
     return await services.catalog.caller(sha256)
+
+
+async def caller_of(request: Request) -> Caller:
+    """The same, for an endpoint that takes the request itself."""
+    services = await services_of(request)
+    return await services.catalog.caller(await presented_key_hash(request))
 
 
 CallerOf = Annotated[Caller, Depends(known_caller)]

@@ -10,16 +10,14 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 from uuid_utils.compat import uuid7
 
+from api.problems import invalid_fields
 from api.request.catalog import Caller, Catalog
 from api.request.submitting import Submission
-from models.errors import InvalidInput, Unavailable
+from models.errors import Unavailable
 from models.requests import RequestSubmission
 from storage.submissions import IdempotencyKey, NewRequest
 
 _MANY = TypeAdapter(list[RequestSubmission])
-MAX_DETAIL = 10
-MAX_MESSAGE = 300
-"""Characters of a message or a field's name: either may quote what was sent, which may be a megabyte."""
 INTEGERS = range(-(2**63), 2**64)
 """What crosses unchanged: JSON of larger ones is read differently by every program."""
 
@@ -33,7 +31,7 @@ def check_media_type(content_type: str | None) -> None:
     if media_type not in ("application/json", "application/x-www-form-urlencoded") and not (
         media_type.startswith("application/") and media_type.endswith("+json")
     ):
-        raise _invalid([("Content-Type", f"must be application/json, not {media_type}")])
+        raise invalid_fields([("Content-Type", f"must be application/json, not {media_type}")])
 
 
 def read_submissions(body: bytes, catalog: Catalog, most: int) -> list[RequestSubmission]:
@@ -42,14 +40,14 @@ def read_submissions(body: bytes, catalog: Catalog, most: int) -> list[RequestSu
     try:
         submissions = _MANY.validate_json(body) if is_list else [RequestSubmission.model_validate_json(body)]
     except ValidationError as error:
-        raise _invalid(
+        raise invalid_fields(
             [
                 (".".join(str(part) for part in item["loc"]) or "body", item["msg"].removeprefix("Value error, "))
                 for item in error.errors(include_url=False, include_input=False, include_context=False)
             ]
         ) from None
     if not 1 <= len(submissions) <= most:
-        raise _invalid([("body", f"a list has 1 to {most} requests, this one {len(submissions)}")])
+        raise invalid_fields([("body", f"a list has 1 to {most} requests, this one {len(submissions)}")])
     if not catalog.sequence:
         raise Unavailable("No request types have crossed from the response network yet: try again in a minute")
     problems: list[tuple[str, str]] = []
@@ -65,7 +63,7 @@ def read_submissions(body: bytes, catalog: Catalog, most: int) -> list[RequestSu
         if submission.name is not None and "\x00" in submission.name:
             problems.append((f"{where}name", "must not contain the character U+0000"))
     if problems:
-        raise _invalid(problems)
+        raise invalid_fields(problems)
     return submissions
 
 
@@ -130,13 +128,3 @@ def _not_carried(path: str, given: Any) -> Iterator[tuple[str, str]]:
         yield path, "must be a finite number"
     elif isinstance(given, int) and given not in INTEGERS:
         yield path, "must be an integer of 64 bits at most; send a larger one as a string"
-
-
-def _invalid(problems: Sequence[tuple[str, str]]) -> InvalidInput:
-    errors = [{"field": _short(name), "message": _short(message)} for name, message in problems[:MAX_DETAIL]]
-    more = f"; and {len(problems) - MAX_DETAIL} more" if len(problems) > MAX_DETAIL else ""
-    return InvalidInput("; ".join(f"{item['field']}: {item['message']}" for item in errors) + more, errors=errors)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= MAX_MESSAGE else f"{text[: MAX_MESSAGE // 2]} … {text[-MAX_MESSAGE // 2 :]}"

@@ -12,12 +12,13 @@ from api.request.services import Services
 from cache.redis_cache import result_key
 from models.errors import NotFound
 from models.requests import RequestStatus
-from models.results import closed_body, with_source
-from storage.database import AnyRow, autocommit
+from models.results import result_as_read, with_source
+from storage.database import autocommit
 from storage.result_store import find_outcome
 from storage.submissions import find_request
 
 YOUNG_SECONDS = 2.0
+"""Age of a request up to which the cache is not asked first: a look there costs more than one for all who wait."""
 
 
 @dataclass(frozen=True)
@@ -40,38 +41,41 @@ async def look_for_result(services: Services, caller: Caller, request_id: UUID) 
         outcome = await find_outcome(connection, caller.user_id, request_id)
     if outcome is None:
         raise NotFound(f"There is no request {request_id} of yours")
-    found = _of_outcome(services, request_id, outcome)
-    if found is not None and not outcome.closed:
-        key = result_key(caller.user_id, request_id)
-        await services.cache.put(key, outcome.body, services.settings.result_cache_seconds)
-    return found
+    body = result_as_read(request_id, outcome.closed, outcome.closed_at, outcome.body)
+    return None if body is None else await _stored(services, caller, request_id, body)
 
 
 async def wait_for_result(services: Services, caller: Caller, request_id: UUID, seconds: float) -> Found | None:
-    """The same, waiting for the result for so long. Who waits is looked after together with all others: in the cache
-    it is not worth looking for a result that cannot be there yet.
+    """The same, waiting for the result for so long. One query looks for all who wait; the cache is not asked for a
+    result that is not expected to be there yet.
     """
     if not _is_young(request_id) and (cached := await _cached(services, caller, request_id)) is not None:
         return cached
     outcome = await services.finished.outcome(caller.user_id, request_id, seconds)
-    return None if outcome is None else _of_outcome(services, request_id, outcome)
+    if outcome is None:
+        return None
+    if not outcome.was_there:
+        return _read(services, request_id, outcome.body, "database")
+    return await _cached(services, caller, request_id) or await _stored(services, caller, request_id, outcome.body)
 
 
 async def _cached(services: Services, caller: Caller, request_id: UUID) -> Found | None:
     cached = await services.cache.get(result_key(caller.user_id, request_id))
     if cached is None or not _is_result_of(cached, request_id):
         return None
-    services.first_reads.record(request_id)
-    return _final(cached, "cache")
+    return _read(services, request_id, cached, "cache")
 
 
-def _of_outcome(services: Services, request_id: UUID, outcome: AnyRow) -> Found | None:
-    if outcome.closed:
-        return _final(closed_body(request_id, outcome.closed, outcome.closed_at), "database")
-    if outcome.body is None:
-        return None
+async def _stored(services: Services, caller: Caller, request_id: UUID, body: bytes) -> Found:
+    """A result from the database, which is in the cache when this returns: the next reading comes from there."""
+    await services.cache.put(result_key(caller.user_id, request_id), body, services.settings.result_cache_seconds)
+    return _read(services, request_id, body, "database")
+
+
+def _read(services: Services, request_id: UUID, body: bytes, source: str) -> Found:
+    """The ETag is weak: whether the bytes came from the cache does not change what they say."""
     services.first_reads.record(request_id)
-    return _final(outcome.body, "database")
+    return Found(with_source(body, source), is_final=True, etag=f'W/"{hashlib.sha256(body).hexdigest()[:32]}"')
 
 
 def _is_young(request_id: UUID) -> bool:
@@ -93,11 +97,6 @@ def _is_result_of(cached: bytes, request_id: UUID) -> bool:
     """Whether these bytes look like this request's result: Redis keeps no promise about what lies under a key."""
     whole = cached[:1] == b"{" and cached.rstrip()[-1:] == b"}"
     return whole and str(request_id).encode() in cached
-
-
-def _final(body: bytes, source: str) -> Found:
-    """The ETag is weak: whether the bytes came from the cache does not change what they say."""
-    return Found(with_source(body, source), is_final=True, etag=f'W/"{hashlib.sha256(body).hexdigest()[:32]}"')
 
 
 def _pending(request_id: UUID, status: str) -> bytes:

@@ -103,7 +103,7 @@ async def open_services(settings: RequestSettings) -> AsyncIterator[Services]:
             HttpSigner(keys, settings.link_id, settings.clock_skew),
             dispatcher,
             GroupCommit(engine, sealer, dispatcher.group_committed),
-            FinishedRequests(engine),
+            FinishedRequests(engine, cache, settings.result_cache_seconds),
             FirstReads(engine),
             Broadcast(),
             asyncio.Event(),

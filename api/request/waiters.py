@@ -2,14 +2,17 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from cache.redis_cache import Cache, result_key
 from models.errors import NotFound
+from models.results import result_as_read
 from storage.database import AnyRow, autocommit, is_unreachable
 from storage.result_store import outcomes_among
 
@@ -17,6 +20,8 @@ log = structlog.get_logger(__name__)
 
 DEAF_POLL_SECONDS = 1.0
 """How often waiters look for themselves while the database's notices do not come in."""
+AT_ONCE = 500
+"""Results that are put into the cache in one round trip: more would hold up the calls in between."""
 
 
 class Broadcast:
@@ -33,20 +38,32 @@ class Broadcast:
         self._event = asyncio.Event()
 
 
-class FinishedRequests:
-    """Lets callers wait until a request has an outcome. One query looks for all who wait, and fetches what they get."""
+class Outcome(NamedTuple):
+    """A result's bytes as callers read them."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    body: bytes
+    was_there: bool
+    """Before the caller began to wait, so somebody may have read it before. Otherwise it is in the cache by now."""
+
+
+class FinishedRequests:
+    """Lets callers wait until a request has an outcome. One query looks for all who wait, and fetches what they get;
+    one round trip puts it into the cache.
+    """
+
+    def __init__(self, engine: AsyncEngine, cache: Cache, cache_seconds: int) -> None:
         self._engine = engine
+        self._cache = cache
+        self._cache_seconds = cache_seconds
         self._waiting: defaultdict[UUID, set[_Waiter]] = defaultdict(set)
         self._new: set[UUID] = set()
         self._look = asyncio.Event()
         self._finished = False
         self.listening = False
 
-    async def outcome(self, user_id: UUID, request_id: UUID, seconds: float) -> AnyRow | None:
-        """How a request of this user ended (as `storage.result_store.outcomes_among` gives it), waiting for it for so long;
-        None where it has not, or where nobody may wait any longer. Raises `NotFound`, or what the database raises.
+    async def outcome(self, user_id: UUID, request_id: UUID, seconds: float) -> Outcome | None:
+        """How a request of this user ended, waiting for it for so long; None where it has not, or where nobody may wait
+        any longer. Raises `NotFound`, or what the database raises.
         """
         waiter = _Waiter(user_id, asyncio.get_running_loop().create_future())
         self._waiting[request_id].add(waiter)
@@ -86,6 +103,7 @@ class FinishedRequests:
             new, self._new = self._new & self._waiting.keys(), set()
             ids = list(self._waiting) if self._finished else list(new)
             self._finished = False
+            beginners = [waiter for request_id in new for waiter in self._waiting[request_id]]
             if not ids:
                 continue
             try:
@@ -99,13 +117,31 @@ class FinishedRequests:
                 await asyncio.sleep(DEAF_POLL_SECONDS)
                 self.something_finished()
                 continue
-            for each in found:
-                for waiter in self._waiting.get(each.request_id, ()):
-                    if each.user_id != waiter.user_id:
-                        waiter.fail(_unknown(each.request_id))
-                    elif each.closed is not None or each.body is not None:
-                        waiter.give(each)
+            for begin in range(0, len(found), AT_ONCE):
+                await self._tell(found[begin : begin + AT_ONCE])
             self._tell_new(new - {each.request_id for each in found})
+            for waiter in beginners:
+                waiter.has_waited = True
+
+    async def _tell(self, found: Sequence[AnyRow]) -> None:
+        """Give the waiters what was found, when it is in the cache: their next reading comes from there."""
+        ended = {
+            each.request_id: result_as_read(each.request_id, each.closed, each.closed_at, each.body) for each in found
+        }
+        fresh = {
+            result_key(each.user_id, each.request_id): body
+            for each in found
+            if (body := ended[each.request_id]) is not None
+            and any(waiter.has_waited for waiter in self._waiting.get(each.request_id, ()))
+        }
+        await self._cache.put_many(fresh, self._cache_seconds)
+        for each in found:
+            body = ended[each.request_id]
+            for waiter in self._waiting.get(each.request_id, ()):
+                if each.user_id != waiter.user_id:
+                    waiter.fail(_unknown(each.request_id))
+                elif body is not None:
+                    waiter.give(Outcome(body, not waiter.has_waited))
 
     def _tell_new(self, ids: Collection[UUID], error: Exception | None = None) -> None:
         """There is no such request, or nobody can say at the moment."""
@@ -114,12 +150,14 @@ class FinishedRequests:
                 waiter.fail(error or _unknown(request_id))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class _Waiter:
     user_id: UUID
-    outcome: "asyncio.Future[AnyRow | None]"
+    outcome: "asyncio.Future[Outcome | None]"
+    has_waited: bool = False
+    """There was nothing yet when it was first looked for."""
 
-    def give(self, outcome: AnyRow | None) -> None:
+    def give(self, outcome: Outcome | None) -> None:
         if not self.outcome.done():
             self.outcome.set_result(outcome)
 
