@@ -21,13 +21,14 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
 
 import structlog
-from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
+from temporalio.runtime import Runtime
 from temporalio.service import RPCError
 from temporalio.worker import Worker
 
 from configuration.home import home_directory
 from configuration.logs import configure_logs
 from configuration.settings import SETTINGS, NetworkSettings, RequestSettings, ResponseSettings
+from configuration.temporal import sdk_runtime
 from models.errors import AirlockError, ConfigurationError
 from models.streams import Network
 from wiring.request_worker import request_worker
@@ -55,12 +56,7 @@ async def running_worker(settings: NetworkSettings, runtime: Runtime) -> AsyncIt
 
 async def run(networks: Sequence[Network]) -> None:
     """Work for these networks until a signal comes."""
-    runtime = Runtime(
-        telemetry=TelemetryConfig(
-            logging=LoggingConfig(filter=TelemetryFilter(core_level="WARN", other_level="ERROR"))
-        ),
-        worker_heartbeat_interval=timedelta(seconds=HEARTBEAT_SECONDS),
-    )
+    runtime = sdk_runtime("WARN", timedelta(seconds=HEARTBEAT_SECONDS))
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)

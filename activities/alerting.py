@@ -1,26 +1,35 @@
 """What a measurement means: which alerts it calls for. A pure function, so that every rule can be tested alone."""
 
+import math
 from collections.abc import Mapping, Set
+from datetime import datetime
 from typing import Any
 
-from activities.link_alarms import LATE_CADENCES, cadence_of, judge_link
+from activities.link_alarms import LATE_CADENCES, cadence_of, judge_link, not_tried
 from configuration.cadences import SCHEDULE_OF, Cadence
 from models.streams import StreamName
+from models.wording import counted
 
 DISK_FREE_BYTES = 1024**3
 MEMORY_PERCENT = 95.0
 
 
 def judge(
-    body: Mapping[str, Any], earlier: Mapping[str, Any] | None, cadences: Mapping[str, Cadence]
+    body: Mapping[str, Any],
+    earlier: Mapping[str, Any] | None,
+    cadences: Mapping[str, Cadence],
+    awake_seconds: float = math.inf,
 ) -> dict[str, str]:
-    """The alerts that a measurement calls for, as name → message for an operator."""
+    """The alerts that a measurement calls for, as name → message for an operator. ``awake_seconds``: since the worker
+    that measures began; what was not done before that is no alert.
+    """
     wanted: dict[str, str] = {}
     paused = {name for name, schedule in body.get("schedules", {}).items() if schedule and schedule["paused"]}
     for state in body["streams"]:
-        wanted |= judge_stream(state, cadences, paused)
+        wanted |= judge_stream(state, cadences, paused, awake_seconds)
     moving = _moving(body, earlier or {})
-    _judge_schedules(body.get("schedules", {}), (earlier or {}).get("schedules", {}), moving, wanted)
+    was_awake = earlier is not None and awake_seconds > _seconds_between(earlier, body)
+    _judge_schedules(body.get("schedules", {}), (earlier or {}).get("schedules", {}), moving, was_awake, wanted)
     if not body["redis"]["available"]:
         wanted["redis-away"] = "Redis does not answer: reads go to PostgreSQL and are slower until it is back"
     if not body.get("workers", {}).get("polling", 1):
@@ -38,6 +47,11 @@ def judge(
     return wanted
 
 
+def _seconds_between(earlier: Mapping[str, Any], body: Mapping[str, Any]) -> float:
+    then, now = (datetime.fromisoformat(each["measured_at"]) for each in (earlier, body))
+    return (now - then).total_seconds()
+
+
 def _moving(body: Mapping[str, Any], earlier: Mapping[str, Any]) -> Set[str]:
     """Schedules whose stream went on since the last measurement: one long run of theirs is busy and not stuck."""
     before = {state["stream"]: state["delivered"] for state in earlier.get("streams", ())}
@@ -49,7 +63,9 @@ def _moving(body: Mapping[str, Any], earlier: Mapping[str, Any]) -> Set[str]:
     }
 
 
-def judge_stream(state: Mapping[str, Any], cadences: Mapping[str, Cadence], paused: Set[str]) -> dict[str, str]:
+def judge_stream(
+    state: Mapping[str, Any], cadences: Mapping[str, Cadence], paused: Set[str], awake_seconds: float = math.inf
+) -> dict[str, str]:
     """The alerts that one stream calls for; ``paused`` are the schedules that an operator paused."""
     name = StreamName(state["stream"])
     wanted: dict[str, str] = {}
@@ -58,19 +74,24 @@ def judge_stream(state: Mapping[str, Any], cadences: Mapping[str, Cadence], paus
         wanted[f"stream-stopped:{name}"] = f"{name} is stopped: {state['stopped']}; {todo}"
     if state["quarantined"]:
         wanted[f"quarantined:{name}"] = (
-            f"{state['quarantined']} records of {name} are set aside: airlock quarantine list"
+            f"{counted(state['quarantined'], 'record')} of {name} set aside: airlock quarantine list"
         )
     cadence = cadence_of(name, cadences)
     link = judge_link(state, cadence, SCHEDULE_OF.get(name) in paused)
     age = state["oldest_age_seconds"]
+    if awake_seconds <= LATE_CADENCES * cadence:  # the worker has only just begun: time to deliver what it found
+        link.pop(not_tried(name), None)
+        age = None
     if not link and state["direction"] == "out" and age is not None and age > LATE_CADENCES * cadence:
         waiting = state["pending_records"] + state["in_flight_records"]
-        wanted[f"stream-late:{name}"] = f"{waiting} records of {name} wait, the oldest for {age:.0f} s"
+        wanted[f"stream-late:{name}"] = (
+            f"{name}: {counted(waiting, 'record')} not delivered, the oldest for {age:.0f} s"
+        )
     return wanted | link
 
 
 def _judge_schedules(
-    now: Mapping[str, Any], before: Mapping[str, Any], moving: Set[str], wanted: dict[str, str]
+    now: Mapping[str, Any], before: Mapping[str, Any], moving: Set[str], was_awake: bool, wanted: dict[str, str]
 ) -> None:
     for name, schedule in now.items():
         if schedule is None:
@@ -84,8 +105,10 @@ def _judge_schedules(
         skipped = schedule["skipped_overlap"] - earlier.get("skipped_overlap", schedule["skipped_overlap"])
         if skipped > 0 and schedule["actions"] == earlier.get("actions") and name not in moving:
             wanted[f"schedule-skipping:{name}"] = (
-                f"{skipped} runs of {name} were skipped since the last measurement, and one goes on without delivering"
+                f"{counted(skipped, 'run')} of {name} skipped since the last measurement,"
+                " and one goes on without delivering"
             )
         missed = schedule["missed_catch_up"] - earlier.get("missed_catch_up", schedule["missed_catch_up"])
-        if missed > 0:
-            wanted[f"schedule-missed:{name}"] = f"{missed} runs of {name} fell into an outage and were not made up for"
+        if missed > 0 and was_awake:
+            missed_runs = counted(missed, "run")
+            wanted[f"schedule-missed:{name}"] = f"{missed_runs} of {name} missed in an outage and not made up for"

@@ -13,6 +13,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from exchange.keys import LinkKeys
+from models.errors import describe
 from models.outcomes import CallbackOutcome
 from models.results import closed_body
 from storage.callbacks import mark_callback, retry_callback
@@ -118,7 +119,7 @@ class CallbackSender:
         except TimeoutError:
             return f"no answer within {CALLBACK_SECONDS:g} s"
         except (httpx.HTTPError, OSError, ValueError) as error:
-            return str(error) or type(error).__name__
+            return describe(error)
         return None if response.is_success else f"status {response.status_code}"
 
 

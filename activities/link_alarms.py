@@ -9,6 +9,7 @@ from typing import Any
 
 from configuration.cadences import SCHEDULE_OF, Cadence
 from models.streams import StreamName
+from models.wording import counted
 
 LATE_CADENCES = 2.5
 """Cadences after which what was expected and did not come is an alert."""
@@ -46,7 +47,12 @@ def cadence_of(stream: StreamName, cadences: Mapping[str, Cadence]) -> float:
 
 def alarm_names(stream: StreamName) -> set[str]:
     """All that `judge_link` may raise for a stream."""
-    return {f"link-{kind}:{stream}" for kind in WORDS} | {f"not-tried:{stream}", f"stream-refused:{stream}"}
+    return {f"link-{kind}:{stream}" for kind in WORDS} | {not_tried(stream), f"stream-refused:{stream}"}
+
+
+def not_tried(stream: str) -> str:
+    """The alarm of a stream that nobody attends to."""
+    return f"not-tried:{stream}"
 
 
 def judge_link(state: Mapping[str, Any], cadence: float, paused: bool = False) -> dict[str, str]:
@@ -56,7 +62,7 @@ def judge_link(state: Mapping[str, Any], cadence: float, paused: bool = False) -
     """
     stream, link = state["stream"], state.get("link")
     waiting = state["pending_records"] + state["in_flight_records"] if state["direction"] == "out" else 0
-    kept = f" Nothing is lost: {waiting} records wait" if waiting else ""
+    kept = f" Nothing is lost: {counted(waiting, 'record')} still to be delivered" if waiting else ""
     if state["stopped"]:
         return {}
     if link and link["failures"]:
@@ -71,9 +77,7 @@ def judge_link(state: Mapping[str, Any], cadence: float, paused: bool = False) -
     silent = _least(state["last_contact_seconds"], link and link["tried_seconds"])
     if silent is not None and silent > LATE_CADENCES * cadence and not paused:
         runs = "the pull loop" if stream == StreamName.REQUESTS else f"the schedule {SCHEDULE_OF[StreamName(stream)]}"
-        return {
-            f"not-tried:{stream}": f"{stream} was not even tried for {silent:.0f} s: do a worker and {runs} run?{kept}"
-        }
+        return {not_tried(stream): f"{stream} was not even tried for {silent:.0f} s: do a worker and {runs} run?{kept}"}
     return {}
 
 

@@ -3,13 +3,11 @@
 import random
 from datetime import timedelta
 
-import structlog
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from exchange.errors import LinkError, LinkPaused, LinkUnavailable, Oversize
 from exchange.link import MAX_RETRY_AFTER
-
-log = structlog.get_logger(__name__)
+from models.errors import describe
 
 PAUSED_SECONDS = 60.0
 """How long to leave the other side alone that refuses our signature."""
@@ -37,14 +35,13 @@ def again_in(error: LinkError, failures: int) -> float:
 
 def for_temporal(error: LinkError, failures: int) -> ApplicationError:
     """The same error with the pause that the other side asked for, or that a refusal deserves. `workflows.timing` names
-    those that no retry mends.
+    those that no retry mends. Raise it ``from None``: Temporal keeps one sentence, and not the causes' stack traces.
 
-    It is benign: expected, told in one line here, and not worth the trace that Temporal's own log adds to others.
+    It is benign: expected, told in one line by `activities.link_watch`, and not worth the trace of Temporal's own log.
     """
     pause = again_in(error, failures)
-    log.warning("link.away", reason=str(error), in_a_row=failures, again_in=round(pause, 1))
     return ApplicationError(
-        str(error),
+        describe(error),
         type=type(error).__name__,
         next_retry_delay=timedelta(seconds=pause),
         category=ApplicationErrorCategory.BENIGN,

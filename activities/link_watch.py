@@ -12,7 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from activities.link_alarms import WORDS, alarm_names, cadence_of, judge_link
 from configuration.cadences import Cadence
+from configuration.logs import OutageLog
 from exchange.errors import Fork, Gap, LinkError, LinkPaused, LinkUnavailable, StreamStopped
+from models.errors import describe
 from models.streams import Network, StreamName
 from storage.database import is_unreachable
 from storage.link_attempts import Failure, record_failure, record_success
@@ -31,19 +33,25 @@ class LinkWatch:
         self._engine = engine
         self._cadences = cadences
         self._good: dict[StreamName, float] = {}
+        self._outages: dict[StreamName, OutageLog] = {}
 
     async def succeeded(self, stream: StreamName) -> None:
         """The other side answered."""
         now = time.monotonic()
         if now < self._good.get(stream, -EVERY_SECONDS) + EVERY_SECONDS:
             return
+        self._outage(stream).succeeded(stream=stream)
         await self._settle(stream, None)
         self._good[stream] = now
 
     async def failed(self, stream: StreamName, error: LinkError) -> int:
         """The attempt ended in this; gives how many in a row have failed, 1 where that is not known."""
         self._good.pop(stream, None)
+        self._outage(stream).failed(error, isinstance(error, LinkUnavailable), stream=stream)
         return await self._settle(stream, classify(error))
+
+    def _outage(self, stream: StreamName) -> OutageLog:
+        return self._outages.setdefault(stream, OutageLog("link.away", "link.back", log))
 
     async def _settle(self, stream: StreamName, failure: Failure | None) -> int:
         failures = 0
@@ -60,7 +68,7 @@ class LinkWatch:
         except Exception as error:
             if not is_unreachable(error):
                 raise
-            log.warning("link.not_noted", stream=stream, error=type(error).__name__)
+            log.warning("link.not_noted", stream=stream, error=describe(error))
             return 1
         for name in raised:
             log.warning("alert.raised", alert=name, message=wanted[name])

@@ -9,6 +9,7 @@ from temporalio import activity
 
 from activities.resident import heartbeating
 from cache.redis_cache import PREFIX, Cache, answer_key, settings_key
+from models.errors import describe
 from models.outcomes import MaintenanceOutcome
 from models.streams import Network, StreamName
 from storage.catalog import list_request_types
@@ -37,7 +38,7 @@ class MaintenanceActivities:
             try:
                 outcome.cache_keys_dropped = await self._drop_stale_keys()
             except (RedisError, OSError, TimeoutError) as error:
-                log.warning("maintenance.cache_away", error=str(error) or type(error).__name__)
+                log.warning("maintenance.cache_away", error=describe(error))
             outcome.batches_emptied = await self._repeat(lambda: self._empty())
             for table in deletable(self._network):
                 outcome.rows_deleted[table] = await self._repeat(lambda table=table: self._delete(table))  # type: ignore[misc]

@@ -48,6 +48,7 @@ class MonitoringActivities:
         self._sealer = sealer
         self._cadences = cadences
         self._orchestration = orchestration
+        self._began = time.monotonic()
 
     @activity.defn
     async def measure(self) -> MonitoringOutcome:
@@ -66,7 +67,8 @@ class MonitoringActivities:
                 body["database"] = {**database, "answer_ms": round((time.perf_counter() - started) * 1000, 3)}
                 body["streams"] = await stream_states(connection, Network.RESPONSE)
                 earlier = await recent_measurements(connection, 1)
-                wanted = judge(body, earlier[0] if earlier else None, self._cadences)
+                awake = time.monotonic() - self._began
+                wanted = judge(body, earlier[0] if earlier else None, self._cadences, awake)
                 raised, cleared, still_open = await settle_alerts(connection, wanted)
                 body["alerts"] = [alert.name for alert in still_open]
                 await store_measurement(connection, measured_at, body)
@@ -78,13 +80,36 @@ class MonitoringActivities:
             log.warning("alert.raised", alert=name, message=wanted[name])
         for name in cleared:
             log.info("alert.cleared", alert=name)
-        return MonitoringOutcome(raised=raised, cleared=cleared, open=[alert.name for alert in still_open])
+        return outcome_of(body, raised, cleared)
 
     async def _redis_state(self) -> dict[str, Any]:
         try:
             return {"available": True, **await self._cache.measure()}
         except (RedisError, OSError, TimeoutError) as error:
             return {"available": False, "error": type(error).__name__}
+
+
+def outcome_of(body: Mapping[str, Any], raised: list[str], cleared: list[str]) -> MonitoringOutcome:
+    """The key figures of a measurement, for whoever looks at the run in Temporal."""
+    ages = [state["oldest_age_seconds"] for state in body["streams"] if state["oldest_age_seconds"] is not None]
+    return MonitoringOutcome(
+        backlog={
+            # Of a stream that comes in, what is in flight is what waits to be applied: counted once.
+            state["stream"]: state["pending_records"] + (state["in_flight_records"] * (state["direction"] == "out"))
+            for state in body["streams"]
+        },
+        oldest_seconds=max(ages, default=None),
+        workers=body.get("workers", {}).get("polling"),
+        cpu_percent=body["host"]["cpu_percent"],
+        memory_percent=body["host"]["memory_percent"],
+        disk_free_bytes=body["host"]["disk_free_bytes"],
+        database_ms=body["database"]["answer_ms"],
+        database_bytes=body["database"]["size_bytes"],
+        redis_ms=body["redis"].get("answer_ms"),
+        raised=raised,
+        cleared=cleared,
+        open=body["alerts"],
+    )
 
 
 def host_state() -> dict[str, Any]:

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from models.errors import AirlockError, InvalidInput, NotFound, Unavailable
+from models.errors import AirlockError, InvalidInput, NotFound, Unavailable, describe
 from storage.database import is_unreachable
 
 log = structlog.get_logger(__name__)
@@ -168,7 +168,7 @@ async def _unexpected_error(request: Request, error: Exception) -> Response:
     if isinstance(error, ClientDisconnect):  # or chunks that are none; nothing of ours went wrong
         return problem_response("cut-off", "The body broke off", 400, "The body broke off, or is not framed as it says")
     if is_unreachable(error):
-        log.warning("api.database_away", path=request.url.path, error=type(error).__name__)
+        log.warning("api.database_away", path=request.url.path, error=describe(error))
         unavailable = Unavailable(
             "The database does not answer; nothing is known to be stored. Try again, with the same "
             "Idempotency-Key where you used one"

@@ -10,6 +10,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from models.errors import describe
+
 log = structlog.get_logger(__name__)
 
 PREFIX = "airlock:"
@@ -113,4 +115,4 @@ class Cache:
 
     def _failed(self, error: Exception) -> None:
         self._rest_until = time.monotonic() + REST_SECONDS
-        log.warning("cache.away", error=str(error) or type(error).__name__, rest_seconds=REST_SECONDS)
+        log.warning("cache.away", error=describe(error), rest_seconds=REST_SECONDS)

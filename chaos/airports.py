@@ -11,6 +11,8 @@ from typing import Any
 
 import airportsdata
 
+from models.wording import counted
+
 EARTH_KM = 6371.0088
 """The Earth's mean radius (IUGG), in kilometres."""
 SMALLEST = 1e-307
@@ -56,7 +58,7 @@ class Expected:
             return None if found == self.reason else (f"reason {self.reason}", f"{found}")
         data = body.get("data")
         if not isinstance(data, list) or len(data) != len(self.rows):
-            return f"{len(self.rows)} rows", _short(data)
+            return f"{counted(len(self.rows), 'row')}", _short(data)
         for number, (row, found) in enumerate(zip(self.rows, data, strict=True)):
             if found != row:
                 return f"row {number} {dict(row)}", _short(found)

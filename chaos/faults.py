@@ -13,6 +13,7 @@ import psutil
 
 from chaos.plan import Fault, FaultKind
 from chaos.proxy import Corrupt, Double, Harm, Refuse, Replay, Slow, Truncate
+from models.errors import describe
 
 PATIENCE = 15.0
 """Seconds that a process which should be signalled, but is just being started again, gets to be there."""
@@ -63,7 +64,7 @@ async def carry_out(
         try:
             began = await _do(fault, target)
         except (NotThere, OSError, TimeoutError, psutil.Error) as error:
-            problem = str(error) or type(error).__name__
+            problem = describe(error)
         finally:
             done(Done(fault, began, time.time(), problem))
 

@@ -12,6 +12,7 @@ from chaos.faults import Done
 from chaos.judging import Discrepancy, Fate
 from chaos.ledger import Ledger
 from chaos.measuring import Recovery, answered, calm_latencies, longest_stall, quantile, recoveries
+from models.wording import counted
 
 DONE, DIFFERS, INTERRUPTED = "done", "differs", "interrupted"
 
@@ -111,11 +112,10 @@ def machine() -> str:
 
 def as_rows(summary: Summary) -> list[tuple[str, str]]:
     """The summary as a table of two columns."""
-    counted = ", ".join(f"{kind} {times}" for kind, times in summary.faults.items())
     rows = [
         ("seed, minutes", f"{summary.seed}, {summary.minutes:g}"),
         ("machine", f"{summary.machine}, {summary.date}"),
-        ("faults", f"{sum(summary.faults.values())}: {counted}"),
+        ("faults", f"{sum(summary.faults.values())}: {_counts(summary.faults)}"),
         ("requests submitted", f"{summary.submitted} ({summary.refused} refused, as they must be)"),
         ("accepted", f"{summary.accepted}"),
         ("completed + failed", f"{summary.completed} + {summary.failed}"),
@@ -132,14 +132,14 @@ def as_rows(summary: Summary) -> list[tuple[str, str]]:
             (f"recovery, {each.kind}", f"median {_seconds(each.median)}, longest {_seconds(each.longest)}{never}")
         )
     latency = f"p50 {_seconds(summary.latency_p50)}, p99 {_seconds(summary.latency_p99)}"
-    rows.append(("latency outside faults", f"{latency} ({summary.calm_requests} requests)"))
+    rows.append(("latency outside faults", f"{latency} ({counted(summary.calm_requests, 'request')})"))
     rows.append(("airlock verify", summary.verify))
     rows.append(("verdict", summary.verdict))
     return rows
 
 
-def _counts(counted: dict[str, int]) -> str:
-    return ", ".join(f"{name} {times}" for name, times in counted.items()) or "none"
+def _counts(times_of: dict[str, int]) -> str:
+    return ", ".join(f"{name} {times}" for name, times in times_of.items()) or "none"
 
 
 def _seconds(duration: float | None) -> str:

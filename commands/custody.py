@@ -5,7 +5,7 @@ from uuid import UUID
 
 import typer
 
-from commands.errors import FAILED, answer, fail, response_database
+from commands.errors import FAILED, answer, fail, response_database, temporal_of
 from commands.output import AsJson, print_json, print_table
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ async def _trace(request_id: UUID) -> "tuple[Trace | None, str | None]":
     from exchange.link_tls import client_tls
     from exchange.live_keys import keys_seen_by
     from models.errors import AirlockError
+    from scheduling.runs import with_runs
 
     settings = ResponseSettings.load()
     async with response_database() as connection:
@@ -51,20 +52,23 @@ async def _trace(request_id: UUID) -> "tuple[Trace | None, str | None]":
         await link.aclose()
     async with response_database() as connection:
         near = await local_trace(connection, request_id, result_batch_of(far) if far else None)
+    if near is not None:
+        near = await with_runs(await temporal_of(settings), settings.network, near)
     return (joined(near, far) if near or far else None), trouble
 
 
 def _show(found: "Trace") -> None:
     print_table(
         f"Request {found.request_id}: {found.status}",
-        ("step", "network", "at", "batch", "workflow", "note"),
+        ("step", "network", "at", "batch", "workflow", "run", "note"),
         [
             (
                 step.step,
                 step.network.value,
                 f"{step.at:%Y-%m-%d %H:%M:%S.%f}"[:-3] + "Z" if step.at else None,
                 step.batch,
-                step.workflow_id,
+                step.workflow_id or step.workflow,
+                step.run_id or ("unknown" if step.workflow else None),
                 step.note,
             )
             for step in found.steps

@@ -9,6 +9,7 @@ import typer
 from commands.errors import explained, fail
 from commands.naming import stream_named
 from commands.output import AsJson, print_json
+from models.wording import counted
 
 if TYPE_CHECKING:
     from models.outcomes import EpochOutcome
@@ -49,7 +50,7 @@ def new_epoch(
         return
     typer.echo(
         f"{stream}: epoch {outcome.epoch} follows batch {outcome.previous_epoch}.{outcome.previous_sequence};"
-        f" {outcome.resealed} records sealed again in {outcome.resealed_batches} batches,"
+        f" {counted(outcome.resealed, 'record')} sealed again in {counted(outcome.resealed_batches, 'batch')},"
         f" {outcome.taken_back} taken back, {outcome.given_back} given back, {outcome.lost} lost"
     )
 

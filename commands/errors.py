@@ -111,7 +111,7 @@ def networks_here(network: str | None = None) -> "list[NetworkSettings]":
 
 def database_trouble(settings: "NetworkSettings", error: Exception) -> Exception:
     """What a database error means for whoever typed the command."""
-    from models.errors import ConfigurationError, Unavailable
+    from models.errors import ConfigurationError, Unavailable, describe
     from storage.database import is_unreachable
 
     url = urlsplit(settings.database_url.get_secret_value())
@@ -120,7 +120,7 @@ def database_trouble(settings: "NetworkSettings", error: Exception) -> Exception
     cause = getattr(error, "orig", None) or error
     state = str(getattr(cause, "sqlstate", None) or "")
     if state.startswith("28"):
-        return ConfigurationError(f"{where} refuses the login in {variable}: {_first_line(cause)}")
+        return ConfigurationError(f"{where} refuses the login in {variable}: {describe(error)}")
     if state == "3D000":
         return ConfigurationError(f"{where} has no database {url.path.lstrip('/')!r}; create it or mend {variable}")
     if state in ("42P01", "3F000"):
@@ -130,18 +130,11 @@ def database_trouble(settings: "NetworkSettings", error: Exception) -> Exception
     return error
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).partition("\n")[0].partition(": ")[2] or str(error).partition("\n")[0]
-
-
 async def temporal_of(settings: "NetworkSettings") -> "Client":
     """A client of this network's Temporal that connects at its first call and keeps quiet."""
-    from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
+    from configuration.temporal import connect_temporal, sdk_runtime
 
-    from configuration.temporal import connect_temporal
-
-    quiet = TelemetryConfig(logging=LoggingConfig(filter=TelemetryFilter(core_level="OFF", other_level="OFF")))
-    return await connect_temporal(settings, lazy=True, runtime=Runtime(telemetry=quiet), identity="airlock-command")
+    return await connect_temporal(settings, sdk_runtime("OFF"), lazy=True, identity="airlock-command")
 
 
 @asynccontextmanager

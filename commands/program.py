@@ -2,7 +2,7 @@
 
 import os
 import sys
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import structlog
 import typer
@@ -22,9 +22,10 @@ from commands import (
     streams,
     verification,
 )
+from configuration.version import VERSION
 
-PASSED_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": []}
-"""For a command whose arguments, options too, belong to another program."""
+PASSED_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": ["--help"]}
+"""For a command whose arguments, options too, belong to another program; what stands first may be ours."""
 
 app = typer.Typer(
     name="airlock",
@@ -34,6 +35,23 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"airlock {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Say the version and end.", is_eager=True, callback=_say_version)
+    ] = False,
+) -> None:
+    """Options of `airlock` itself."""
+
+
 app.command()(servers.up)
 app.command("test", context_settings=PASSED_ON)(checks.run_checks)
 app.command()(servers.worker)

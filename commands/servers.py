@@ -68,7 +68,7 @@ def migrate(network: Annotated[NetworkName, NETWORK]) -> None:
     from sqlalchemy.exc import DBAPIError
 
     from configuration.settings import SETTINGS
-    from models.errors import AirlockError
+    from models.errors import AirlockError, describe
     from models.streams import Network
     from storage.migrate import upgrade
 
@@ -82,5 +82,5 @@ def migrate(network: Annotated[NetworkName, NETWORK]) -> None:
             trouble = database_trouble(settings, error)
             if isinstance(trouble, AirlockError):
                 raise trouble from error
-            raise fail(f"the database refused the migration: {str(error).partition(chr(10))[0]}") from error
+            raise fail(f"the database refused the migration: {describe(error)}") from error
     typer.echo(f"The {network} network's database is up to date.")

@@ -17,6 +17,7 @@ from embedded.redis import redis_spec
 from embedded.supervisor import Supervisor
 from embedded.temporal import NAMESPACES, temporal_spec
 from embedded.terminal import Terminal
+from models.errors import describe
 
 WORKERS_STOP, APIS_STOP, TEMPORAL_STOPS, STORES_STOP = range(4)
 """Stop order: first those who work, last those who keep."""
@@ -117,7 +118,7 @@ class Boot:
         try:
             await run_samples(where.request_api, access.api_key)
         except Exception as error:  # everything runs: whoever started it wants to look, not to have it taken away
-            self._terminal.say(f"The sample requests failed: {type(error).__name__}: {error}", bad=True)
+            self._terminal.say(f"The sample requests failed: {describe(error)}", bad=True)
 
     def _addresses(self, where: Surroundings, access: SampleAccess) -> dict[str, Any]:
         return {

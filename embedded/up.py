@@ -93,7 +93,8 @@ def show_addresses(addresses: dict[str, Any]) -> None:
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    table.add_row("Temporal Web UI", addresses["temporal_ui"])
+    for name, namespace in addresses["namespaces"].items():
+        table.add_row(f"Web UI, {name}", f"{addresses['temporal_ui']}/namespaces/{namespace}/workflows")
     table.add_row("request network", f"{request}   docs: {request}/docs")
     table.add_row("response network", f"{response}   docs: {response}/docs")
     table.add_row("Temporal", f"{addresses['temporal']}   namespaces: {', '.join(addresses['namespaces'])}")

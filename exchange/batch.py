@@ -23,6 +23,7 @@ from exchange.manifest import (
     hash_of,
     verify_manifest,
 )
+from models.wording import counted
 
 MEDIA_TYPE = "application/vnd.airlock.batch"
 BUNDLE_MEDIA_TYPE = "application/vnd.airlock.batches"
@@ -102,7 +103,7 @@ def unpack(manifest: Manifest, payload: bytes) -> list[bytes]:
         raise Malformed("the last record has no line end: the payload was cut off")
     lines = raw.count(b"\n")  # before there is an object for each of them: they may be millions
     if lines != manifest.count:
-        raise Malformed(f"the payload holds {lines} records, the manifest says {manifest.count}")
+        raise Malformed(f"the payload holds {counted(lines, 'record')}, the manifest says {manifest.count}")
     return raw[:-1].split(b"\n") if raw else []
 
 

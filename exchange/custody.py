@@ -13,7 +13,7 @@ from exchange.link import LinkClient
 from exchange.manifest import Manifest
 from exchange.row_checks import result_named
 from models.errors import NotFound
-from models.streams import PULL_WORKFLOW_ID, BatchRef, Network, StreamName
+from models.streams import BatchRef, Network, StreamName
 from models.traces import Trace, TraceStep
 from storage.custody import batches_sealed_from, quarantined_about, sealed_times, trace_in_response_network
 from storage.verification import kept_batches
@@ -73,14 +73,14 @@ async def local_trace(connection: AsyncConnection, request_id: UUID, result_batc
         if at is not None:
             steps.append(TraceStep(step=step, at=at, network=HERE, **more))
 
-    add("pulled", found.pulled_at, batch=str(group), workflow_id=PULL_WORKFLOW_ID)
-    add("opened", found.opened_at, batch=str(group), workflow_id=group.workflow_id("execute"))
+    add("pulled", found.pulled_at, batch=str(group), workflow="PullRequests")
+    add("opened", found.opened_at, batch=str(group), workflow="ExecuteRequests")
     if found.cancelled_at is not None:
         add("cancelled", found.cancelled_at, note="word of it came over the link")
     if found.status is None:
         return Trace(request_id=request_id, status="executing", steps=steps, waits_for="its execution to end")
     took = f"{found.status}" + (f", {found.reason}" if found.reason else "")
-    add("executed", found.executed_at, workflow_id=group.workflow_id("execute"), note=took)
+    add("executed", found.executed_at, batch=str(group), workflow="ExecuteRequests", note=took)
     batch = result_batch or await _result_batch(connection, request_id)
     if batch is None:
         waits = (
@@ -91,8 +91,8 @@ async def local_trace(connection: AsyncConnection, request_id: UUID, result_batc
     times = await sealed_times(connection, batch)
     delivered = times is not None and times.delivered_at is not None
     if times is not None:
-        add("result-sealed", times.sealed_at, batch=str(batch))
-        add("result-sent", times.sent_at, batch=str(batch), note="by the schedule export-results")
+        add("result-sealed", times.sealed_at, batch=str(batch), workflow="ExportResults")
+        add("result-sent", times.sent_at, batch=str(batch), workflow="ExportResults")
         add("result-receipt", times.delivered_at, batch=str(batch))
         add("result-voided", times.voided_at, batch=str(batch), note="a new epoch began: sealed again in it")
     waits_for = None if delivered else f"the request network's receipt for {batch}"

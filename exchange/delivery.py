@@ -16,6 +16,7 @@ from exchange.messages import Receipt
 from exchange.sealing import OutboxCursor, Sealer
 from models.outcomes import DrainOutcome
 from models.streams import GENESIS, StreamName
+from models.wording import counted
 from storage.database import autocommit, value
 from storage.outgoing import (
     OutgoingStream,
@@ -109,7 +110,7 @@ class Delivery:
                     log.warning("delivery.rewound", stream=stream, to=position + 1, reason=str(gap))
                     if rewinds > MAX_REWINDS:
                         raise LinkUnavailable(
-                            f"{stream}: the receiver asked {rewinds} times for earlier batches"
+                            f"{stream}: the receiver asked {counted(rewinds, 'time')} for earlier batches"
                         ) from gap
                     continue
                 await asyncio.wait((ahead,))

@@ -15,6 +15,7 @@ from exchange.sealing import Sealer
 from exchange.summaries import Side, StreamHead
 from models.outcomes import EpochOutcome
 from models.streams import GENESIS, Network, StreamName
+from models.wording import counted
 from storage.epochs import received_places
 from storage.incoming import received_hash, stop_incoming
 from storage.outgoing import hash_at, stop_outgoing
@@ -82,7 +83,8 @@ class EpochOrdering:
                     continue
                 outcome.taken_back += await end.adopt(stream, place, wire)
             if outcome.taken_back:
-                self.say(f"{outcome.taken_back} results that only the request network still had are back")
+                results = counted(outcome.taken_back, "result")
+                self.say(f"back from the request network: {results} that only it still had")
         _count(await end.begin(order), outcome)
 
     async def _receive_anew(self, order: EpochOrder, outcome: EpochOutcome) -> None:
@@ -99,7 +101,8 @@ class EpochOrdering:
             await self.far.link.give_back(stream, to_wire(batch.manifest, batch.signature, batch.payload))
             outcome.given_back += batch.records
         if outcome.given_back:
-            self.say(f"{outcome.given_back} records that only this side still had are given back")
+            records = counted(outcome.given_back, "record")
+            self.say(f"given back to the other side: {records} that only this side still had")
         await self.far.link.order_epoch(stream, order)
         receiver = Receiver(self.engine, self.sealer.keys, self.sealer.link_id)
         await ReceivingEnd(self.engine, receiver).begin(order)

@@ -23,6 +23,7 @@ from exchange.sealing import Sealer, split
 from models.errors import Conflict
 from models.requests import RequestRecord
 from models.streams import GENESIS, BatchRef, StreamName
+from models.wording import counted
 from storage.database import notify
 from storage.epochs import (
     begin_receiving,
@@ -102,9 +103,9 @@ class SendingEnd:
         batches, lost = await emptied_after(connection, order.stream, order.previous)
         if lost and not order.accept_loss:
             raise Conflict(
-                f"{lost} records of {batches} batches of {order.stream} cannot be sent again: their payloads are past"
-                " retention and the receiver does not have them. Restore them from a backup, or go on without them"
-                " with --accept-loss"
+                f"{counted(lost, 'record')} in {counted(batches, 'batch')} of {order.stream} cannot be sent again:"
+                " past retention here, and the receiver does not have it. Restore a backup, or go on without it with"
+                " --accept-loss"
             )
         return lost
 

@@ -5,7 +5,8 @@ import asyncio
 import structlog
 from sqlalchemy.exc import DBAPIError
 
-from exchange.errors import LinkError, Malformed
+from configuration.logs import OutageLog
+from exchange.errors import LinkError, LinkUnavailable, Malformed
 from exchange.key_lists import KeyList, key_list, take_key_list
 from exchange.link import LinkClient
 from exchange.live_keys import LiveKeys
@@ -44,14 +45,13 @@ class KeyExchange:
         raise Malformed("the request network's keys change without end")
 
     async def run(self) -> None:
-        """Every `TELL_SECONDS`, for ever. What goes wrong is logged when it begins; others alarm of a dead link."""
-        trouble = ""
+        """Every `TELL_SECONDS`, for ever. What keeps failing is logged once; others alarm of a dead link."""
+        outage = OutageLog("keys.not_exchanged", "keys.exchanged", log)
         while True:
             try:
                 await self.once()
-                trouble = ""
+                outage.succeeded()
             except (LinkError, DBAPIError, OSError, *UNREACHABLE) as error:
-                if trouble != type(error).__name__:
-                    trouble = type(error).__name__
-                    log.warning("keys.not_exchanged", reason=str(error) or trouble, again_in=TELL_SECONDS)
+                passes = not isinstance(error, LinkError) or isinstance(error, LinkUnavailable)
+                outage.failed(error, passes, again_in=TELL_SECONDS)
             await asyncio.sleep(TELL_SECONDS)

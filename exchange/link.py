@@ -22,7 +22,7 @@ from exchange.errors import (
 )
 from exchange.http_signature import HEADER, HttpSigner
 from exchange.messages import EpochOrder, Heartbeat, Receipt, SignedMessage
-from models.errors import NotFound
+from models.errors import NotFound, describe
 from models.streams import Network, StreamName
 
 Message = TypeVar("Message", bound=SignedMessage)
@@ -165,7 +165,7 @@ class LinkClient:
             ) as response:
                 content = await _read(response)
         except (httpx.HTTPError, ssl.SSLError) as error:  # a refused certificate shows up when the answer is read
-            raise LinkUnavailable(f"{method} {target}: {error or type(error).__name__}") from error
+            raise LinkUnavailable(f"{method} {target}: {describe(error)}") from error
         if response.status_code in (401, 403):
             raise _paused(content)
         if response.status_code in (429, 503):

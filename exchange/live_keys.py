@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from configuration.logs import OutageLog
 from exchange.keys import SIGNING, LinkKeys, load_link_keys
 from models.errors import ConfigurationError
 from models.streams import Network
@@ -108,15 +109,13 @@ class LiveKeys(LinkKeys):
 
     async def keep_current(self) -> None:
         """Look again every `LOOK_SECONDS`, for ever. While the database is away, what was known stays."""
-        trouble = ""
+        outage = OutageLog("keys.database_away", "keys.database_back", log)
         while True:
             try:
                 await self.refresh()
-                trouble = ""
+                outage.succeeded()
             except (DBAPIError, OSError, *UNREACHABLE) as error:
-                if trouble != type(error).__name__:
-                    trouble = type(error).__name__
-                    log.warning("keys.database_away", error=trouble)
+                outage.failed(error)
             await asyncio.sleep(LOOK_SECONDS)
 
     def _look_at_files(self) -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from exchange.epoch_spans import disagreements, in_common
 from exchange.summaries import BATCHES_PER_DIGEST, Audit, Finding, Kind, Side, StreamHead
 from models.streams import Network, StreamName
+from models.wording import counted
 
 SETTLE_SECONDS = 1.0
 MOST_FINDINGS = 1000
@@ -139,7 +140,8 @@ class Verifier:
         still = not any(side.live for side in self.sides.values())
         ahead = receiver.epoch == sender.epoch and receiver.sequence > sender.sequence
         if ahead and not (still and receiver.read_at > sender.read_at):
-            detail = f"the sender knows {sender.sequence} batches, this side {receiver.sequence}: a restored backup?"
+            known = counted(sender.sequence, "batch")
+            detail = f"the sender knows {known}, this side {receiver.sequence}: a restored backup?"
             found.append(_of_batch(receiver, Kind.EXTRA, receiver.epoch, sender.sequence + 1, detail))
         return found
 

@@ -11,6 +11,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, StatementError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from executors.answer import Answer, ExecutionFailed, one_line, rows_wanted
+from models.errors import describe
 from models.executors import SqlExecutor
 from models.requests import Limits
 from storage.database import autocommit, connect, is_unreachable
@@ -87,7 +88,7 @@ async def _begin(driver: Any, seconds: float) -> None:
         await driver.execute(f"BEGIN READ ONLY; SET LOCAL statement_timeout = {math.ceil(seconds * 1000)}")
     except Exception as error:  # of many kinds: neither statement can fail for a reason of its own
         driver.terminate()
-        raise ConnectionError(f"no transaction could be begun: {error}") from error
+        raise ConnectionError(f"no transaction could be begun: {describe(error)}") from error
 
 
 async def _end(driver: Any) -> None:

@@ -4,6 +4,16 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 
+def describe(error: BaseException) -> str:
+    """One line that says why: the error's message, or the name of its type where it has none, as httpx's time-outs.
+
+    SQLAlchemy's errors repeat the statement and its parameters; the driver's own message stands for them.
+    """
+    driver: BaseException | None = getattr(error, "orig", None)
+    cause = error if driver is None else driver.__cause__ or driver
+    return str(cause).strip().partition("\n")[0].strip() or type(cause).__name__
+
+
 class AirlockError(Exception):
     """Base of every error that Airlock raises on purpose.
 

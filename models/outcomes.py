@@ -5,11 +5,11 @@ from typing import Self
 from pydantic import BaseModel, Field
 
 from models.streams import StreamName
+from models.wording import counted
 
 
-def counted(number: int, one: str, several: str | None = None) -> str:
-    """``1 record``, ``2 records``; ``several`` where the plural is irregular."""
-    return f"{number} {one if number == 1 else several or one + 's'}"
+def _volume(done: "DrainOutcome | PullProgress | ApplyOutcome") -> str:
+    return f"{counted(done.batches, 'batch')}, {counted(done.records, 'record')}"
 
 
 class DrainOutcome(BaseModel):
@@ -39,8 +39,7 @@ class DrainOutcome(BaseModel):
     def __str__(self) -> str:
         if self.heartbeat and not self.batches:
             return "nothing new: heartbeat sent"
-        batches = counted(self.batches, "batch", "batches")
-        return f"{batches}, {counted(self.records, 'record')}, {self.payload_bytes} bytes"
+        return f"{_volume(self)}, {counted(self.payload_bytes, 'byte')}"
 
 
 class PullProgress(BaseModel):
@@ -50,7 +49,7 @@ class PullProgress(BaseModel):
     records: int = 0
 
     def __str__(self) -> str:
-        return f"{counted(self.batches, 'batch', 'batches')}, {counted(self.records, 'record')} pulled"
+        return f"{_volume(self)} pulled"
 
 
 class ExecutionOutcome(BaseModel):
@@ -88,10 +87,7 @@ class ApplyOutcome(BaseModel):
         )
 
     def __str__(self) -> str:
-        return (
-            f"{counted(self.batches, 'batch', 'batches')}, {counted(self.records, 'record')} applied,"
-            f" {self.superseded} superseded, {self.quarantined} quarantined"
-        )
+        return f"{_volume(self)} applied, {self.superseded} superseded, {self.quarantined} quarantined"
 
 
 class GroupState(BaseModel):
@@ -133,14 +129,30 @@ class CallbackOutcome(BaseModel):
 
 
 class MonitoringOutcome(BaseModel):
-    """What a measurement found: names of alerts."""
+    """The key figures of a measurement, which the table ``measurements`` has in full; alerts by their names."""
 
+    backlog: dict[str, int] = Field(description="Records that wait, by stream")
+    oldest_seconds: float | None = Field(description="Age of the oldest record that waits to be delivered")
+    workers: int | None = Field(description="Workers that poll the task queue; null where Temporal does not say")
+    cpu_percent: float
+    memory_percent: float
+    disk_free_bytes: int
+    database_ms: float = Field(description="Until PostgreSQL answered")
+    database_bytes: int
+    redis_ms: float | None = Field(description="Until Redis answered; null where it does not")
     raised: list[str] = Field(default_factory=list)
     cleared: list[str] = Field(default_factory=list)
     open: list[str] = Field(default_factory=list)
 
     def __str__(self) -> str:
-        return f"{len(self.open)} alerts open ({', '.join(self.open) or 'none'}), {len(self.cleared)} cleared"
+        waiting = ", ".join(f"{count} {stream}" for stream, count in self.backlog.items() if count)
+        redis = "Redis away" if self.redis_ms is None else f"Redis {self.redis_ms:.1f} ms"
+        return (
+            f"alerts: {', '.join(self.open) or 'none'}; waiting: {waiting or 'nothing'};"
+            f" {'workers unknown' if self.workers is None else counted(self.workers, 'worker')},"
+            f" CPU {self.cpu_percent:.0f} %, memory {self.memory_percent:.0f} %,"
+            f" {self.disk_free_bytes / 1024**3:.1f} GiB of disk free, PostgreSQL {self.database_ms:.1f} ms, {redis}"
+        )
 
 
 class MaintenanceOutcome(BaseModel):
@@ -152,7 +164,8 @@ class MaintenanceOutcome(BaseModel):
 
     def __str__(self) -> str:
         rows = ", ".join(f"{count} {table}" for table, count in self.rows_deleted.items() if count) or "no rows"
-        return f"{self.cache_keys_dropped} cache keys dropped, {self.batches_emptied} batches emptied, {rows} deleted"
+        keys, batches = counted(self.cache_keys_dropped, "cache key"), counted(self.batches_emptied, "batch")
+        return f"{keys} dropped, {batches} emptied, {rows} deleted"
 
 
 class EpochOutcome(BaseModel):

@@ -5,6 +5,8 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
+from models.wording import counted
+
 PULL_WORKFLOW_ID = "pull-requests"
 """The workflow that pulls requests for ever."""
 
@@ -71,6 +73,11 @@ class BatchRef(BaseModel):
 
     def __str__(self) -> str:
         return f"{self.stream} {self._numbers}"
+
+    @property
+    def summary(self) -> str:
+        """For the Web UI: which batches, and how much is in them."""
+        return f"{self}: {counted(self.records, 'record')}"
 
     def workflow_id(self, verb: str) -> str:
         """The id of the workflow that does ``verb`` to them, the same at every try."""

@@ -17,7 +17,9 @@ class TraceStep(BaseModel):
     at: datetime | None = Field(description="By the clock of `network`; null where that is not kept")
     network: Network
     batch: str | None = Field(None, description="Stream, epoch and number", max_length=60, examples=["requests 1.42"])
-    workflow_id: str | None = Field(None, max_length=120)
+    workflow: str | None = Field(None, max_length=40, description="Type of the workflow that did it")
+    workflow_id: str | None = Field(None, max_length=300, description="Null where Temporal does not say")
+    run_id: str | None = Field(None, max_length=60, description="Of that workflow; null where Temporal does not say")
     note: str | None = Field(None, max_length=300)
 
 

@@ -19,7 +19,7 @@ async def trace_in_request_network(
                requests.epoch AS request_epoch, requests.sequence AS request_sequence,
                sealed.sealed_at, sealed.sent_at, sealed.delivered_at,
                CASE WHEN outgoing_streams.epoch = requests.epoch THEN outgoing_streams.applied END AS applied_there,
-               outgoing_streams.stopped AS sending_stopped, request_groups.started_at, request_groups.fulfilled_at,
+               outgoing_streams.stopped AS sending_stopped, request_groups.seen_at, request_groups.fulfilled_at,
                results.status, results.epoch AS result_epoch,
                results.sequence AS result_sequence,
                results.received_at AS result_at, results.first_read_at, results.body,
@@ -29,7 +29,7 @@ async def trace_in_request_network(
                requests.callback_url IS NOT NULL AS wants_callback, requests.callback_at, requests.callback_lost
         FROM requests
         LEFT JOIN request_groups USING (epoch, sequence)
-        LEFT JOIN sealed_batches AS sealed ON sealed.stream = {_REQUESTS_STREAM} AND sealed.epoch = requests.epoch
+        LEFT JOIN sealed_batches AS sealed ON sealed.stream = 'requests' AND sealed.epoch = requests.epoch
              AND sealed.sequence = requests.sequence
         LEFT JOIN outgoing_streams ON outgoing_streams.stream = 'requests'
         LEFT JOIN results ON results.request_id = requests.request_id

@@ -14,6 +14,8 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, Oper
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from models.errors import describe
+
 log = structlog.get_logger(__name__)
 
 CHANNEL = "airlock"
@@ -181,7 +183,7 @@ async def listen(
             pause = 0.2
             await _until_lost(ask, lost)
         except (*UNREACHABLE, OSError, asyncpg.InterfaceError) as error:
-            log.warning("database.listen_failed", error=str(error) or type(error).__name__, retry_in=pause)
+            log.warning("database.listen_failed", error=describe(error), retry_in=pause)
         finally:
             on_connection(None)
             if connection is not None:

@@ -34,7 +34,7 @@ BOUNDS: dict[str, timedelta | None] = {
 @asynccontextmanager
 async def request_worker(settings: RequestSettings, runtime: Runtime) -> AsyncIterator[Worker]:
     """A worker that is ready to run."""
-    client = await connect_temporal(settings, runtime=runtime, identity=identity(Network.REQUEST))
+    client = await connect_temporal(settings, runtime, identity=identity(Network.REQUEST))
     async with AsyncExitStack() as stack:
         url = settings.database_url.get_secret_value()
         engine = connect(url, settings.database_connections, "airlock-request-worker")

@@ -35,7 +35,7 @@ from executors.http import HttpCalls
 from executors.python import PythonFunctions
 from executors.registry import Executors
 from executors.sql import SqlSources
-from models.outcomes import PullProgress, counted
+from models.outcomes import PullProgress
 from models.streams import PULL_WORKFLOW_ID, BatchRef, Network, StreamName, named_by
 from scheduling.interval import owned_interval
 from scheduling.sync import sync_schedules
@@ -63,7 +63,7 @@ async def start_execution(client: Client, batches: BatchRef) -> None:
         task_queue=task_queue(Network.RESPONSE),
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
         search_attributes=search_attributes(batches),
-        static_summary=f"{batches}: {counted(batches.records, 'record')}",
+        static_summary=batches.summary,
         task_timeout=TASK_TIMEOUT,
         request_eager_start=batches.records == 1,
     )
@@ -104,7 +104,7 @@ def bounds(settings: ResponseSettings) -> dict[str, timedelta | None]:
 @asynccontextmanager
 async def response_worker(settings: ResponseSettings, runtime: Runtime) -> AsyncIterator[Worker]:
     """A worker that is ready to run; its schedules are in sync and its pull loop is started."""
-    client = await connect_temporal(settings, runtime=runtime, identity=identity(Network.RESPONSE))
+    client = await connect_temporal(settings, runtime, identity=identity(Network.RESPONSE))
     async with AsyncExitStack() as stack:
         url = settings.database_url.get_secret_value()
         engine = connect(url, settings.database_connections, "airlock-response-worker")

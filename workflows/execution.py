@@ -16,7 +16,7 @@ class ExecuteRequests:
     @workflow.run
     async def run(self, batches: BatchRef) -> ExecutionOutcome:
         outcome = await workflow.execute_activity_method(
-            ExecutionActivities.execute_batches, batches, summary=str(batches), **WHOLE_BATCH
+            ExecutionActivities.execute_batches, batches, summary=batches.summary, **WHOLE_BATCH
         )
         workflow.set_current_details(f"{batches}: {outcome}")
         return outcome

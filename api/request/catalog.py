@@ -9,7 +9,7 @@ import orjson
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from models.errors import Unauthenticated
+from models.errors import Unauthenticated, describe
 from models.parameters import ParameterCheck
 from models.requests import PublicRequestType
 from models.settings import ApiKeyRecord, PublicSetting, RequestTypeRecord, SettingRecord, SettingsRecord
@@ -105,7 +105,7 @@ class CurrentCatalog:
             except Exception as error:
                 if not is_unreachable(error) or not self._catalog.sequence:
                     raise
-                log.warning("catalog.database_away", error=type(error).__name__)
+                log.warning("catalog.database_away", error=describe(error))
                 return self._catalog
             if found is not None and (found.epoch, found.sequence) != (self._catalog.epoch, self._catalog.sequence):
                 self._catalog = read_catalog(found.epoch, found.sequence, found.records)

@@ -1,4 +1,4 @@
-"""The request network's account of one request's way: from its own tables alone, whether or not the link is up."""
+"""The request network's account of one request's way: from its own tables and Temporal, with or without the link."""
 
 from datetime import datetime
 from typing import Any
@@ -11,6 +11,7 @@ from api.request.services import Services
 from models.errors import NotFound
 from models.streams import BatchRef, Network, StreamName
 from models.traces import Trace, TraceStep
+from scheduling.runs import with_runs
 from storage.custody import quarantined_about, trace_in_request_network
 
 _MOMENT = TypeAdapter(datetime)
@@ -40,7 +41,8 @@ async def trace_of(services: Services, request_id: UUID, user_id: UUID | None) -
                 if aside.dropped_at
                 else f"an operator: its result is quarantined as {aside.epoch}.{aside.record}"
             )
-    return Trace(request_id=request_id, status=status, steps=steps, waits_for=waits_for)
+    told = Trace(request_id=request_id, status=status, steps=steps, waits_for=waits_for)
+    return await with_runs(services.temporal, HERE, told)
 
 
 def _step(step: str, at: datetime, network: Network = HERE, **more: Any) -> TraceStep:
@@ -48,10 +50,8 @@ def _step(step: str, at: datetime, network: Network = HERE, **more: Any) -> Trac
 
 
 def _steps(found: Any) -> list[TraceStep]:
-    group = BatchRef(
-        stream=StreamName(found.request_stream), epoch=found.request_epoch, sequence=found.request_sequence
-    )
-    steps = [TraceStep(step="submitted", at=found.submitted_at, network=HERE, workflow_id=group.workflow_id("fulfil"))]
+    group = BatchRef(stream=StreamName.REQUESTS, epoch=found.request_epoch, sequence=found.request_sequence)
+    steps = [_step("submitted", found.submitted_at, batch=str(group), workflow="FulfillRequests")]
 
     def add(step: str, at: datetime | None, network: Network = HERE, **more: Any) -> None:
         if at is not None:
@@ -62,13 +62,11 @@ def _steps(found: Any) -> list[TraceStep]:
     add("handed-out", found.sent_at, batch=str(group), note="to the response network, for the first time")
     add("pulled", found.delivered_at, batch=str(group), note="when its receipt came")
     if found.status is not None:
-        batch = BatchRef(
-            stream=StreamName(found.result_stream), epoch=found.result_epoch, sequence=found.result_sequence
-        )
-        add("executed", _moment(found.body, "executed_at"), THERE, workflow_id=group.workflow_id("execute"))
+        batch = BatchRef(stream=StreamName.RESULTS, epoch=found.result_epoch, sequence=found.result_sequence)
+        add("executed", _moment(found.body, "executed_at"), THERE, batch=str(group), workflow="ExecuteRequests")
         add("result-sealed", _moment(found.result_manifest, "sealed_at"), THERE, batch=str(batch))
         add("result-delivered", found.batch_received_at, batch=str(batch))
-        add("result-applied", found.result_at, batch=str(batch), workflow_id=batch.workflow_id("apply"))
+        add("result-applied", found.result_at, batch=str(batch), workflow="ImportBatch")
         add("read", found.first_read_at, note="by its owner, for the first time")
     add(found.closed or "", found.closed_at)
     lost = f"given up: {found.callback_lost}"[:300] if found.callback_lost else None

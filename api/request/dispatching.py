@@ -14,7 +14,6 @@ from temporalio.service import RPCError
 from activities.quarantining import Quarantine
 from api.request.submitting import CommittedGroup
 from configuration.temporal import TASK_TIMEOUT, task_queue
-from models.outcomes import counted
 from models.streams import BatchRef, Network, StreamName
 from storage.attendance import RESULTS, attend
 from storage.database import is_unreachable
@@ -169,7 +168,7 @@ class Dispatcher:
                     task_queue=task_queue(Network.REQUEST),
                     id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
                     search_attributes=search_attributes(batch),
-                    static_summary=f"{batch}: {counted(batch.records, 'record')}",
+                    static_summary=batch.summary,
                     start_delay=delay,
                     task_timeout=TASK_TIMEOUT,
                     rpc_timeout=RPC_SECONDS,

@@ -9,6 +9,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from models.errors import describe
 from storage.database import UNREACHABLE
 from storage.first_reads import record_first_reads
 
@@ -60,7 +61,7 @@ class FirstReads:
             async with self._engine.begin() as connection:
                 await record_first_reads(connection, noted)
         except (DBAPIError, OSError, *UNREACHABLE) as error:
-            log.warning("first_reads.not_written", results=len(noted), error=str(error).splitlines()[0])
+            log.warning("first_reads.not_written", results=len(noted), error=describe(error))
             self._waiting = noted | self._waiting
             self._something.set()
             return

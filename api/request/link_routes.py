@@ -53,7 +53,7 @@ async def push_batch(request: Request, services: App, stream: StreamName) -> Res
         _incoming(stream)
         acceptance = await services.receiver.accept(stream, body)
         if not acceptance.repeated:
-            log.info("link.accepted", batch=str(acceptance.batch), records=acceptance.batch.records)
+            log.debug("link.accepted", batch=str(acceptance.batch), records=acceptance.batch.records)
         if acceptance.starts_import:
             services.dispatcher.start_import(acceptance.batch)
         return message_response(services, acceptance.receipt)

@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
+from temporalio.client import Client
 
 from api.request.catalog import CurrentCatalog
 from api.request.dispatching import Dispatcher
@@ -17,7 +18,7 @@ from api.request.submitting import GroupCommit
 from api.request.waiters import Broadcast, FinishedRequests
 from cache.redis_cache import Cache
 from configuration.settings import RequestSettings
-from configuration.temporal import connect_temporal
+from configuration.temporal import connect_temporal, sdk_runtime
 from exchange.http_signature import HttpSigner
 from exchange.live_keys import LiveKeys
 from exchange.receiving import Receiver
@@ -40,6 +41,7 @@ class Services:
     receiver: Receiver
     keys: LiveKeys
     signer: HttpSigner
+    temporal: Client
     dispatcher: Dispatcher
     group_commit: GroupCommit
     finished: FinishedRequests
@@ -90,7 +92,9 @@ async def open_services(settings: RequestSettings) -> AsyncIterator[Services]:
         cache = Cache(settings.redis_url.get_secret_value())
         stack.push_async_callback(cache.aclose)
         sealer = Sealer(keys, settings.link_id)
-        dispatcher = Dispatcher(engine, await connect_temporal(settings, lazy=True, identity="request-api"))
+        # ERROR: that Temporal is away is told by the dispatcher, once.
+        temporal = await connect_temporal(settings, sdk_runtime("ERROR"), lazy=True, identity="request-api")
+        dispatcher = Dispatcher(engine, temporal)
         stack.push_async_callback(dispatcher.finish)
         services = Services(
             settings,
@@ -101,6 +105,7 @@ async def open_services(settings: RequestSettings) -> AsyncIterator[Services]:
             Receiver(engine, keys, settings.link_id),
             keys,
             HttpSigner(keys, settings.link_id, settings.clock_skew),
+            temporal,
             dispatcher,
             GroupCommit(engine, sealer, dispatcher.group_committed),
             FinishedRequests(engine, cache, settings.result_cache_seconds),

@@ -30,7 +30,7 @@ from workflows.timing import until_look
 log = structlog.get_logger(__name__)
 
 SPACING_SECONDS = 0.1
-"""Time from one group to the next, so that groups grow under load. What comes alone does not wait; see `RateLimiter`."""
+"""Time from one group to the next, so that groups grow under load. A call that comes alone does not wait."""
 FULL_SUBMISSIONS = 40
 """So many waiting calls do not wait for that time to pass: what a commit costs is shared by enough of them."""
 MAX_WAITING_RECORDS = 4 * MAX_RECORDS

@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cache.redis_cache import Cache, result_key
-from models.errors import NotFound
+from models.errors import NotFound, describe
 from models.results import result_as_read
 from storage.database import AnyRow, autocommit, is_unreachable
 from storage.result_store import outcomes_among
@@ -112,7 +112,7 @@ class FinishedRequests:
             except Exception as error:
                 if not is_unreachable(error):
                     raise
-                log.warning("waiting.database_away", error=type(error).__name__)
+                log.warning("waiting.database_away", error=describe(error))
                 self._tell_new(new, error)
                 await asyncio.sleep(DEAF_POLL_SECONDS)
                 self.something_finished()

@@ -15,7 +15,6 @@ from uuid import UUID
 import asyncpg
 import httpx
 from temporalio.client import Client
-from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 from temporalio.testing import ActivityEnvironment
 from temporalio.worker import Worker
 from uuid_utils.compat import uuid7
@@ -27,7 +26,7 @@ from bench.counts.servers import Servers
 from bench.counts.wire import Statements
 from configuration.cadences import DEFAULT_CADENCES
 from configuration.settings import RequestSettings, ResponseSettings
-from configuration.temporal import connect_temporal
+from configuration.temporal import connect_temporal, sdk_runtime
 from embedded.ports import free_port
 from exchange.keys import ensure_link_keys
 from models.requests import Limits
@@ -185,13 +184,15 @@ async def world(servers: Servers, root: Path, name: str, statements: Statements)
             )
         )
         await until(lambda: _serves(caller), "the API answers")
-        quiet = LoggingConfig(filter=TelemetryFilter(core_level="ERROR", other_level="ERROR"))  # it says so on stdout
-        runtime = Runtime(telemetry=TelemetryConfig(logging=quiet))
+        runtime = sdk_runtime("ERROR")
         workers = {
             Network.RESPONSE: await stack.enter_async_context(response_worker(response, runtime)),
             Network.REQUEST: await stack.enter_async_context(request_worker(request, runtime)),
         }
-        clients = {Network.REQUEST: await connect_temporal(request), Network.RESPONSE: await connect_temporal(response)}
+        clients = {
+            settings.network: await connect_temporal(settings, runtime, identity="bench")
+            for settings in (request, response)
+        }
         made = World(servers, statements, link, looks, databases, clients, workers, caller)
         await until(lambda: _is_listening(made), "the API listens to its database")
         await made.install()

@@ -129,7 +129,7 @@ async def test_what_mostly_passes_is_an_alarm_when_it_lasts(
     alarms = await sender.alarms()
     assert list(alarms) == [name]
     assert words in alarms[name]
-    assert "Nothing is lost: 1 records wait" in alarms[name]
+    assert "Nothing is lost: 1 record still to be delivered" in alarms[name]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,26 @@ def test_all_checks_run_even_when_one_fails(airlock: Airlock, ran: list[list[str
     assert len(ran) == 6
     assert ran[-1][1:] == ["-m", "pytest"]
     assert "failed so far: mypy" in result.stdout
+
+
+def test_the_inner_loop_runs_the_checks_and_a_part_of_the_tests(airlock: Airlock, ran: list[list[str]]) -> None:
+    airlock("test", "--quick")
+    assert len(ran) == 5
+    assert ran[-1][1:] == ["-m", "pytest", *checks.QUICK]
+    assert all((CLONE / directory).is_dir() for directory in checks.QUICK)
+    del ran[:]
+    airlock("test", "--quick", "-x")
+    assert [command[1:] for command in ran] == [["-m", "pytest", *checks.QUICK, "-x"]]
+
+
+def test_the_help_says_what_the_inner_loop_leaves_out(airlock: Airlock) -> None:
+    assert "Left out" in airlock("test", "--help").stdout
+
+
+def test_the_version_is_that_of_the_project() -> None:
+    ended = in_a_process("--version")
+    project = tomllib.loads((CLONE / "pyproject.toml").read_text())["project"]
+    assert (ended.returncode, ended.stdout) == (0, f"airlock {project['version']}\n")
 
 
 def test_with_arguments_only_pytest_runs(airlock: Airlock, ran: list[list[str]]) -> None:

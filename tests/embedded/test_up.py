@@ -138,6 +138,8 @@ def test_up_starts_everything_says_where_it_is_and_leaves_nothing(up: Up, tmp_pa
     pids = list(up.wait_until_up()["processes"].values())
     assert up.end() == 0
     assert not any(is_alive(pid) for pid in pids)
+    for namespace in content["namespaces"]:
+        assert f"{content['temporal_ui']}/namespaces/{namespace}/workflows" in up.output.read_text()
     assert not (up.home / "up.json").exists()
 
 

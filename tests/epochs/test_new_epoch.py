@@ -204,7 +204,7 @@ async def test_records_past_retention_are_given_up_only_by_an_operator_who_says_
     async with world.networks.response.engine.begin() as connection:
         await world.delivery.sealer.seal_pending(connection, RESULTS)
         await execute(connection, "UPDATE sealed_batches SET payload = NULL WHERE stream = 'results'")
-    with pytest.raises(Conflict, match=r"3 records of 1 batches of results"):
+    with pytest.raises(Conflict, match=r"3 records in 1 batch of results"):
         await new_epoch(world, RESULTS)
     async with world.networks.request.engine.begin() as connection:
         assert (await incoming_stream(connection, RESULTS)).epoch == 1, "one side began while the other could not"

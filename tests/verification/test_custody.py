@@ -148,8 +148,10 @@ async def test_an_operator_sees_both_networks(world: World, environment: pytest.
         "submitted", "sealed", "handed-out", "pulled", "opened", "executed", "result-sealed", "result-sent",
         "result-delivered", "result-receipt", "result-applied",
     ]  # fmt: skip
-    workflows = {step["workflow_id"] for step in found["steps"]} - {None}
-    assert workflows == {"fulfil-requests-1.1", "pull-requests", "execute-requests-1.1", "apply-results-1.1"}
+    workflows = {step["workflow"] for step in found["steps"]} - {None}
+    assert workflows == {"FulfillRequests", "PullRequests", "ExecuteRequests", "ExportResults", "ImportBatch"}
+    assert {(step["workflow_id"], step["run_id"]) for step in found["steps"]} == {(None, None)}, "nothing is guessed"
+    assert "unknown" in shown.stdout, "there is no Temporal in this test"
     unknown = await trace(str(new_id()))
     assert (unknown.exit_code, "knows nothing" in unknown.stderr) == (1, True)
     environment.setenv("AIRLOCK_RESPONSE_LINK_URL", "http://127.0.0.1:1")

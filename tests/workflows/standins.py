@@ -104,7 +104,7 @@ class StandIns:
 
     @activity.defn
     async def measure(self) -> MonitoringOutcome:
-        outcome: MonitoringOutcome = await self._answer(None, MonitoringOutcome())
+        outcome: MonitoringOutcome = await self._answer(None, MEASURED)
         return outcome
 
     @activity.defn
@@ -146,6 +146,19 @@ class StandIns:
 def group_state(outstanding: int = 0, callbacks_due: int = 0, deadline_in: float | None = None) -> GroupState:
     """A group of three requests."""
     return GroupState(size=3, outstanding=outstanding, next_deadline_in=deadline_in, callbacks_due=callbacks_due)
+
+
+MEASURED = MonitoringOutcome(
+    backlog={"results": 3},
+    oldest_seconds=1.5,
+    workers=1,
+    cpu_percent=3.0,
+    memory_percent=41.0,
+    disk_free_bytes=12 * 1024**3,
+    database_ms=0.9,
+    database_bytes=9_000_000,
+    redis_ms=0.3,
+)
 
 
 def error(kind: str, message: str = "as the test wants it") -> ApplicationError:

@@ -32,7 +32,7 @@ async def test_a_batch_is_applied_and_only_health_is_the_occasion_to_tend_this_s
     assert stage.activities.names() == ["apply_batches", *["tend"] * tends]
     assert stage.activities.arguments("apply_batches") == [batch]
     shown = await details(handle)
-    assert shown.startswith(f"{stream} 2.5: 1 batches, 9 records applied")
+    assert shown.startswith(f"{stream} 2.5: 1 batch, 9 records applied")
     assert ("4 cache keys dropped" in shown) is tends
     assert (await summaries(handle))[0] == f"{stream} 2.5: 9 records"
 

@@ -9,10 +9,10 @@ from temporalio import activity
 from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import ActivityError, ApplicationError
 
-from models.outcomes import DrainOutcome, MaintenanceOutcome, MonitoringOutcome
+from models.outcomes import DrainOutcome, MaintenanceOutcome
 from models.streams import StreamName
 from tests.workflows.conftest import Stage
-from tests.workflows.standins import details, error, summaries
+from tests.workflows.standins import MEASURED, details, error, summaries
 from workflows.exports import CacheMaintenance, ExportResults, ExportSettings, SystemMonitoring
 from workflows.search_attributes import RECORDS, STREAM
 
@@ -38,7 +38,7 @@ async def test_settings_are_sealed_before_they_are_delivered(stage: Stage) -> No
     assert (await handle.result()).records == 7
     assert stage.activities.names() == ["seal_settings", "drain"]
     assert stage.activities.arguments("drain") == [StreamName.SETTINGS]
-    assert await details(handle) == "settings: 1 batches, 7 records, 512 bytes"
+    assert await details(handle) == "settings: 1 batch, 7 records, 512 bytes"
 
 
 async def test_unchanged_settings_are_still_confirmed_by_a_heartbeat(stage: Stage) -> None:
@@ -86,13 +86,16 @@ async def test_a_snapshot_that_a_stopped_stream_does_not_take_fails_the_run_at_o
 
 
 async def test_monitoring_measures_then_sends_health_and_gives_the_alerts(stage: Stage) -> None:
-    stage.activities.line_up("measure", MonitoringOutcome(raised=["disk"], open=["disk"]))
+    stage.activities.line_up("measure", MEASURED.model_copy(update={"raised": ["disk"], "open": ["disk"]}))
     stage.activities.line_up("drain", DrainOutcome(batches=1, records=1, payload_bytes=99))
     handle = await stage.start(SystemMonitoring.run)
     assert (await handle.result()).open == ["disk"]
     assert stage.activities.names() == ["measure", "drain"]
     assert stage.activities.arguments("drain") == [StreamName.HEALTH]
-    assert await details(handle) == "1 alerts open (disk), 0 cleared; health: 1 batches, 1 records, 99 bytes"
+    assert await details(handle) == (
+        "alerts: disk; waiting: 3 results; 1 worker, CPU 3 %, memory 41 %, 12.0 GiB of disk free, PostgreSQL 0.9 ms,"
+        " Redis 0.3 ms; health: 1 batch, 1 record, 99 bytes"
+    )
     assert await summaries(handle) == ["measure, store, judge", "health: seal and deliver until caught up"]
 
 

@@ -7,15 +7,14 @@ import base64
 import json
 import re
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from temporalio import workflow
-from temporalio.client import WorkflowHistory
-from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.worker import Replayer
 from temporalio.workflow import NondeterminismError
 
 from configuration.home import CLONE
@@ -23,8 +22,10 @@ from models.outcomes import DrainOutcome
 from models.streams import StreamName
 from tests.workflows.conftest import WORKFLOWS
 from tests.workflows.record_histories import HISTORIES
+from tests.workflows.replay import load, replay
 from workflows.timing import OVER_THE_LINK
 
+REPLAY = (sys.executable, "-m", "tests.workflows.replay")
 RECORDED = sorted(HISTORIES.glob("*.json"))
 A_PATH = re.compile(r"(?<![\w.])/(?:home|root|tmp|usr|var|opt|srv|mnt|Users|private)/|[A-Z]:\\\\")
 
@@ -41,16 +42,6 @@ class WithoutSealing:
         return outcome
 
 
-def load(file: Path) -> WorkflowHistory:
-    content = json.loads(file.read_text())
-    return WorkflowHistory.from_json(content.pop("workflowId"), content)
-
-
-async def replay(file: Path, workflows: list[type]) -> None:
-    """Raises what the replay found wrong."""
-    await Replayer(workflows=workflows, data_converter=pydantic_data_converter).replay_workflow(load(file))
-
-
 @pytest.mark.parametrize("kind", WORKFLOWS, ids=lambda kind: kind.__name__)
 def test_every_workflow_has_a_recorded_history_that_took_more_than_one_step(kind: type) -> None:
     lengths = [len(load(file).events) for file in RECORDED if file.stem.startswith(f"{kind.__name__}-")]
@@ -59,12 +50,27 @@ def test_every_workflow_has_a_recorded_history_that_took_more_than_one_step(kind
 
 @pytest.mark.parametrize("file", RECORDED, ids=lambda file: file.stem)
 async def test_a_recorded_history_replays(file: Path) -> None:
-    await replay(file, WORKFLOWS)
+    await replay(file)
 
 
 async def test_a_replay_tells_when_a_workflow_decides_otherwise() -> None:
     with pytest.raises(NondeterminismError):
         await replay(HISTORIES / "ExportSettings-1.json", [WithoutSealing])
+
+
+@pytest.mark.parametrize("options", [(), ("--debug",)])
+def test_a_downloaded_history_is_replayed_by_a_command(tmp_path: Path, options: tuple[str, ...]) -> None:
+    content = json.loads((HISTORIES / "ExportSettings-1.json").read_text())
+    del content["workflowId"]  # the Web UI's file has none
+    file = tmp_path / "history.json"
+    file.write_text(json.dumps(content))
+    good = subprocess.run([*REPLAY, file, *options], cwd=CLONE, capture_output=True, text=True, check=False)
+    assert (good.returncode, "no difference" in good.stdout) == (0, True), good.stderr
+    scheduled = next(each for each in content["events"] if "activityTaskScheduledEventAttributes" in each)
+    scheduled["activityTaskScheduledEventAttributes"]["activityType"]["name"] = "another"
+    file.write_text(json.dumps(content))
+    bad = subprocess.run([*REPLAY, file, *options], cwd=CLONE, capture_output=True, text=True, check=False)
+    assert (bad.returncode, "another" in bad.stderr) == (1, True), bad.stderr
 
 
 def texts(item: Any) -> Iterator[str]:
