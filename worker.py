@@ -28,9 +28,9 @@ from temporalio.worker import Worker
 from configuration.home import home_directory
 from configuration.logs import configure_logs
 from configuration.settings import SETTINGS, NetworkSettings, RequestSettings, ResponseSettings
-from configuration.temporal import sdk_runtime
 from models.errors import AirlockError, ConfigurationError
 from models.streams import Network
+from orchestration.client import sdk_runtime
 from wiring.request_worker import request_worker
 from wiring.response_worker import response_worker
 

@@ -2,40 +2,32 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
-from uuid import UUID
+from collections.abc import Callable, Mapping
 
 import structlog
-from pydantic import ValidationError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio import activity
 
-from activities.resident import heartbeating
 from exchange.concurrency import concurrently
-from exchange.opening import records_of
-from exchange.sealing import Sealer
-from executors.answer import to_json
-from executors.registry import ExecutableType, Executors
-from models.errors import InvalidInput
-from models.executors import executor_spec
-from models.outcomes import ExecutionOutcome
-from models.parameters import ParameterCheck
-from models.requests import Limits, RequestRecord
-from models.streams import BatchRef, StreamName
-from storage.catalog import list_request_types, secret_settings
-from storage.database import autocommit
-from storage.execution_store import (
+from exchange.transfer.incoming import lock_applying, mark_applied, quarantine, received_range
+from exchange.transfer.opening import records_of
+from exchange.transfer.quarantine_store import numbers_set_aside
+from exchange.transfer.sealing import Sealer
+from execution.catalog import secret_settings
+from execution.execution_store import (
     FinishedResult,
     WaitingRequest,
-    differing_requests,
     execution_counts,
-    store_cancellations,
-    store_requests,
     store_results,
     waiting_requests,
 )
-from storage.incoming import lock_applying, mark_applied, quarantine, received_range
-from storage.quarantine import numbers_set_aside
+from execution.intake import take_requests
+from execution.registry import ExecutableType, Executors
+from execution.types import executable_types
+from models.outcomes import ExecutionOutcome
+from models.streams import BatchRef, StreamName
+from orchestration.resident import heartbeating
+from storage.database import autocommit
 
 log = structlog.get_logger(__name__)
 
@@ -158,58 +150,3 @@ class ExecutionActivities:
                 await self._sealer.enqueue(connection, StreamName.RESULTS, [result.body for result in new])
             finished.clear()
         return count
-
-
-async def take_requests(
-    connection: AsyncConnection, batch: BatchRef, numbered: Sequence[tuple[int, bytes]]
-) -> list[tuple[int, bytes, str]]:
-    """Store what are requests and cancellations, in the caller's transaction; a request that is here stays as it is.
-
-    Gives number, body and reason of each record that cannot be taken.
-    """
-    rejected: list[tuple[int, bytes, str]] = []
-    requests: dict[UUID, tuple[int, RequestRecord, bytes]] = {}
-    cancellations = []
-    for number, line in numbered:
-        try:
-            record = RequestRecord.model_validate_json(line)
-        except ValidationError as error:
-            rejected.append((number, line, f"not a request: {error.errors(include_url=False)[0]['msg']}"))
-            continue
-        if record.kind == "cancellation":
-            cancellations.append((record.request_id, record.submitted_at))
-        elif record.request_id in requests:
-            rejected.append((number, line, "the batch holds this request id twice"))
-        else:
-            requests[record.request_id] = (number, record, line)
-    new = await store_requests(
-        connection, batch, [(record, to_json(record.params)) for _, record, _ in requests.values()]
-    )
-    again = [record for request_id, (_, record, _) in requests.items() if request_id not in new]
-    changed = await differing_requests(connection, [(record, to_json(record.params)) for record in again])
-    rejected += [
-        (number, line, "this request id came in an earlier batch, with another request")
-        for request_id, (number, _, line) in requests.items()
-        if request_id in changed
-    ]
-    await store_cancellations(connection, cancellations)
-    return rejected
-
-
-async def executable_types(connection: AsyncConnection) -> dict[str, ExecutableType]:
-    """The active request types, compiled. One that cannot be is left out, so that it fails its own requests only."""
-    types: dict[str, ExecutableType] = {}
-    for found in await list_request_types(connection):
-        if found.retired_at is not None:
-            continue
-        try:
-            types[found.name] = ExecutableType(
-                found.name,
-                found.version,
-                Limits.model_validate(found.limits),
-                ParameterCheck(found.params_schema),
-                executor_spec.validate_python(found.executor),
-            )
-        except (ValidationError, InvalidInput) as error:
-            log.error("execution.type_unusable", type=found.name, error=str(error))
-    return types

@@ -6,14 +6,14 @@ import time
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from temporalio import activity
 
-from activities.callbacks import CallbackSender
-from activities.resident import Resident, heartbeating, resident
+from fulfilment.callback_store import callbacks_due
+from fulfilment.callbacks import CallbackSender
+from fulfilment.request_store import expire_overdue, group_state, mark_groups_fulfilled, mark_groups_seen
 from models.outcomes import CallbackOutcome, GroupState
 from models.streams import BatchRef
+from orchestration.resident import Resident, heartbeating, resident
 from storage.attendance import CALLBACKS, RENEW_SECONDS, Attendance
-from storage.callbacks import callbacks_due
 from storage.notices import FINISHED, NotificationListener
-from storage.submissions import expire_overdue, group_state, mark_groups_fulfilled, mark_groups_seen
 
 CALLBACKS_AT_A_TIME = 64
 """Bodies held in memory. Callbacks of a receiver that does not answer hold the others up for so many at most."""

@@ -7,14 +7,14 @@ from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio import activity
 
-from activities.resident import heartbeating
 from cache.redis_cache import PREFIX, Cache, answer_key, settings_key
+from execution.catalog import list_request_types
+from fulfilment.result_store import find_snapshot
 from models.errors import describe
 from models.outcomes import MaintenanceOutcome
 from models.streams import Network, StreamName
-from storage.catalog import list_request_types
-from storage.result_store import find_snapshot
-from storage.retention import CHUNK, deletable, delete_old, empty_batches
+from monitoring.retention import CHUNK, deletable, delete_old, empty_batches
+from orchestration.resident import heartbeating
 
 log = structlog.get_logger(__name__)
 

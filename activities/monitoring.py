@@ -12,15 +12,14 @@ from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio import activity
 
-from activities.alerting import judge
-from activities.resident import heartbeating
 from cache.redis_cache import Cache
 from configuration.cadences import Cadence
 from exchange.errors import StreamStopped
-from exchange.sealing import Sealer
+from exchange.transfer.sealing import Sealer
 from models.outcomes import MonitoringOutcome
 from models.streams import Network, StreamName
-from storage.monitoring import (
+from monitoring.alerting import judge
+from monitoring.measurement_store import (
     OpenAlert,
     database_state,
     recent_measurements,
@@ -28,6 +27,7 @@ from storage.monitoring import (
     store_measurement,
     stream_states,
 )
+from orchestration.resident import heartbeating
 
 log = structlog.get_logger(__name__)
 

@@ -5,18 +5,18 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from temporalio import activity
 
-from activities.link_failures import for_temporal
-from activities.link_watch import LinkWatch
-from activities.resident import ROUND_SECONDS, heartbeating
+from exchange.carriers.http import POLL_SECONDS
 from exchange.errors import LinkError
-from exchange.link import POLL_SECONDS
-from exchange.manifest import MAX_RECORDS
-from exchange.pulling import Pull, Started
-from exchange.rate_limiter import RateLimiter
+from exchange.transfer.incoming import count_unapplied, unapplied
+from exchange.transfer.pulling import Pull, Started
+from exchange.transfer.rate_limiter import RateLimiter
+from exchange.wire.manifest import MAX_RECORDS
 from models.outcomes import PullProgress
 from models.streams import BatchRef, StreamName
+from monitoring.link_watch import LinkWatch
+from orchestration.link_failures import for_temporal
+from orchestration.resident import ROUND_SECONDS, heartbeating
 from storage.database import autocommit
-from storage.incoming import count_unapplied, unapplied
 
 MOST_BATCHES = 500
 """Batches that are taken with one poll, if so many wait: they are executed together, by one workflow."""

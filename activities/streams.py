@@ -6,15 +6,15 @@ from functools import partial
 
 from temporalio import activity
 
-from activities.link_failures import for_temporal
-from activities.link_watch import LinkWatch
-from activities.resident import ROUND_SECONDS, Resident, heartbeating, resident
-from exchange.delivery import Delivery
 from exchange.errors import LinkError
+from exchange.transfer.delivery import Delivery
+from execution.catalog import public_records
 from models.outcomes import DrainOutcome
 from models.streams import StreamName
-from scheduling.interval import OwnedInterval
-from storage.catalog import public_records
+from monitoring.link_watch import LinkWatch
+from orchestration.link_failures import for_temporal
+from orchestration.resident import ROUND_SECONDS, Resident, heartbeating, resident
+from schedules.interval import OwnedInterval
 from storage.notices import NotificationListener, ready
 
 

@@ -27,7 +27,7 @@ from embedded.redis import redis_spec
 from embedded.supervisor import Supervisor
 from embedded.temporal import temporal_spec
 from embedded.terminal import Terminal
-from exchange.keys import ensure_link_keys
+from exchange.wire.keys import ensure_link_keys
 from models.streams import StreamName
 from sample.install import SampleAccess, install
 from storage.database import CHANNEL

@@ -36,22 +36,22 @@ from embedded.ports import free_port
 from embedded.postgres import Postgres
 from embedded.supervisor import Supervisor
 from embedded.terminal import Terminal
-from exchange.batch import to_wire
-from exchange.keys import LinkKeys, ensure_link_keys, load_link_keys
-from exchange.manifest import MAX_RECORDS
-from exchange.receiving import Receiver
-from exchange.sealing import Sealer
+from exchange.transfer.incoming import mark_applied
+from exchange.transfer.outgoing import batch_after, mark_delivered
+from exchange.transfer.receiving import Receiver
+from exchange.transfer.sealing import Sealer
+from exchange.wire.batch import to_wire
+from exchange.wire.keys import LinkKeys, ensure_link_keys, load_link_keys
+from exchange.wire.manifest import MAX_RECORDS
+from execution.execution_store import FinishedResult, store_requests
+from execution.execution_store import store_results as store_executed
+from fulfilment.request_store import NewRequest, store_submitted
+from fulfilment.result_store import ArrivedResult
+from fulfilment.result_store import store_results as store_arrived
 from models.requests import RequestRecord
 from models.streams import BatchRef, Network, StreamName
 from storage.database import connect, value
-from storage.execution_store import FinishedResult, store_requests
-from storage.execution_store import store_results as store_executed
-from storage.incoming import mark_applied
 from storage.migrate import upgrade
-from storage.outgoing import batch_after, mark_delivered
-from storage.result_store import ArrivedResult
-from storage.result_store import store_results as store_arrived
-from storage.submissions import NewRequest, store_submitted
 
 LINK = "bench"
 USER = UUID("0198c0de-0000-7000-8000-0000000000aa")
@@ -160,13 +160,13 @@ def variables(databases: Databases, keys: Path, port: int, home: Path) -> dict[s
 
 def measure(environment: dict[str, str], port: int) -> dict[str, object]:
     """Serve the API, verify over the link, and look at both processes' memory."""
-    api = subprocess.Popen([sys.executable, "-m", "commands", "api", "request"], env=environment, cwd=CLONE)
+    api = subprocess.Popen([sys.executable, "-m", "cli", "api", "request"], env=environment, cwd=CLONE)
     try:
         until_it_answers(port, api)
         began_mib = peak_mib(api.pid)
         began = time.perf_counter()
         found = subprocess.run(
-            [sys.executable, "-m", "commands", "verify", "--json"], env=environment, cwd=CLONE, stdout=subprocess.PIPE
+            [sys.executable, "-m", "cli", "verify", "--json"], env=environment, cwd=CLONE, stdout=subprocess.PIPE
         )
         seconds = time.perf_counter() - began
         report = json.loads(found.stdout)

@@ -8,8 +8,8 @@ import asyncpg
 import orjson
 
 from chaos.judging import Census
-from exchange.batch import unpack
-from exchange.manifest import Manifest
+from exchange.wire.batch import unpack
+from exchange.wire.manifest import Manifest
 
 CONNECT_SECONDS = 20.0
 

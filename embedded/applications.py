@@ -94,7 +94,7 @@ def api_spec(network: str, where: Surroundings, stop_order: int = 0) -> ProcessS
 
     return ProcessSpec(
         name=f"{network}-api",
-        argv=(sys.executable, "-m", "commands", "api", network),
+        argv=(sys.executable, "-m", "cli", "api", network),
         ready=ready,
         env=environment_of(network, where),
         cwd=where.clone,
@@ -112,7 +112,7 @@ def worker_spec(network: str, where: Surroundings, stop_order: int = 0) -> Proce
 
     return ProcessSpec(
         name=f"{network}-worker",
-        argv=(sys.executable, "-m", "commands", "worker", network),
+        argv=(sys.executable, "-m", "cli", "worker", network),
         ready=ready,
         env=environment_of(network, where),
         cwd=where.clone,

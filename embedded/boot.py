@@ -100,7 +100,7 @@ class Boot:
         return databases
 
     def _make_keys(self) -> None:
-        from exchange.keys import ensure_link_keys
+        from exchange.wire.keys import ensure_link_keys
 
         ensure_link_keys(self._home.keys)
 

@@ -7,16 +7,16 @@ from uuid import UUID
 from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from exchange.batch import unpack
+from exchange.audit.kept_rows import kept_batches
+from exchange.audit.row_checks import result_named
+from exchange.carriers.http import LinkClient
+from exchange.custody_store import batches_sealed_from, quarantined_about, sealed_times, trace_in_response_network
 from exchange.errors import Malformed
-from exchange.link import LinkClient
-from exchange.manifest import Manifest
-from exchange.row_checks import result_named
+from exchange.wire.batch import unpack
+from exchange.wire.manifest import Manifest
 from models.errors import NotFound
 from models.streams import BatchRef, Network, StreamName
 from models.traces import Trace, TraceStep
-from storage.custody import batches_sealed_from, quarantined_about, sealed_times, trace_in_response_network
-from storage.verification import kept_batches
 
 HERE = Network.RESPONSE
 BATCHES_SEARCHED = 50

@@ -10,9 +10,9 @@ import asyncpg
 import structlog
 from uuid_utils.compat import uuid7
 
+from execution.catalog import find_request_type, put_api_key, put_request_type, put_setting, put_user
 from models.requests import Limits
 from sample.request_types import REQUEST_TYPES, SOURCE
-from storage.catalog import find_request_type, put_api_key, put_request_type, put_setting, put_user
 from storage.database import connect, lock_until_commit, value
 
 log = structlog.get_logger(__name__)

@@ -18,7 +18,7 @@ from embedded.postgres import Postgres
 from embedded.redis import redis_spec
 from embedded.supervisor import Supervisor
 from embedded.terminal import Terminal
-from exchange.keys import LinkKeys, ensure_link_keys, load_link_keys
+from exchange.wire.keys import LinkKeys, ensure_link_keys, load_link_keys
 from models.streams import Network
 from storage.database import connect
 from storage.migrate import upgrade

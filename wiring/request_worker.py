@@ -8,19 +8,19 @@ import httpx
 from temporalio.runtime import Runtime
 from temporalio.worker import Worker
 
-from activities.callbacks import CallbackSender
 from activities.fulfilling import FulfilmentActivities
 from activities.importing import ImportActivities
 from activities.maintaining import MaintenanceActivities
 from cache.redis_cache import Cache
 from configuration.settings import RequestSettings
-from configuration.temporal import connect_temporal
-from exchange.live_keys import LiveKeys
+from exchange.link_keys.live_keys import LiveKeys
+from fulfilment.callbacks import CallbackSender
 from models.streams import Network
+from monitoring.workflow_watch import WorkflowWatch
+from orchestration.client import connect_temporal
+from orchestration.workers import ensure_search_attributes, identity, make_worker, start_background_task
 from storage.database import connect, listen
 from storage.notices import NotificationListener
-from wiring.options import ensure_search_attributes, identity, make_worker, start_background_task
-from wiring.workflow_watch import WorkflowWatch
 from workflows.fulfilment import FulfillRequests
 from workflows.importing import ImportBatch
 

@@ -12,41 +12,41 @@ from temporalio.runtime import Runtime
 from temporalio.worker import Worker
 
 from activities.executing import ExecutionActivities
-from activities.link_watch import LinkWatch
 from activities.maintaining import MaintenanceActivities
 from activities.monitoring import MonitoringActivities
-from activities.orchestration import Orchestration
 from activities.pulling import PullActivities
 from activities.streams import StreamActivities
 from cache.redis_cache import Cache
 from configuration.cadences import EXPORT_RESULTS
 from configuration.settings import ResponseSettings
-from configuration.temporal import TASK_TIMEOUT, connect_temporal, task_queue
-from exchange.delivery import Delivery
-from exchange.http_signature import HttpSigner
-from exchange.key_exchange import KeyExchange
-from exchange.link import LinkClient
-from exchange.link_tls import client_tls
-from exchange.live_keys import LiveKeys
-from exchange.pulling import Pull
-from exchange.receiving import Receiver
-from exchange.sealing import Sealer
-from executors.http import HttpCalls
-from executors.python import PythonFunctions
-from executors.registry import Executors
-from executors.sql import SqlSources
+from exchange.carriers.http import LinkClient
+from exchange.carriers.http_tls import client_tls
+from exchange.link_keys.introduction import KeyExchange
+from exchange.link_keys.live_keys import LiveKeys
+from exchange.transfer.delivery import Delivery
+from exchange.transfer.pulling import Pull
+from exchange.transfer.receiving import Receiver
+from exchange.transfer.sealing import Sealer
+from exchange.wire.http_signature import HttpSigner
+from execution.http import HttpCalls
+from execution.python import PythonFunctions
+from execution.registry import Executors
+from execution.sql import SqlSources
 from models.outcomes import PullProgress
 from models.streams import PULL_WORKFLOW_ID, BatchRef, Network, StreamName, named_by
-from scheduling.interval import owned_interval
-from scheduling.sync import sync_schedules
+from monitoring.link_watch import LinkWatch
+from monitoring.temporal_state import Orchestration
+from monitoring.workflow_watch import WorkflowWatch
+from orchestration.client import TASK_TIMEOUT, connect_temporal, task_queue
+from orchestration.search_attributes import STREAM, search_attributes
+from orchestration.workers import ensure_search_attributes, identity, make_worker, start_background_task
+from schedules.interval import owned_interval
+from schedules.sync import sync_schedules
 from storage.database import connect, listen
 from storage.notices import NotificationListener
-from wiring.options import ensure_search_attributes, identity, make_worker, start_background_task
-from wiring.workflow_watch import WorkflowWatch
 from workflows.execution import ExecuteRequests
 from workflows.exports import CacheMaintenance, ExportResults, ExportSettings, SystemMonitoring
 from workflows.pulling import PullRequests
-from workflows.search_attributes import STREAM, search_attributes
 
 log = structlog.get_logger(__name__)
 

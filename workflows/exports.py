@@ -9,7 +9,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.streams import StreamActivities
     from models.outcomes import DrainOutcome, MaintenanceOutcome, MonitoringOutcome
     from models.streams import StreamName
-    from workflows.search_attributes import RECORDS
+    from orchestration.search_attributes import RECORDS
     from workflows.timing import HEALTH_WAITS, OVER_THE_LINK, QUICK, RESIDENT
 
 

@@ -7,9 +7,10 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from activities.fulfilling import FulfilmentActivities
+    from models.looks import until_look
     from models.outcomes import CallbackOutcome, GroupState
     from models.streams import BatchRef
-    from workflows.timing import QUICK, RESIDENT, until_look
+    from workflows.timing import QUICK, RESIDENT
 
 
 @workflow.defn

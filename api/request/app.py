@@ -29,7 +29,7 @@ from api.request.services import open_services
 from api.security_headers import SecurityHeaders
 from configuration.settings import RequestSettings
 from configuration.version import VERSION
-from exchange.batch import MAX_WIRE_BYTES
+from exchange.wire.batch import MAX_WIRE_BYTES
 from models.requests import RequestSubmission
 
 DESCRIPTION = """

@@ -5,8 +5,8 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from api.bearer import KeyHash, presented_key_hash
-from api.request.catalog import Caller
 from api.request.services import Services
+from fulfilment.catalog import Caller
 from models.errors import Forbidden
 
 

@@ -10,9 +10,9 @@ from api.bearer import needs_key
 from api.conditional import IfNoneMatch, has_already
 from api.problems import problem_responses
 from api.request.callers import App, CallerOf
-from api.request.catalog import Catalog
 from api.request.services import Services
 from cache.redis_cache import settings_key
+from fulfilment.catalog import Catalog
 from models.requests import PublicRequestType
 from models.settings import PublicSetting
 

@@ -8,11 +8,11 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from api.request.services import Services
+from exchange.custody_store import quarantined_about, trace_in_request_network
 from models.errors import NotFound
 from models.streams import BatchRef, Network, StreamName
 from models.traces import Trace, TraceStep
-from scheduling.runs import with_runs
-from storage.custody import quarantined_about, trace_in_request_network
+from schedules.runs import with_runs
 
 _MOMENT = TypeAdapter(datetime)
 HERE, THERE = Network.REQUEST, Network.RESPONSE

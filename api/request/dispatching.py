@@ -11,17 +11,17 @@ from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError
 
-from activities.quarantining import Quarantine
-from api.request.submitting import CommittedGroup
-from configuration.temporal import TASK_TIMEOUT, task_queue
+from exchange.recovery.quarantine import Quarantine
+from exchange.transfer.incoming import unapplied
+from fulfilment.group_commit import CommittedGroup
+from fulfilment.request_store import mark_groups_seen, unattended_groups
 from models.streams import BatchRef, Network, StreamName
+from orchestration.client import TASK_TIMEOUT, task_queue
+from orchestration.search_attributes import search_attributes
 from storage.attendance import RESULTS, attend
 from storage.database import is_unreachable
-from storage.incoming import unapplied
-from storage.submissions import mark_groups_seen, unattended_groups
 from workflows.fulfilment import FulfillRequests
 from workflows.importing import ImportBatch
-from workflows.search_attributes import search_attributes
 
 log = structlog.get_logger(__name__)
 
@@ -32,7 +32,7 @@ LEFT_SECONDS = 10.0
 """A snapshot that is not applied after this long may have lost its run. Another one is started, which harms nothing."""
 NOT_SEEN_SECONDS = 180.0
 """A group that is not fulfilled, and that no run has looked at for so long, has lost its run: three times the longest
-time between two looks, `workflows.timing.LOOKS`."""
+time between two looks, `models.looks.LOOKS`."""
 STARTS_AT_ONCE = 16
 TOGETHER_SECONDS = 2.0
 """Groups that come within this time share a workflow, which until then is not in the way of what they ask for. One that

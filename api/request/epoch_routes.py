@@ -5,11 +5,11 @@ from fastapi import APIRouter, Request, Response
 from api.problems import problem_responses
 from api.request.callers import App
 from api.request.signed_answers import BYTES, check_place, message_response, signed_answer
-from exchange.epochs import ReceivingEnd, SendingEnd
 from exchange.errors import Malformed
-from exchange.messages import EpochOrder
+from exchange.recovery.epochs import ReceivingEnd, SendingEnd
+from exchange.transfer.outgoing import outgoing_stream
+from exchange.wire.messages import EpochOrder
 from models.streams import Network, StreamName
-from storage.outgoing import outgoing_stream
 
 router = APIRouter(prefix="/link/v1/streams/{stream}", tags=["link"])
 

@@ -5,7 +5,7 @@ from fastapi import APIRouter, Request, Response
 from api.problems import problem_responses
 from api.request.callers import App
 from api.request.signed_answers import BYTES, signed_answer
-from exchange.key_lists import KeyList, key_list, take_key_list
+from exchange.link_keys.lists import KeyList, key_list, take_key_list
 
 router = APIRouter(prefix="/link/v1", tags=["link"])
 

@@ -11,14 +11,14 @@ from api.problems import problem_responses
 from api.request.callers import App
 from api.request.services import Services
 from api.request.signed_answers import BYTES, check_place, message_response, signed_answer
-from exchange.batch import BUNDLE_MEDIA_TYPE, MEDIA_TYPE, to_bundle, to_wire
-from exchange.delivery import accept_receipt
 from exchange.errors import Fork
-from exchange.manifest import MAX_PAYLOAD_BYTES, MAX_RECORDS
-from exchange.messages import Heartbeat, Receipt
+from exchange.transfer.delivery import accept_receipt
+from exchange.transfer.outgoing import StoredBatch, batches_after, hash_at, mark_sent, outgoing_stream, stop_outgoing
+from exchange.wire.batch import BUNDLE_MEDIA_TYPE, MEDIA_TYPE, to_bundle, to_wire
+from exchange.wire.manifest import MAX_PAYLOAD_BYTES, MAX_RECORDS
+from exchange.wire.messages import Heartbeat, Receipt
 from models.errors import NotFound
 from models.streams import Network, StreamName
-from storage.outgoing import StoredBatch, batches_after, hash_at, mark_sent, outgoing_stream, stop_outgoing
 
 log = structlog.get_logger(__name__)
 

@@ -11,11 +11,11 @@ from pydantic import TypeAdapter, ValidationError
 from uuid_utils.compat import uuid7
 
 from api.problems import invalid_fields
-from api.request.catalog import Caller, Catalog
-from api.request.submitting import Submission
+from fulfilment.catalog import Caller, Catalog
+from fulfilment.group_commit import Submission
+from fulfilment.request_store import IdempotencyKey, NewRequest
 from models.errors import Unavailable
 from models.requests import RequestSubmission
-from storage.submissions import IdempotencyKey, NewRequest
 
 _MANY = TypeAdapter(list[RequestSubmission])
 INTEGERS = range(-(2**63), 2**64)

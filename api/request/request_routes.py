@@ -12,15 +12,15 @@ from api.bearer import needs_key
 from api.pagination import DEFAULT_LIMIT, Page, PageCursor, PageLimit, cut, decode_cursor
 from api.problems import problem_responses
 from api.request.callers import App, CallerOf
-from api.request.catalog import Caller
 from api.request.services import Services
-from api.request.submitting import refused_while_stopped
 from exchange.errors import StreamStopped
+from fulfilment.catalog import Caller
+from fulfilment.group_commit import refused_while_stopped
+from fulfilment.request_store import cancel_request, find_request, list_requests
 from models.errors import Conflict, NotFound
 from models.requests import RequestStatus, TypeName
 from models.streams import StreamName
 from storage.database import notify
-from storage.submissions import cancel_request, find_request, list_requests
 
 router = APIRouter(prefix="/v1/requests", tags=["requests"], dependencies=[needs_key])
 

@@ -7,15 +7,15 @@ from uuid import UUID
 
 import orjson
 
-from api.request.catalog import Caller
 from api.request.services import Services
 from cache.redis_cache import result_key
+from fulfilment.catalog import Caller
+from fulfilment.request_store import find_request
+from fulfilment.result_store import find_outcome
 from models.errors import NotFound
 from models.requests import RequestStatus
 from models.results import result_as_read, with_source
 from storage.database import autocommit
-from storage.result_store import find_outcome
-from storage.submissions import find_request
 
 YOUNG_SECONDS = 2.0
 """Age of a request up to which the cache is not asked first: a look there costs more than one for all who wait."""

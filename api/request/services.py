@@ -10,20 +10,20 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.client import Client
 
-from api.request.catalog import CurrentCatalog
 from api.request.dispatching import Dispatcher
-from api.request.first_reads import FirstReads
 from api.request.link_health import Refusals
-from api.request.submitting import GroupCommit
-from api.request.waiters import Broadcast, FinishedRequests
 from cache.redis_cache import Cache
 from configuration.settings import RequestSettings
-from configuration.temporal import connect_temporal, sdk_runtime
-from exchange.http_signature import HttpSigner
-from exchange.live_keys import LiveKeys
-from exchange.receiving import Receiver
-from exchange.sealing import Sealer
+from exchange.link_keys.live_keys import LiveKeys
+from exchange.transfer.receiving import Receiver
+from exchange.transfer.sealing import Sealer
+from exchange.wire.http_signature import HttpSigner
+from fulfilment.catalog import CurrentCatalog
+from fulfilment.first_reads import FirstReads
+from fulfilment.group_commit import GroupCommit
+from fulfilment.waiters import Broadcast, FinishedRequests
 from models.streams import Network, StreamName
+from orchestration.client import connect_temporal, sdk_runtime
 from storage.database import Ask, connect, listen, value
 
 log = structlog.get_logger(__name__)

@@ -8,8 +8,8 @@ from fastapi import Request, Response
 from api.problems import problem_response
 from api.request.services import Services
 from exchange.errors import LinkError, Malformed, UnknownKey
-from exchange.http_signature import HEADER
-from exchange.messages import SignedMessage
+from exchange.wire.http_signature import HEADER
+from exchange.wire.messages import SignedMessage
 from models.errors import Conflict, NotFound
 from models.streams import StreamName
 

@@ -11,9 +11,9 @@ from api.bearer import needs_key
 from api.problems import problem_responses
 from api.request.callers import App, CallerOf, OperatorOf
 from api.request.link_health import silences
+from fulfilment.result_store import find_snapshot
 from models.streams import Network, StreamName
-from storage.monitoring import stream_states
-from storage.result_store import find_snapshot
+from monitoring.measurement_store import stream_states
 
 router = APIRouter(tags=["health"])
 

@@ -17,10 +17,10 @@ from api.request.custody import trace_of
 from api.request.services import Services
 from api.request.signed_answers import BYTES, signed_answer
 from cache.redis_cache import result_key
-from exchange.batch import MEDIA_TYPE
+from exchange.audit.summaries import Orphans, RepairOrder, SummaryQuestion
 from exchange.errors import Malformed
-from exchange.local_side import LocalSide
-from exchange.summaries import Orphans, RepairOrder, SummaryQuestion
+from exchange.recovery.local_side import LocalSide
+from exchange.wire.batch import MEDIA_TYPE
 from models.streams import Network, StreamName
 
 router = APIRouter(prefix="/link/v1", tags=["link"])

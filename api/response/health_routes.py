@@ -11,7 +11,7 @@ from api.response.callers import App, OperatorOf
 from api.response.stream_metrics import refresh
 from api.response.stream_routes import AlertView
 from models.streams import Network
-from storage.monitoring import open_alerts, recent_measurements, stream_states
+from monitoring.measurement_store import open_alerts, recent_measurements, stream_states
 
 router = APIRouter(tags=["health"], dependencies=[needs_key], responses=problem_responses(401, 403, 503))
 

@@ -3,12 +3,12 @@
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.monitoring import health_records
-from exchange.manifest import MAX_RAW_BYTES, MAX_RECORDS
+from exchange.wire.manifest import MAX_RAW_BYTES, MAX_RECORDS
+from execution.catalog import public_records
 from models.errors import NotFound
 from models.streams import Network, StreamName
-from storage.catalog import public_records
-from storage.monitoring import open_alerts, recent_measurements
-from storage.operations import preview_next_batch
+from monitoring.measurement_store import open_alerts, recent_measurements
+from people.operations import preview_next_batch
 
 MEDIA_TYPE = "application/x-ndjson"
 PREVIEWED = [stream for stream in StreamName if stream.sender is Network.RESPONSE]

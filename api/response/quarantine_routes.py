@@ -6,13 +6,13 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from activities.quarantining import Quarantine
 from api.bearer import needs_key
 from api.pagination import DEFAULT_LIMIT, PageLimit
 from api.problems import problem_responses
 from api.response.callers import App, OperatorOf
+from exchange.recovery.quarantine import Quarantine
+from exchange.transfer.quarantine_store import list_quarantined
 from models.streams import Network, StreamName
-from storage.quarantine import list_quarantined
 
 router = APIRouter(
     prefix="/v1/quarantine", tags=["quarantine"], dependencies=[needs_key], responses=problem_responses(401, 403, 503)

@@ -12,16 +12,16 @@ from api.problems import problem_responses
 from api.response.callers import App, Operator, OperatorOf
 from api.response.request_type_checks import check_request_type
 from api.response.storable import storable
-from models.errors import Conflict, NotFound
-from models.executors import ExecutorSpec
-from models.requests import Limits, PublicRequestType, TypeName
-from storage.catalog import (
+from execution.catalog import (
     StoredRequestType,
     find_request_type,
     list_request_types,
     put_request_type,
     retire_request_type,
 )
+from models.errors import Conflict, NotFound
+from models.executors import ExecutorSpec
+from models.requests import Limits, PublicRequestType, TypeName
 from storage.database import lock_until_commit
 
 router = APIRouter(

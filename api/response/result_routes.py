@@ -11,9 +11,9 @@ from api.bearer import needs_key
 from api.pagination import DEFAULT_LIMIT, Page, PageCursor, PageLimit, cut, decode_cursor
 from api.problems import problem_responses
 from api.response.callers import App, OperatorOf
+from execution.execution_store import find_result_body, list_results
 from models.errors import NotFound
 from models.requests import RequestStatus, ResultBody, TypeName
-from storage.execution_store import find_result_body, list_results
 
 router = APIRouter(
     prefix="/v1/results", tags=["results"], dependencies=[needs_key], responses=problem_responses(401, 403, 503)

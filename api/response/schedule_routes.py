@@ -8,8 +8,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from api.bearer import needs_key
 from api.problems import problem_responses
 from api.response.callers import App, OperatorOf
-from scheduling import operating
-from scheduling.views import ScheduleView, describe, list_schedules
+from schedules import operating
+from schedules.views import ScheduleView, describe, list_schedules
 
 router = APIRouter(
     prefix="/v1/schedules",

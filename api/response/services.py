@@ -9,7 +9,7 @@ from temporalio.client import Client
 
 from cache.redis_cache import Cache
 from configuration.settings import ResponseSettings
-from configuration.temporal import connect_temporal, sdk_runtime
+from orchestration.client import connect_temporal, sdk_runtime
 from storage.database import connect, value
 
 

@@ -11,7 +11,7 @@ from api.problems import problem_responses
 from api.response.callers import App, OperatorOf
 from api.response.preview import MEDIA_TYPE, preview
 from models.streams import Network, StreamName
-from storage.monitoring import open_alerts, stream_states
+from monitoring.measurement_store import open_alerts, stream_states
 
 router = APIRouter(
     prefix="/v1/streams", tags=["streams"], dependencies=[needs_key], responses=problem_responses(401, 403, 503)

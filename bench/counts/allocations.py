@@ -16,12 +16,12 @@ from uuid import UUID
 
 import orjson
 
-from activities.applying import parse_results
 from bench.counts.counting import Count, Counts
 from bench.counts.functions import words
-from exchange.batch import open_wire, pack, to_wire
-from exchange.keys import ensure_link_keys, load_link_keys
-from exchange.manifest import Manifest, sign_manifest
+from exchange.wire.batch import open_wire, pack, to_wire
+from exchange.wire.keys import ensure_link_keys, load_link_keys
+from exchange.wire.manifest import Manifest, sign_manifest
+from fulfilment.applying import parse_results
 from models.streams import GENESIS, Network, StreamName
 
 RECORDS = 1000

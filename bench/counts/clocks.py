@@ -8,12 +8,12 @@ from types import ModuleType
 import activities.announcing
 
 import activities.executing
-import activities.link_watch
 import activities.pulling
 import api.request.dispatching
-import api.request.first_reads
-import exchange.key_exchange
-import exchange.live_keys
+import exchange.link_keys.introduction
+import exchange.link_keys.live_keys
+import fulfilment.first_reads
+import monitoring.link_watch
 import workflows.exports
 import workflows.timing
 
@@ -23,13 +23,13 @@ NEVER = 1e6
 PUT_OFF: list[tuple[ModuleType, str, float | timedelta | tuple[float, ...]]] = [
     (activities.announcing, "PAUSE_KNOWN_SECONDS", -1.0),  # an operator's pause is asked for each time
     (activities.executing, "FLUSH_SECONDS", NEVER),  # results are committed when enough are there, not by time
-    (activities.link_watch, "EVERY_SECONDS", 1e9),  # a success is noted once; more than the machine has been up
+    (monitoring.link_watch, "EVERY_SECONDS", 1e9),  # a success is noted once; more than the machine has been up
     (activities.pulling, "POLL_SECONDS", 60.0),  # what the API allows at most
     (api.request.dispatching, "LOOK_SECONDS", NEVER),
     (api.request.dispatching, "TOGETHER_SECONDS", 0.0),  # a workflow for each group: none waits for the next
-    (api.request.first_reads, "FLUSH_SECONDS", NEVER),
-    (exchange.key_exchange, "TELL_SECONDS", NEVER),
-    (exchange.live_keys, "LOOK_SECONDS", NEVER),
+    (fulfilment.first_reads, "FLUSH_SECONDS", NEVER),
+    (exchange.link_keys.introduction, "TELL_SECONDS", NEVER),
+    (exchange.link_keys.live_keys, "LOOK_SECONDS", NEVER),
     (workflows.exports, "SHORTEST_RUN", timedelta()),  # a run that is over before this waits: one timer
     (workflows.timing, "SHORTEST_RUN", timedelta()),
     (workflows.timing, "LOOK_AGAIN", (8.0, NEVER)),  # a group's first look finds what went all the way meanwhile

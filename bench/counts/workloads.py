@@ -14,7 +14,7 @@ from bench.counts.counting import Count, Counts, Tally
 from bench.counts.servers import Servers
 from bench.counts.wire import Statements
 from bench.counts.world import World, until, world
-from exchange.manifest import MAX_RECORDS
+from exchange.wire.manifest import MAX_RECORDS
 from models.outcomes import PullProgress
 from models.streams import BatchRef, Network, StreamName
 

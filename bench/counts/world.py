@@ -26,12 +26,12 @@ from bench.counts.servers import Servers
 from bench.counts.wire import Statements
 from configuration.cadences import DEFAULT_CADENCES
 from configuration.settings import RequestSettings, ResponseSettings
-from configuration.temporal import connect_temporal, sdk_runtime
 from embedded.ports import free_port
-from exchange.keys import ensure_link_keys
+from exchange.wire.keys import ensure_link_keys
+from execution.catalog import put_api_key, put_request_type, put_user
 from models.requests import Limits
 from models.streams import BatchRef, Network, StreamName
-from storage.catalog import put_api_key, put_request_type, put_user
+from orchestration.client import connect_temporal, sdk_runtime
 from storage.database import connect
 from wiring.request_worker import request_worker
 from wiring.response_worker import response_worker

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from activities.alerting import judge
 from configuration.cadences import DEFAULT_CADENCES, Cadence
+from monitoring.alerting import judge
 
 
 def stream(name: str = "results", direction: str = "out", **changes: Any) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities import announcing
-from exchange.sealing import Sealer
+from exchange.transfer.outgoing import record_delivering_run
+from exchange.transfer.sealing import Sealer
 from models.streams import StreamName
-from storage.outgoing import record_delivering_run
 from tests.activities.crossing import LINK, change
 from tests.conftest import Networks
 from tests.hearing import hearing

@@ -7,14 +7,14 @@ import pytest
 from activities import applying
 from activities.importing import ImportActivities
 from cache.redis_cache import Cache, result_key
-from exchange.batch import open_wire
-from exchange.receiving import Receiver
+from exchange.transfer.incoming import ReceivedBatch, lock_applying, lock_receiving, store_received
+from exchange.transfer.receiving import Receiver
+from exchange.wire.batch import open_wire
+from fulfilment.request_store import fulfilled_groups
+from fulfilment.result_store import ArrivedResult, store_results
 from models.streams import BatchRef, StreamName
 from storage import result_store
 from storage.database import value
-from storage.incoming import ReceivedBatch, lock_applying, lock_receiving, store_received
-from storage.result_store import ArrivedResult, store_results
-from storage.submissions import fulfilled_groups
 from tests.activities.crossing import USER, change, cross, new_id, one, quarantined, result_record, submit
 from tests.activities.standing_in import Told
 from tests.activities.test_importing_results import apply

@@ -12,13 +12,13 @@ from activities import heartbeats
 from activities.executing import ExecutionActivities
 from activities.importing import ImportActivities
 from cache.redis_cache import Cache
-from exchange.sealing import Sealer
-from executors.http import HttpCalls
-from executors.python import PythonFunctions
-from executors.registry import Executors
-from executors.sql import SqlSources
+from exchange.transfer.sealing import Sealer
+from execution.catalog import put_request_type
+from execution.http import HttpCalls
+from execution.python import PythonFunctions
+from execution.registry import Executors
+from execution.sql import SqlSources
 from models.streams import StreamName
-from storage.catalog import put_request_type
 from tests.activities import functions
 from tests.activities.crossing import LINK, cross, new_id, one, request_record, result_record, submit
 from tests.activities.standing_in import Told

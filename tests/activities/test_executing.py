@@ -12,14 +12,14 @@ from temporalio.testing import ActivityEnvironment
 from activities import executing
 from activities.executing import ExecutionActivities
 from cache.redis_cache import Cache
-from exchange.sealing import Sealer
-from executors.http import HttpCalls
-from executors.python import PythonFunctions
-from executors.registry import Executors
-from executors.sql import SqlSources
+from exchange.transfer.sealing import Sealer
+from execution.catalog import put_request_type
+from execution.http import HttpCalls
+from execution.python import PythonFunctions
+from execution.registry import Executors
+from execution.sql import SqlSources
 from models.outcomes import ExecutionOutcome
 from models.streams import BatchRef, StreamName
-from storage.catalog import put_request_type
 from tests.activities import functions
 from tests.activities.crossing import (
     LINK,

@@ -15,12 +15,12 @@ from temporalio.testing import ActivityEnvironment
 
 from activities import fulfilling
 from activities.fulfilling import FulfilmentActivities
+from fulfilment.request_store import cancel_request
 from models.outcomes import CallbackOutcome, GroupState
 from models.streams import BatchRef
-from storage.submissions import cancel_request
 from tests.activities.crossing import USER, change, new_id, one, result_record, submit, table
 from tests.conftest import Networks
-from tests.executors.service import Asked, Service, serving
+from tests.execution.service import Asked, Service, serving
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.importing import ImportActivities
 from cache.redis_cache import Cache, result_key
+from fulfilment.request_store import cancel_request, find_request
+from fulfilment.result_store import find_outcome
 from models.outcomes import ApplyOutcome
 from models.streams import BatchRef, StreamName
-from storage.result_store import find_outcome
-from storage.submissions import cancel_request, find_request
 from tests.activities.crossing import (
     USER,
     change,

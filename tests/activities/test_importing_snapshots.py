@@ -10,12 +10,12 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.importing import ImportActivities
 from cache.redis_cache import Cache
-from exchange.batch import to_wire
-from exchange.receiving import Receiver
-from exchange.sealing import Sealer
+from exchange.transfer.outgoing import batch_after, lock_sealing
+from exchange.transfer.receiving import Receiver
+from exchange.transfer.sealing import Sealer
+from exchange.wire.batch import to_wire
 from models.outcomes import ApplyOutcome
 from models.streams import BatchRef, StreamName
-from storage.outgoing import batch_after, lock_sealing
 from tests.activities.crossing import LINK, cross_snapshot, deliver, one, quarantined, table
 from tests.conftest import Networks
 

@@ -9,13 +9,13 @@ from temporalio.testing import ActivityEnvironment
 from activities import maintaining
 from activities.maintaining import MaintenanceActivities
 from cache.redis_cache import Cache, answer_key, result_key, settings_key
-from exchange.sealing import Sealer
+from exchange.transfer.sealing import Sealer
+from execution.catalog import put_request_type, retire_request_type
+from execution.execution_store import FinishedResult, store_results
+from fulfilment.result_store import store_snapshot
 from models.outcomes import MaintenanceOutcome
 from models.streams import Network, StreamName
 from storage import retention
-from storage.catalog import put_request_type, retire_request_type
-from storage.execution_store import FinishedResult, store_results
-from storage.result_store import store_snapshot
 from tests.activities.crossing import (
     LINK,
     NOW,

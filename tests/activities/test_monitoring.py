@@ -12,13 +12,13 @@ from temporalio.testing import ActivityEnvironment
 from activities.monitoring import MonitoringActivities
 from cache.redis_cache import Cache
 from configuration.cadences import DEFAULT_CADENCES
-from exchange.batch import unpack
-from exchange.manifest import Manifest
-from exchange.sealing import Sealer
+from exchange.transfer.outgoing import batch_after, outgoing_stream, stop_outgoing
+from exchange.transfer.sealing import Sealer
+from exchange.wire.batch import unpack
+from exchange.wire.manifest import Manifest
+from execution.catalog import put_setting
 from models.outcomes import MonitoringOutcome
 from models.streams import StreamName
-from storage.catalog import put_setting
-from storage.outgoing import batch_after, outgoing_stream, stop_outgoing
 from tests.activities.crossing import LINK, one, table
 from tests.conftest import Networks
 

@@ -12,18 +12,18 @@ from activities.heartbeats import PAUSED_SECONDS
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from activities.link_watch import LinkWatch
 from activities.streams import StreamActivities
 from configuration.cadences import DEFAULT_CADENCES
-from exchange.delivery import Delivery
+from exchange.carriers.http import LinkClient
 from exchange.errors import LinkError
-from exchange.http_signature import HEADER, HttpSigner
-from exchange.link import LinkClient
-from exchange.messages import Receipt
-from exchange.sealing import Sealer
+from exchange.transfer.delivery import Delivery
+from exchange.transfer.sealing import Sealer
+from exchange.wire.http_signature import HEADER, HttpSigner
+from exchange.wire.messages import Receipt
 from models.outcomes import DrainOutcome
 from models.streams import StreamName
-from storage.monitoring import open_alerts
+from monitoring.link_watch import LinkWatch
+from monitoring.measurement_store import open_alerts
 from tests.activities.crossing import change, table
 from tests.conftest import Networks
 from tests.link.false_server import Answer, Asked, answering, http_answer

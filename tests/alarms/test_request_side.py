@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from api.request.link_health import LinkMetrics, Refusals, silences
 from exchange.errors import ClockSkew
-from exchange.http_signature import HEADER, HttpSigner
+from exchange.wire.http_signature import HEADER, HttpSigner
 from tests.api_request.serving import serving, settings_for
 from tests.conftest import Networks
 
@@ -49,7 +49,7 @@ async def test_a_call_that_is_refused_is_counted_by_what_is_wrong_with_it(
         assert (await http.get(target)).status_code == 401
         assert dict(counts) == {"bad-signature": 1}
         with monkeypatch.context() as patched:
-            patched.setattr("exchange.http_signature.time.time", lambda: 1_000_000_000.0)
+            patched.setattr("exchange.wire.http_signature.time.time", lambda: 1_000_000_000.0)
             header = HttpSigner(networks.response.keys, "test").sign_request("GET", target, b"")
         refused = await http.get(target, headers={HEADER: header})
         assert (refused.status_code, refused.json()["type"]) == (401, "urn:airlock:problem:clock-skew")

@@ -20,9 +20,9 @@ from api.request import create_app
 from api.serving import served
 from configuration.settings import RequestSettings
 from embedded.ports import free_port
+from fulfilment.result_store import ArrivedResult, store_results, store_snapshot
 from models.streams import BatchRef, StreamName
 from storage.database import value
-from storage.result_store import ArrivedResult, store_results, store_snapshot
 from tests.conftest import Networks
 
 AWAY = "127.0.0.1:1"

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from api.request.catalog import CurrentCatalog
+from fulfilment.catalog import CurrentCatalog
 from models.errors import Unauthenticated
 from storage.database import connect
 from tests.api_request.conftest import Api

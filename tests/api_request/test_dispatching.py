@@ -14,18 +14,18 @@ from temporalio.testing import WorkflowEnvironment
 
 from api.request import dispatching
 from embedded.temporal import find_temporal
-from exchange.http_signature import HttpSigner
-from exchange.link import LinkClient
-from exchange.sealing import Sealer
+from exchange.carriers.http import LinkClient
+from exchange.transfer.incoming import mark_applied
+from exchange.transfer.sealing import Sealer
+from exchange.wire.http_signature import HttpSigner
 from models.streams import BatchRef, StreamName
+from orchestration.search_attributes import BATCH, RECORDS, STREAM
 from storage.database import rows
-from storage.incoming import mark_applied
 from tests.api_request.proxy import Proxy, proxied
 from tests.api_request.serving import AIRPORT, IST, eventually, new_user, publish, serving, settings_for
 from tests.conftest import Networks
 from tests.hearing import hearing
 from tests.link.batches import seal
-from workflows.search_attributes import BATCH, RECORDS, STREAM
 
 
 @dataclass

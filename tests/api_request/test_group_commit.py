@@ -9,14 +9,14 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 from uuid_utils.compat import uuid7
 
-from api.request.submitting import FULL_SUBMISSIONS, MAX_WAITING_RECORDS, CommittedGroup, GroupCommit, Submission
-from exchange.manifest import MAX_RECORDS
-from exchange.sealing import Sealer
+from exchange.transfer.outgoing import lock_sealing, outgoing_stream, stop_outgoing
+from exchange.transfer.sealing import Sealer
+from exchange.wire.manifest import MAX_RECORDS
+from fulfilment.group_commit import FULL_SUBMISSIONS, MAX_WAITING_RECORDS, CommittedGroup, GroupCommit, Submission
+from fulfilment.request_store import NewRequest
 from models.errors import Unavailable
 from models.streams import StreamName
 from storage.database import rows, value
-from storage.outgoing import lock_sealing, outgoing_stream, stop_outgoing
-from storage.submissions import NewRequest
 from tests.api_request.serving import eventually
 from tests.conftest import Networks, Side
 
@@ -147,7 +147,7 @@ async def test_after_a_fork_submissions_are_refused_as_not_available(fresh: Netw
 
 
 async def test_a_full_group_does_not_wait_for_its_time(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.request.submitting.SPACING_SECONDS", 3600.0)
+    monkeypatch.setattr("fulfilment.group_commit.SPACING_SECONDS", 3600.0)
     group = Group(side)
     running = asyncio.create_task(group.commits.run())
     try:
@@ -165,7 +165,7 @@ async def test_a_full_group_does_not_wait_for_its_time(side: Side, monkeypatch: 
 async def test_what_waits_for_its_time_is_committed_when_the_server_stops(
     side: Side, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.request.submitting.SPACING_SECONDS", 3600.0)
+    monkeypatch.setattr("fulfilment.group_commit.SPACING_SECONDS", 3600.0)
     group = Group(side)
     running = asyncio.create_task(group.commits.run())
     for _ in range(2):

@@ -7,8 +7,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from fulfilment.request_store import close_requests
 from storage.database import execute, value
-from storage.submissions import close_requests
 from tests.api_request.conftest import Api
 from tests.api_request.serving import IST, answer, eventually, result_body, serving, settings_for
 

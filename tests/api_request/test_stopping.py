@@ -18,8 +18,8 @@ from api.request import create_app
 from api.serving import served
 from configuration.home import CLONE
 from embedded.ports import free_port
-from exchange.http_signature import HttpSigner
-from exchange.link import LinkClient
+from exchange.carriers.http import LinkClient
+from exchange.wire.http_signature import HttpSigner
 from models.errors import ConfigurationError
 from models.streams import StreamName
 from storage.database import value
@@ -66,7 +66,7 @@ async def running(fresh: Networks, tmp_path: Path) -> AsyncIterator[Running]:
     log = tmp_path / "api.log"
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "commands", "api", "request"],
+            [sys.executable, "-m", "cli", "api", "request"],
             env=environment,
             cwd=CLONE,
             stdout=file,

@@ -29,7 +29,7 @@ class Run:
 
     async def start(self, *arguments: str) -> None:
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "commands", "chaos", "--home", str(self.directory), "--json", *arguments),
+            *(sys.executable, "-P", "-m", "cli", "chaos", "--home", str(self.directory), "--json", *arguments),
             env=environment_for(self.directory / "none"),
             cwd=CLONE,
             stdout=asyncio.subprocess.PIPE,

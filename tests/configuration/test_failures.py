@@ -6,8 +6,8 @@ from activities.heartbeats import for_temporal
 from temporalio.api.failure.v1 import Failure
 from temporalio.exceptions import ActivityError, ApplicationError, RetryState
 
-from configuration.temporal import DATA, TRACE_CHARACTERS
 from exchange.errors import LinkUnavailable, StreamStopped
+from orchestration.client import DATA, TRACE_CHARACTERS
 from storage.database import connect, value
 from tests.conftest import Servers
 

@@ -32,7 +32,7 @@ async def test_up_names_what_made_the_home_and_what_to_do(tmp_path: Path, superv
     await make_old(tmp_path / "old", supervisor)
     ended = await asyncio.to_thread(
         subprocess.run,
-        [sys.executable, "-m", "commands", "up", "--free-ports"],
+        [sys.executable, "-m", "cli", "up", "--free-ports"],
         cwd=CLONE,
         env={**os.environ, "AIRLOCK_HOME": str(tmp_path / "old")},
         capture_output=True,

@@ -6,23 +6,23 @@ from uuid import UUID
 import orjson
 import pytest
 
-from exchange.auditing import Auditor
-from exchange.batch import pack, to_wire
-from exchange.epoch_ordering import EpochOrdering
-from exchange.epochs import SendingEnd
+from exchange.audit.auditor import Auditor
 from exchange.errors import Fork, LinkError, Malformed, StreamStopped, UnknownKey
-from exchange.local_side import LocalSide
-from exchange.manifest import Manifest, sign_manifest
-from exchange.messages import EpochOrder
-from exchange.remote_side import RemoteSide
-from exchange.sealing import Sealer
+from exchange.recovery.epoch_ordering import EpochOrdering
+from exchange.recovery.epochs import SendingEnd
+from exchange.recovery.local_side import LocalSide
+from exchange.recovery.remote_side import RemoteSide
+from exchange.transfer.epoch_store import boundaries
+from exchange.transfer.incoming import incoming_stream
+from exchange.transfer.outgoing import StoredBatch, batch_after, outgoing_stream, stop_outgoing
+from exchange.transfer.sealing import Sealer
+from exchange.wire.batch import pack, to_wire
+from exchange.wire.manifest import Manifest, sign_manifest
+from exchange.wire.messages import EpochOrder
 from models.errors import Conflict
 from models.outcomes import EpochOutcome
 from models.streams import Network, StreamName
 from storage.database import execute, rows, value
-from storage.epochs import boundaries
-from storage.incoming import incoming_stream
-from storage.outgoing import StoredBatch, batch_after, outgoing_stream, stop_outgoing
 from tests.activities.crossing import LINK
 from tests.conftest import Side
 from tests.epochs.backups import back_up, restore

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
 
-from exchange.keys import ensure_link_keys, load_link_keys
+from exchange.wire.keys import ensure_link_keys, load_link_keys
 from models.streams import Network
 from storage.database import connect, rows, sql
 from tests.conftest import Networks, Servers, Side

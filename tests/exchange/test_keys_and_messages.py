@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exchange.errors import BadSignature, LinkError, Malformed, UnknownKey, UnsupportedVersion
-from exchange.keys import ensure_link_keys, key_id_of, load_link_keys
-from exchange.messages import Heartbeat, Receipt
+from exchange.wire.keys import ensure_link_keys, key_id_of, load_link_keys
+from exchange.wire.messages import Heartbeat, Receipt
 from models.errors import ConfigurationError
 from models.streams import StreamName
 from tests.exchange.pairs import key_pair

@@ -3,7 +3,7 @@
 import pytest
 
 from exchange import rate_limiter
-from exchange.rate_limiter import RateLimiter
+from exchange.transfer.rate_limiter import RateLimiter
 
 
 class Clock:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from commands.program import app
-from exchange.keys import load_link_keys
+from cli.program import app
+from exchange.wire.keys import load_link_keys
 from models.streams import Network
 from tests.activities.crossing import LINK
 from tests.keys.world import World
@@ -88,7 +88,7 @@ async def test_a_directory_that_cannot_be_written_is_named(
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("exchange.keys._write_private", refuse)
+    monkeypatch.setattr("exchange.wire.keys._write_private", refuse)
     refused = await airlock("rotate")
     assert refused.exit_code == 2
     assert f"no key can be written to {world.networks.response.keys_directory} (Permission denied)" in refused.stderr

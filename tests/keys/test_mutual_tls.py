@@ -20,12 +20,12 @@ from api.request import create_app
 from api.serving import served_on
 from configuration.settings import RequestSettings, ResponseSettings
 from embedded.ports import free_port
-from exchange.delivery import Delivery
+from exchange.carriers.http import LinkClient
+from exchange.carriers.http_tls import client_tls
 from exchange.errors import LinkUnavailable
-from exchange.http_signature import HttpSigner
-from exchange.link import LinkClient
-from exchange.link_tls import client_tls
-from exchange.sealing import Sealer
+from exchange.transfer.delivery import Delivery
+from exchange.transfer.sealing import Sealer
+from exchange.wire.http_signature import HttpSigner
 from models.errors import ConfigurationError
 from models.streams import StreamName
 from tests.activities.crossing import LINK

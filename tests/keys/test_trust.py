@@ -9,19 +9,19 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from exchange.errors import LinkPaused, Malformed, UnknownKey
-from exchange.http_signature import HEADER, HttpSigner
-from exchange.key_lists import KeyEntry, KeyList, key_list, take_key_list
-from exchange.key_states import key_states, revoke, trust_file
-from exchange.keys import LinkKeys, key_id_of, keys_of_sender, load_link_keys
-from exchange.live_keys import LiveKeys
-from exchange.manifest import verify_manifest
-from exchange.messages import Receipt
-from exchange.sealing import Sealer
+from exchange.link_keys.lists import KeyEntry, KeyList, key_list, take_key_list
+from exchange.link_keys.live_keys import LiveKeys
+from exchange.link_keys.states import key_states, revoke, trust_file
+from exchange.link_keys.store import put_link_key
+from exchange.transfer.outgoing import batch_after
+from exchange.transfer.sealing import Sealer
+from exchange.wire.http_signature import HEADER, HttpSigner
+from exchange.wire.keys import LinkKeys, key_id_of, keys_of_sender, load_link_keys
+from exchange.wire.manifest import verify_manifest
+from exchange.wire.messages import Receipt
 from models.errors import Conflict, NotFound
 from models.streams import Network, StreamName
 from storage.database import connect
-from storage.link_keys import put_link_key
-from storage.outgoing import batch_after
 from tests.activities.crossing import LINK, one
 from tests.api_request.serving import AWAY, settings_for
 from tests.keys.world import World

@@ -40,7 +40,7 @@ async def command(airlock: RunningAirlock, *arguments: str) -> Any:
 async def killed_at(airlock: RunningAirlock, network: str, step: str) -> None:
     """Begin a rotation and SIGKILL it as soon as it has said this step."""
     process = subprocess.Popen(
-        [sys.executable, "-u", "-m", "commands", "keys", "rotate", "--network", network],
+        [sys.executable, "-u", "-m", "cli", "keys", "rotate", "--network", network],
         env=airlock._environment,
         cwd=CLONE,
         stdout=subprocess.PIPE,

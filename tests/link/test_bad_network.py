@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from exchange.carriers.http import LinkClient
 from exchange.errors import BadSignature, LinkError
-from exchange.http_signature import HttpSigner
-from exchange.link import LinkClient
+from exchange.transfer.incoming import lock_receiving
+from exchange.wire.http_signature import HttpSigner
 from models.streams import BatchRef, StreamName
-from storage.incoming import lock_receiving
 from tests.api_request.proxy import Counted, Fault, cut_at, flip, twice
 from tests.link.batches import seal
 from tests.link.conftest import Crossing

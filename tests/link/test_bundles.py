@@ -2,13 +2,13 @@
 
 import pytest
 
-from exchange.batch import from_bundle, to_bundle
 from exchange.errors import BadSignature, Fork, Gap, Malformed
-from exchange.manifest import MAX_RECORDS
-from exchange.receiving import Receiver
+from exchange.transfer.incoming import unapplied_bundles
+from exchange.transfer.receiving import Receiver
+from exchange.wire.batch import from_bundle, to_bundle
+from exchange.wire.manifest import MAX_RECORDS
 from models.streams import BatchRef, StreamName
 from storage.database import rows
-from storage.incoming import unapplied_bundles
 from tests.link.batches import seal
 from tests.link.conftest import Crossing
 

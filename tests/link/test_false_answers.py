@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from exchange.carriers.http import MAX_RETRY_AFTER, LinkClient
 from exchange.errors import BadSignature, ClockSkew, LinkError, LinkPaused, LinkUnavailable, Malformed, Oversize
-from exchange.http_signature import HEADER, HttpSigner
-from exchange.keys import LinkKeys
-from exchange.link import MAX_RETRY_AFTER, LinkClient
-from exchange.messages import Receipt
+from exchange.wire.http_signature import HEADER, HttpSigner
+from exchange.wire.keys import LinkKeys
+from exchange.wire.messages import Receipt
 from models.streams import StreamName
 from tests.link.conftest import Crossing
 from tests.link.false_server import Answer, Asked, answering, http_answer

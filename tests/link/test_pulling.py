@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from exchange.errors import Fork, LinkError, LinkUnavailable, StreamStopped
-from exchange.pulling import Pull
-from exchange.sealing import Sealer
+from exchange.transfer.pulling import Pull
+from exchange.transfer.sealing import Sealer
 from models.streams import BatchRef, StreamName
 from storage.database import execute, notify
 from tests.api_request.serving import eventually

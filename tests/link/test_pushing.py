@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from exchange.errors import Fork, LinkUnavailable, Malformed, StreamStopped
-from exchange.manifest import MAX_RECORDS
-from exchange.messages import Heartbeat
+from exchange.wire.manifest import MAX_RECORDS
+from exchange.wire.messages import Heartbeat
 from models.outcomes import DrainOutcome
 from models.streams import StreamName
 from storage.database import execute, value

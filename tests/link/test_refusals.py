@@ -8,12 +8,12 @@ import httpx
 import pytest
 import zstandard
 
-from exchange.batch import MAX_WIRE_BYTES, to_wire
 from exchange.errors import Fork
-from exchange.http_signature import HEADER
-from exchange.keys import LinkKeys
-from exchange.manifest import Manifest, sign_manifest
-from exchange.messages import Heartbeat, Receipt, SignedMessage
+from exchange.wire.batch import MAX_WIRE_BYTES, to_wire
+from exchange.wire.http_signature import HEADER
+from exchange.wire.keys import LinkKeys
+from exchange.wire.manifest import Manifest, sign_manifest
+from exchange.wire.messages import Heartbeat, Receipt, SignedMessage
 from models.streams import StreamName
 from tests.link.batches import seal
 from tests.link.conftest import Crossing

@@ -10,11 +10,11 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from exchange import sealing
-from exchange.delivery import Delivery
+from exchange.carriers.http import LinkClient
 from exchange.errors import Fork, Gap, LinkUnavailable, Oversize
-from exchange.link import LinkClient
-from exchange.messages import Heartbeat, Receipt
-from exchange.sealing import Emptied, Sealer
+from exchange.transfer.delivery import Delivery
+from exchange.transfer.sealing import Emptied, Sealer
+from exchange.wire.messages import Heartbeat, Receipt
 from models.outcomes import DrainOutcome
 from models.streams import BatchRef, StreamName
 from storage.database import execute, value

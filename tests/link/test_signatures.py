@@ -5,9 +5,9 @@ import time
 import httpx
 import pytest
 
+from exchange.carriers.http import LinkClient
 from exchange.errors import BadSignature, LinkPaused
-from exchange.http_signature import HEADER, HttpSigner
-from exchange.link import LinkClient
+from exchange.wire.http_signature import HEADER, HttpSigner
 from models.streams import StreamName
 from tests.link.batches import seal
 from tests.link.conftest import Crossing

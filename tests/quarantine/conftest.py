@@ -9,17 +9,17 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.executing import ExecutionActivities
 from activities.importing import ImportActivities
-from activities.quarantining import Quarantine
 from cache.redis_cache import Cache
-from exchange.auditing import Auditor
-from exchange.receiving import Receiver
-from exchange.sealing import Sealer
-from executors.http import HttpCalls
-from executors.python import PythonFunctions
-from executors.registry import Executors
-from executors.sql import SqlSources
+from exchange.audit.auditor import Auditor
+from exchange.recovery.quarantine import Quarantine
+from exchange.transfer.receiving import Receiver
+from exchange.transfer.sealing import Sealer
+from execution.catalog import put_request_type
+from execution.http import HttpCalls
+from execution.python import PythonFunctions
+from execution.registry import Executors
+from execution.sql import SqlSources
 from models.streams import BatchRef, Network, StreamName
-from storage.catalog import put_request_type
 from tests.activities import functions
 from tests.activities.crossing import LINK
 from tests.activities.standing_in import Told

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from commands.program import app
-from commands.quarantine import escaped
+from cli.program import app
+from cli.quarantine import escaped
 from models.streams import StreamName
 from tests.activities.crossing import cross, new_id, request_record, result_record, submit
 from tests.quarantine.conftest import World

@@ -8,11 +8,11 @@ import pytest
 from temporalio.testing import ActivityEnvironment
 
 from activities.pulling import PullActivities
-from exchange.pulling import Pull
-from exchange.receiving import Receiver
+from exchange.transfer.incoming import quarantine, unapplied
+from exchange.transfer.pulling import Pull
+from exchange.transfer.receiving import Receiver
 from models.outcomes import PullProgress
 from models.streams import BatchRef, Network, StreamName
-from storage.incoming import quarantine, unapplied
 from tests.activities.crossing import LINK, change, cross, new_id, one, request_record, table
 from tests.quarantine.conftest import World
 

@@ -2,10 +2,10 @@
 
 import pytest
 
+from exchange.audit.kept_rows import take_up_again
+from exchange.transfer.quarantine_store import list_quarantined
 from models.errors import Conflict, InvalidInput, NotFound
 from models.streams import Network, StreamName
-from storage.quarantine import list_quarantined
-from storage.verification import take_up_again
 from tests.activities.crossing import change, cross, new_id, one, result_record, submit, table
 from tests.quarantine.conftest import World
 

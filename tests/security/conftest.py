@@ -12,10 +12,10 @@ from uuid_utils.compat import uuid7
 from configuration.cadences import DEFAULT_CADENCES
 from embedded.databases import READER
 from embedded.temporal import SEARCH_ATTRIBUTES, find_temporal
+from execution.catalog import public_records, put_api_key, put_setting, put_user
 from models.streams import Network
 from sample.install import install
-from scheduling.sync import sync_schedules
-from storage.catalog import public_records, put_api_key, put_setting, put_user
+from schedules.sync import sync_schedules
 from tests.api_request.serving import User, publish
 from tests.conftest import Networks, Servers
 from tests.exchange.kept_networks import make_networks

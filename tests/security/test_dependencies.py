@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from commands.checks import checks
-from commands.dependencies import Pin, check, differences, read_pins
+from cli.checks import checks
+from cli.dependencies import Pin, check, differences, read_pins
 from configuration.home import CLONE
 
 HASH = "--hash=sha256:" + "a" * 64

@@ -24,19 +24,19 @@ from activities.monitoring import MonitoringActivities
 from api.response.preview import PREVIEWED, preview
 from cache.redis_cache import Cache
 from configuration.cadences import DEFAULT_CADENCES
-from exchange.keys import LinkKeys
-from exchange.sealing import Sealer
-from executors import registry
-from executors.http import HttpCalls
-from executors.python import PythonFunctions
-from executors.registry import Executors
-from executors.sql import SqlSources
+from exchange.transfer.sealing import Sealer
+from exchange.wire.keys import LinkKeys
+from execution import registry
+from execution.catalog import public_records, put_api_key, put_request_type, put_setting, put_user
+from execution.http import HttpCalls
+from execution.python import PythonFunctions
+from execution.registry import Executors
+from execution.sql import SqlSources
 from models.streams import StreamName
-from storage.catalog import public_records, put_api_key, put_request_type, put_setting, put_user
 from storage.database import execute, rows
 from tests.activities.crossing import LINK
 from tests.api_request.serving import User, eventually
-from tests.executors.service import Service, serving
+from tests.execution.service import Service, serving
 from tests.security import canaries
 from tests.security.crossing_bytes import Crossing, as_text, readings, spellings
 from tests.verification.conftest import served, verification_networks, world

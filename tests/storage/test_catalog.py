@@ -7,8 +7,7 @@ import orjson
 import pytest
 from uuid_utils.compat import uuid7
 
-from models.settings import SettingsRecord
-from storage.catalog import (
+from execution.catalog import (
     delete_setting,
     find_caller,
     find_request_type,
@@ -22,6 +21,7 @@ from storage.catalog import (
     retire_request_type,
     secret_settings,
 )
+from models.settings import SettingsRecord
 from storage.database import execute
 from tests.conftest import Networks
 

@@ -6,11 +6,9 @@ from uuid import UUID
 
 import pytest
 
-from models.streams import BatchRef, StreamName
-from storage.incoming import lock_applying
-from storage.outgoing import mark_delivered, mark_sent
-from storage.result_store import callbacks_due
-from storage.submissions import (
+from exchange.transfer.incoming import lock_applying
+from exchange.transfer.outgoing import mark_delivered, mark_sent
+from fulfilment.request_store import (
     cancel_request,
     count_open,
     expire_overdue,
@@ -24,6 +22,8 @@ from storage.submissions import (
     mark_group_started,
     unstarted_groups,
 )
+from fulfilment.result_store import callbacks_due
+from models.streams import BatchRef, StreamName
 from tests.activities.crossing import USER, change, new_id, one, submit, table
 from tests.conftest import Networks
 

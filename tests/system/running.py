@@ -51,7 +51,7 @@ class RunningAirlock:
         """Start it and wait until it says that all is ready."""
         with self.home.with_suffix(".log").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "commands", "up", "--free-ports"],
+                [sys.executable, "-m", "cli", "up", "--free-ports"],
                 env=self._environment,
                 cwd=CLONE,
                 stdout=log,
@@ -128,7 +128,7 @@ class RunningAirlock:
     def airlock(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the `airlock` command line against it."""
         return subprocess.run(
-            [sys.executable, "-m", "commands", *arguments],
+            [sys.executable, "-m", "cli", *arguments],
             env=self._environment,
             cwd=CLONE,
             capture_output=True,

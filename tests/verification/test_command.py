@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from commands.program import app
+from cli.program import app
+from exchange.audit.summary_file import SummaryFile
 from exchange.errors import Malformed
-from exchange.keys import ensure_link_keys
-from exchange.summary_file import SummaryFile
+from exchange.wire.keys import ensure_link_keys
 from tests.activities.crossing import LINK, USER, change, new_id
 from tests.verification.test_verifying import THREE_ROWS
 from tests.verification.world import World

@@ -9,11 +9,11 @@ import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
-from api.request.first_reads import FirstReads
-from commands.program import app
+from cli.program import app
+from fulfilment.first_reads import FirstReads
+from fulfilment.request_store import cancel_request
 from models.streams import BatchRef
 from storage.database import connect, execute
-from storage.submissions import cancel_request
 from tests.activities.crossing import USER, change, new_id, one, table
 from tests.api_request.serving import User, publish
 from tests.system.running import eventually

@@ -2,8 +2,8 @@
 
 import pytest
 
+from exchange.transfer.outgoing import stop_outgoing
 from models.streams import StreamName
-from storage.outgoing import stop_outgoing
 from tests.activities.crossing import change, one
 from tests.api_request.serving import setting
 from tests.epochs.backups import back_up, restore

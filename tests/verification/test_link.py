@@ -8,11 +8,11 @@ from typing import Any
 import httpx
 import pytest
 
+from exchange.audit.summaries import BATCHES_PER_AUDIT
+from exchange.carriers.http import LinkClient
 from exchange.errors import BadSignature, LinkError, LinkPaused, Malformed
-from exchange.http_signature import HEADER, HttpSigner
-from exchange.link import LinkClient
-from exchange.remote_side import RemoteSide
-from exchange.summaries import BATCHES_PER_AUDIT
+from exchange.recovery.remote_side import RemoteSide
+from exchange.wire.http_signature import HEADER, HttpSigner
 from models.streams import StreamName
 from tests.activities.crossing import LINK, one
 from tests.verification.world import RESULTS, World

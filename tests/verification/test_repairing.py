@@ -5,10 +5,10 @@ import hashlib
 import pytest
 
 from cache.redis_cache import Cache, result_key
-from exchange.batch import pack, to_wire
 from exchange.errors import Fork, LinkError
-from exchange.manifest import Manifest, sign_manifest
-from exchange.remote_side import RemoteSide
+from exchange.recovery.remote_side import RemoteSide
+from exchange.wire.batch import pack, to_wire
+from exchange.wire.manifest import Manifest, sign_manifest
 from models.streams import Network, StreamName
 from tests.activities.crossing import USER, change, new_id, one, table
 from tests.api_request.serving import setting

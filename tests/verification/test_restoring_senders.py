@@ -4,10 +4,10 @@ import hashlib
 
 import pytest
 
-from exchange.auditing import Auditor
+from exchange.audit.auditor import Auditor
 from exchange.errors import LinkError
-from exchange.local_side import LocalSide
-from exchange.remote_side import RemoteSide
+from exchange.recovery.local_side import LocalSide
+from exchange.recovery.remote_side import RemoteSide
 from models.streams import Network, StreamName
 from tests.activities.crossing import change, one, table
 from tests.conftest import Side

@@ -7,14 +7,14 @@ from uuid import UUID
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from exchange.batch import pack
+from exchange.audit.summaries import Finding
 from exchange.errors import LinkError
-from exchange.local_side import LocalSide
-from exchange.manifest import Manifest
-from exchange.remote_side import RemoteSide
-from exchange.summaries import Finding
+from exchange.recovery.local_side import LocalSide
+from exchange.recovery.orphans import put_row_back, rows_set_aside
+from exchange.recovery.remote_side import RemoteSide
+from exchange.wire.batch import pack
+from exchange.wire.manifest import Manifest
 from models.streams import Network, StreamName
-from storage.orphans import put_row_back, rows_set_aside
 from tests.activities.crossing import USER, change, new_id, one, table
 from tests.verification.test_verifying import THREE_ROWS
 from tests.verification.world import REQUESTS, RESULTS, RETENTION, World, found

@@ -6,14 +6,14 @@ from typing import TypeVar
 
 import pytest
 
+from exchange.audit.summaries import Audit, Finding, RangeDigest, Side, StreamHead
+from exchange.audit.verifier import Verifier
+from exchange.carriers.http import LinkClient
 from exchange.errors import LinkUnavailable
-from exchange.http_signature import HttpSigner
-from exchange.link import LinkClient
-from exchange.remote_side import RemoteSide
-from exchange.summaries import Audit, Finding, RangeDigest, Side, StreamHead
-from exchange.verification import Verifier
+from exchange.recovery.remote_side import RemoteSide
+from exchange.wire.http_signature import HttpSigner
 from models.streams import Network, StreamName
-from storage.retention import delete_old, empty_batches
+from monitoring.retention import delete_old, empty_batches
 from tests.activities.crossing import LINK, USER, change, new_id, one
 from tests.api_request.serving import setting
 from tests.verification.world import REQUESTS, RESULTS, World, found

@@ -9,18 +9,18 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.executing import ExecutionActivities
 from activities.importing import ImportActivities
-from exchange.auditing import Auditor
-from exchange.delivery import Delivery
-from exchange.link import LinkClient
-from exchange.local_side import LocalSide
-from exchange.pulling import Pull
-from exchange.remote_side import RemoteSide
-from exchange.repair import RepairOutcome, repair_differences
-from exchange.sealing import Sealer
-from exchange.summaries import RepairableSide
-from exchange.verification import StreamReport, Verifier
+from exchange.audit.auditor import Auditor
+from exchange.audit.summaries import RepairableSide
+from exchange.audit.verifier import StreamReport, Verifier
+from exchange.carriers.http import LinkClient
+from exchange.recovery.local_side import LocalSide
+from exchange.recovery.remote_side import RemoteSide
+from exchange.recovery.repair import RepairOutcome, repair_differences
+from exchange.transfer.delivery import Delivery
+from exchange.transfer.incoming import incoming_stream
+from exchange.transfer.pulling import Pull
+from exchange.transfer.sealing import Sealer
 from models.streams import BatchRef, Network, StreamName
-from storage.incoming import incoming_stream
 from tests.activities.crossing import LINK, new_id, submit
 from tests.conftest import Networks
 

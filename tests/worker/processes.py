@@ -17,9 +17,9 @@ import httpx
 from uuid_utils.compat import uuid7
 
 from configuration.home import CLONE
+from execution.catalog import put_api_key, put_request_type, put_user
 from models.requests import Limits
 from models.streams import Network
-from storage.catalog import put_api_key, put_request_type, put_user
 from storage.database import rows
 from tests.conftest import Networks
 
@@ -123,7 +123,7 @@ class World:
                 {"kind": "python", "function": "tests.worker.functions:answer"},
                 "test",
             )
-        await self.run("-m", "commands", "api", "request")
+        await self.run("-m", "cli", "api", "request")
 
     def caller(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(

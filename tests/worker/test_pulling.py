@@ -10,16 +10,16 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities.pulling import SPACING_SECONDS, WIDEST_SPACING_SECONDS, PullActivities
-from exchange.batch import to_wire
 from exchange.errors import LinkUnavailable
-from exchange.manifest import MAX_PAYLOAD_BYTES, MAX_RECORDS
-from exchange.pulling import Pull
-from exchange.receiving import Receiver
-from exchange.sealing import Sealer
+from exchange.transfer.incoming import mark_applied
+from exchange.transfer.outgoing import batches_after
+from exchange.transfer.pulling import Pull
+from exchange.transfer.receiving import Receiver
+from exchange.transfer.sealing import Sealer
+from exchange.wire.batch import to_wire
+from exchange.wire.manifest import MAX_PAYLOAD_BYTES, MAX_RECORDS
 from models.outcomes import PullProgress
 from models.streams import BatchRef, StreamName
-from storage.incoming import mark_applied
-from storage.outgoing import batches_after
 from tests.conftest import Networks
 
 REQUESTS = StreamName.REQUESTS

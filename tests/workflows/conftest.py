@@ -14,12 +14,12 @@ from temporalio.worker import Worker
 from workflows.arrivals import ImportBatch
 
 from embedded.temporal import DYNAMIC_CONFIG, find_temporal
+from orchestration.search_attributes import BATCH, RECORDS, STREAM
 from tests.workflows.standins import StandIns
 from workflows.execution import ExecuteRequests
 from workflows.exports import CacheMaintenance, ExportResults, ExportSettings, SystemMonitoring
 from workflows.fulfilment import FulfillRequests
 from workflows.pulling import PullRequests
-from workflows.search_attributes import BATCH, RECORDS, STREAM
 
 T = TypeVar("T")
 WORKFLOWS: list[type] = [

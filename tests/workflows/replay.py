@@ -17,7 +17,7 @@ from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
-from configuration.temporal import DATA
+from orchestration.client import DATA
 from tests.workflows.conftest import WORKFLOWS
 
 DESCRIPTION = "Replay a downloaded history under the code of today."

@@ -11,10 +11,10 @@ from workflows.arrivals import ImportBatch
 
 from models.outcomes import ApplyOutcome, CallbackOutcome, GroupState, MaintenanceOutcome
 from models.streams import BatchRef, StreamName
+from orchestration.search_attributes import search_attributes
 from tests.workflows.conftest import Stage
 from tests.workflows.standins import details, error, group_state, summaries, timers
 from workflows.fulfilment import FulfillRequests
-from workflows.search_attributes import search_attributes
 from workflows.timing import CALL_BACK_AGAIN, LOOK_AGAIN
 
 GROUP = BatchRef(stream=StreamName.REQUESTS, epoch=1, sequence=3, records=3)

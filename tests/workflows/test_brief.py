@@ -14,12 +14,12 @@ from workflows.arrivals import ImportBatch
 
 from models.outcomes import BRIEF, ApplyOutcome, DrainOutcome, ExecutionOutcome
 from models.streams import BatchRef, StreamName
+from orchestration.search_attributes import RECORDS
 from tests.workflows.conftest import Stage
 from tests.workflows.standins import details, error, group_state, summaries, timers
 from workflows.execution import ExecuteRequests
 from workflows.exports import ExportResults
 from workflows.fulfilment import FulfillRequests
-from workflows.search_attributes import RECORDS
 
 Run = Callable[..., Awaitable[object]]
 RESULTS = BatchRef(stream=StreamName.RESULTS, epoch=1, sequence=4, records=9)

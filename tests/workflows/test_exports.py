@@ -11,10 +11,10 @@ from temporalio.exceptions import ActivityError, ApplicationError
 
 from models.outcomes import DrainOutcome, MaintenanceOutcome
 from models.streams import StreamName
+from orchestration.search_attributes import RECORDS, STREAM
 from tests.workflows.conftest import Stage
 from tests.workflows.standins import MEASURED, details, error, summaries
 from workflows.exports import CacheMaintenance, ExportResults, ExportSettings, SystemMonitoring
-from workflows.search_attributes import RECORDS, STREAM
 
 NAME = attrgetter("__qualname__")
 Run = Callable[..., Awaitable[object]]

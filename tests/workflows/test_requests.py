@@ -8,9 +8,9 @@ from temporalio.exceptions import CancelledError
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
-from configuration.temporal import task_queue
 from models.outcomes import ExecutionOutcome, PullProgress
 from models.streams import BatchRef, Network, StreamName
+from orchestration.client import task_queue
 from tests.workflows.conftest import Stage
 from tests.workflows.standins import StandIns, details, error, for_ever, summaries, timers
 from wiring.response_worker import start_execution

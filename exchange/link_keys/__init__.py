@@ -1,0 +1,1 @@
+"""The keys that sign what crosses: files, states, introduction and rotation."""

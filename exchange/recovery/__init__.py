@@ -1,0 +1,1 @@
+"""What an operator decides after trouble: repairs, new epochs, records in quarantine."""

@@ -1,0 +1,99 @@
+"""What a batch says of itself, and how that is signed.
+
+The manifest is signed as the exact bytes that cross, never rebuilt from parsed fields, so there is no canonical form to
+disagree about. The SHA-256 of those bytes is the batch's hash: it covers the payload (by its own SHA-256) and the batch
+before (by its hash), which makes the stream a chain.
+"""
+
+import hashlib
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from exchange.errors import Malformed, UnsupportedVersion
+from exchange.wire.keys import MANIFEST, LinkKeys
+from models.streams import StreamName
+
+SPEC = 1
+
+MAX_RECORDS = 5000
+MAX_RAW_BYTES = 8 * 1024 * 1024
+MAX_PAYLOAD_BYTES = MAX_RAW_BYTES + 64 * 1024
+"""Incompressible records grow a little under zstd."""
+MAX_MANIFEST_BYTES = 4096
+MAX_BIGINT = 2**63 - 1
+
+Sha256Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Number = Annotated[int, Field(ge=0, le=MAX_BIGINT, strict=True)]
+
+
+class Manifest(BaseModel):
+    """Sizes in bytes; numbers count from 1 within the epoch; ``part`` of ``parts`` batches make one snapshot."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    spec: Literal[1] = 1
+    link: str = Field(max_length=63)
+    stream: StreamName
+    epoch: Annotated[int, Field(ge=1, le=2**31 - 1, strict=True)]
+    sequence: Annotated[int, Field(ge=1, le=MAX_BIGINT, strict=True)]
+    first_record: Number
+    last_record: Number
+    count: Annotated[int, Field(ge=0, le=MAX_RECORDS, strict=True)]
+    part: Annotated[int, Field(ge=1, le=10_000, strict=True)] = 1
+    parts: Annotated[int, Field(ge=1, le=10_000, strict=True)] = 1
+    raw_bytes: Annotated[int, Field(ge=0, le=MAX_RAW_BYTES, strict=True)]
+    payload_bytes: Annotated[int, Field(ge=0, le=MAX_PAYLOAD_BYTES, strict=True)]
+    payload_sha256: Sha256Hex
+    previous: Sha256Hex
+    key_id: str = Field(pattern=r"^[0-9a-f]{16}$")
+    sealed_at: AwareDatetime
+
+    @model_validator(mode="after")
+    def _numbers_agree(self) -> "Manifest":
+        if self.last_record - self.first_record + 1 != self.count:
+            raise ValueError("first_record, last_record and count do not agree")
+        if self.part > self.parts:
+            raise ValueError("part is beyond parts")
+        return self
+
+    def to_bytes(self) -> bytes:
+        """The JSON that crosses, without line breaks."""
+        return self.model_dump_json().encode()
+
+
+def hash_of(manifest_bytes: bytes) -> bytes:
+    """The batch's hash, 32 bytes: what the next batch carries as ``previous``."""
+    return hashlib.sha256(manifest_bytes).digest()
+
+
+def sign_manifest(keys: LinkKeys, manifest: Manifest) -> tuple[bytes, bytes]:
+    """The manifest's bytes and the signature over them."""
+    content = manifest.to_bytes()
+    return content, keys.sign(MANIFEST, content, manifest.key_id)
+
+
+def verify_manifest(keys: LinkKeys, content: bytes, signature: bytes) -> Manifest:
+    """Parse and verify; raises `UnsupportedVersion`, `Malformed`, `UnknownKey` or `BadSignature`.
+
+    Only the key id and the version are read before the signature has been verified.
+    """
+    if len(content) > MAX_MANIFEST_BYTES:
+        raise Malformed(f"a manifest has {MAX_MANIFEST_BYTES} bytes at most, this one {len(content)}")
+    try:
+        head = _Head.model_validate_json(content)
+    except ValidationError as error:
+        raise Malformed(f"not a manifest: {error.errors(include_url=False)[0]['msg']}") from None
+    keys.verify(MANIFEST, content, head.key_id, signature)
+    if head.spec != SPEC:
+        raise UnsupportedVersion(f"the batch is of protocol version {head.spec}, this side speaks {SPEC}: upgrade it")
+    try:
+        return Manifest.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise Malformed(f"manifest field {'.'.join(map(str, first['loc'])) or '(all)'}: {first['msg']}") from None
+
+
+class _Head(BaseModel):
+    spec: int
+    key_id: str = Field(max_length=64)

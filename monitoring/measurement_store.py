@@ -1,0 +1,162 @@
+"""Measurements and alerts of the response network, and what the database says of itself."""
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from exchange.transfer.incoming import incoming_stream, unapplied
+from exchange.transfer.outgoing import outbox_backlog, outgoing_stream, undelivered_backlog
+from models.streams import Network, StreamName
+from monitoring.link_attempts import link_attempts
+from storage.database import execute, lock_until_commit, row, rows
+
+
+@dataclass(frozen=True)
+class OpenAlert:
+    """Something that wants attention, until it is cleared."""
+
+    name: str
+    message: str
+    raised_at: datetime
+
+
+async def database_state(connection: AsyncConnection) -> dict[str, int]:
+    """Size in bytes, connections in use and allowed."""
+    found = await row(
+        connection,
+        "SELECT pg_database_size(current_database()),"
+        " (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()),"
+        " current_setting('max_connections')::int",
+    )
+    assert found is not None
+    return {"size_bytes": found[0], "connections": found[1], "max_connections": found[2]}
+
+
+async def stream_states(connection: AsyncConnection, network: Network) -> list[dict[str, Any]]:
+    """Each stream as this network sees it: positions, backlog in records, age of the oldest in seconds."""
+    return [await stream_state(connection, network, stream) for stream in StreamName]
+
+
+async def stream_state(connection: AsyncConnection, network: Network, stream: StreamName) -> dict[str, Any]:
+    """One of them. In the response network, which opens all connections, with how its last attempts ended."""
+    now = datetime.now(UTC)
+
+    def age(moment: datetime | None) -> float | None:
+        return None if moment is None else round((now - moment).total_seconds(), 1)
+
+    if stream.sender is network:
+        head = await outgoing_stream(connection, stream)
+        pending, oldest_pending = await outbox_backlog(connection, stream)
+        batches, records, oldest_sealed = await undelivered_backlog(connection, stream)
+        oldest = [moment for moment in (oldest_pending, oldest_sealed) if moment is not None]
+        state: dict[str, Any] = {
+            "stream": stream.value,
+            "direction": "out",
+            "epoch": head.epoch,
+            "sequence": head.sequence,
+            "records": head.record,
+            "delivered": head.delivered,
+            "applied": head.applied,
+            "pending_records": pending,
+            "in_flight_batches": batches,
+            "in_flight_records": records,
+            "oldest_age_seconds": age(min(oldest)) if oldest else None,
+            "last_contact_seconds": age(head.receipt_at),
+            "quarantined": head.quarantined,
+            "stopped": head.stopped,
+        }
+    else:
+        cursor = await incoming_stream(connection, stream)
+        waiting = await unapplied(connection, stream)
+        state = {
+            "stream": stream.value,
+            "direction": "in",
+            "epoch": cursor.epoch,
+            "sequence": cursor.sequence,
+            "records": cursor.record,
+            "delivered": cursor.sequence,
+            "applied": cursor.applied,
+            "pending_records": sum(batch.records for batch in waiting),
+            "in_flight_batches": len(waiting),
+            "in_flight_records": sum(batch.records for batch in waiting),
+            "oldest_age_seconds": None,
+            "last_contact_seconds": age(cursor.heard_at),
+            "quarantined": cursor.quarantined,
+            "stopped": cursor.stopped,
+        }
+    if network is Network.REQUEST:
+        return state
+    tried = await link_attempts(connection, stream)
+    link = tried and {
+        "tried_seconds": age(tried.tried_at),
+        "ok_seconds": age(tried.ok_at),
+        "failing_seconds": age(tried.failing_since),
+        "failures": tried.failures,
+        "kind": tried.kind,
+        "detail": tried.detail,
+        "wait_until": tried.wait_until.isoformat(timespec="seconds") if tried.wait_until else None,
+        "clock_ahead": tried.clock_ahead,
+    }
+    return state | {"link": link}
+
+
+async def store_measurement(connection: AsyncConnection, measured_at: datetime, body: dict[str, Any]) -> None:
+    """Keep a measurement as history; the same moment again replaces it."""
+    await execute(
+        connection,
+        "INSERT INTO measurements (measured_at, body) VALUES (:measured_at, CAST(:body AS jsonb))"
+        " ON CONFLICT (measured_at) DO UPDATE SET body = excluded.body",
+        measured_at=measured_at,
+        body=json.dumps(body),
+    )
+
+
+async def recent_measurements(connection: AsyncConnection, limit: int) -> list[dict[str, Any]]:
+    """The newest measurements, newest first."""
+    found = await rows(
+        connection, "SELECT body::text FROM measurements ORDER BY measured_at DESC LIMIT :limit", limit=limit
+    )
+    return [json.loads(body) for (body,) in found]
+
+
+async def settle_alerts(
+    connection: AsyncConnection, wanted: dict[str, str], among: Collection[str] | None = None
+) -> tuple[list[str], list[str], list[OpenAlert]]:
+    """Raise what is wanted (name → message), clear what is not wanted any more; gives both, and all that are open.
+
+    With ``among``, only alerts of these names are looked at. One caller at a time, until its transaction ends.
+    """
+    await lock_until_commit(connection, "alerts")
+    open_before = {alert.name for alert in await open_alerts(connection) if among is None or alert.name in among}
+    for name, message in wanted.items():
+        await execute(
+            connection,
+            "INSERT INTO alerts (name, message) VALUES (:name, :message)"
+            " ON CONFLICT (name) WHERE cleared_at IS NULL"
+            " DO UPDATE SET message = excluded.message, seen_at = now()",
+            name=name,
+            message=message,
+        )
+    cleared = sorted(open_before - wanted.keys())
+    await execute(
+        connection,
+        "UPDATE alerts SET cleared_at = now() WHERE cleared_at IS NULL AND name = ANY(CAST(:names AS text[]))",
+        names=cleared,
+    )
+    return sorted(wanted.keys() - open_before), cleared, await open_alerts(connection)
+
+
+async def open_alerts(connection: AsyncConnection, prefix: str = "", age: timedelta = timedelta()) -> list[OpenAlert]:
+    """What wants attention now, oldest first: of names with this ``prefix``, and raised ``age`` ago at least."""
+    found: Sequence[Any] = await rows(
+        connection,
+        "SELECT name, message, raised_at FROM alerts WHERE cleared_at IS NULL"
+        " AND starts_with(name, :prefix) AND raised_at <= now() - CAST(:age AS interval) ORDER BY raised_at, name",
+        prefix=prefix,
+        age=age,
+    )
+    return [OpenAlert(*item) for item in found]

@@ -1,0 +1,134 @@
+"""Workflows that cannot go on: their tasks fail again and again, or they outlive their bound."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.enums.v1 import EventType
+from temporalio.api.workflowservice.v1 import (
+    DescribeWorkflowExecutionRequest,
+    DescribeWorkflowExecutionResponse,
+    GetWorkflowExecutionHistoryReverseRequest,
+)
+from temporalio.client import Client
+from temporalio.client import WorkflowExecution as ListedWorkflow
+from temporalio.service import RPCError, RPCStatusCode
+
+from schedules.answers import RPC_TIMEOUT
+
+OLD_ENOUGH = timedelta(seconds=15)
+"""Younger runs are not looked at: their first task may be under way."""
+FAILED_ATTEMPTS = 3
+"""Of one workflow task. A worker that was killed costs one or two."""
+ENDED_AFTER = timedelta(seconds=40)
+"""How long a workflow task may fail until its run is ended, so that another one can do the work."""
+MOST_LOOKED_AT = 200
+
+DEFAULT_BOUND = timedelta(hours=3)
+"""For a run whose workflow type says nothing else."""
+
+
+@dataclass(frozen=True)
+class StuckWorkflow:
+    """A run that needs attention; ``reason`` is a sentence. ``is_failing``: it cannot go on by itself."""
+
+    workflow: str
+    id: str
+    run_id: str
+    reason: str
+    is_failing: bool
+    failing_for: timedelta = timedelta()
+
+
+async def find_stuck(client: Client, bounds: Mapping[str, timedelta | None]) -> list[StuckWorkflow]:
+    """The stuck runs among those under way. ``bounds``: workflow type → how long a run may last, None for ever.
+
+    Raises `RPCError` when Temporal does not answer.
+    """
+    before = datetime.now(UTC) - OLD_ENOUGH
+    query = f"ExecutionStatus = 'Running' AND StartTime < '{before:%Y-%m-%dT%H:%M:%SZ}'"
+    found: list[StuckWorkflow] = []
+    async for listed in client.list_workflows(query, limit=MOST_LOOKED_AT, rpc_timeout=RPC_TIMEOUT):
+        described = await _describe(client, listed)
+        stuck = described and (await _failing(client, listed, described) or _outlives(listed, described, bounds))
+        if stuck:
+            found.append(stuck)
+    return found
+
+
+async def _describe(client: Client, listed: ListedWorkflow) -> DescribeWorkflowExecutionResponse | None:
+    """None where it has ended meanwhile and is not kept."""
+    execution = WorkflowExecution(workflow_id=listed.id, run_id=listed.run_id)
+    try:
+        return await client.workflow_service.describe_workflow_execution(
+            DescribeWorkflowExecutionRequest(namespace=client.namespace, execution=execution), timeout=RPC_TIMEOUT
+        )
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            return None
+        raise
+
+
+async def _failing(
+    client: Client, listed: ListedWorkflow, described: DescribeWorkflowExecutionResponse
+) -> StuckWorkflow | None:
+    task = described.pending_workflow_task
+    if task.attempt < FAILED_ATTEMPTS:
+        return None
+    failing_for = datetime.now(UTC) - task.original_scheduled_time.ToDatetime(tzinfo=UTC)
+    reason = f"its workflow task has failed {task.attempt - 1} times in {failing_for.total_seconds():.0f} s"
+    if why := await _last_task_failure(client, listed):
+        reason += f": {why}"
+    return StuckWorkflow(listed.workflow_type, listed.id, listed.run_id, reason, True, failing_for)
+
+
+async def _last_task_failure(client: Client, listed: ListedWorkflow) -> str | None:
+    """The first line of what the newest failed workflow task said."""
+    history = await client.workflow_service.get_workflow_execution_history_reverse(
+        GetWorkflowExecutionHistoryReverseRequest(
+            namespace=client.namespace,
+            execution=WorkflowExecution(workflow_id=listed.id, run_id=listed.run_id),
+            maximum_page_size=10,
+        ),
+        timeout=RPC_TIMEOUT,
+    )
+    for event in history.history.events:
+        if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED:
+            return event.workflow_task_failed_event_attributes.failure.message.partition("\n")[0][:300] or None
+    return None
+
+
+def _outlives(
+    listed: ListedWorkflow, described: DescribeWorkflowExecutionResponse, bounds: Mapping[str, timedelta | None]
+) -> StuckWorkflow | None:
+    bound = bounds.get(listed.workflow_type, DEFAULT_BOUND)
+    lasts = datetime.now(UTC) - listed.start_time
+    if bound is None or lasts < bound:
+        return None
+    reason = f"it has run for {lasts.total_seconds():.0f} s, longer than {bound.total_seconds():.0f} s"
+    failures = [
+        f"{pending.activity_type.name}, attempt {pending.attempt}: {pending.last_failure.message.partition(chr(10))[0]}"
+        for pending in described.pending_activities
+        if pending.HasField("last_failure")
+    ]
+    return StuckWorkflow(
+        listed.workflow_type, listed.id, listed.run_id, "; ".join([reason, *failures[:3]]), is_failing=False
+    )
+
+
+async def end_failing(client: Client, stuck: StuckWorkflow) -> bool:
+    """Terminate a run that has been failing for `ENDED_AFTER`, so that another one can do its work; False before that.
+
+    Nothing is lost: what is to be done lies in PostgreSQL, and is found there.
+    """
+    if not stuck.is_failing or stuck.failing_for < ENDED_AFTER:
+        return False
+    try:
+        await client.get_workflow_handle(stuck.id, run_id=stuck.run_id).terminate(
+            reason=f"Airlock: {stuck.reason}. Another run does its work", rpc_timeout=RPC_TIMEOUT
+        )
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:  # it has ended by itself
+            raise
+    return True

@@ -1,0 +1,1 @@
+"""What workflows, activities and workers share of Temporal: the client, heartbeats, retries, worker options."""

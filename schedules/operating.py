@@ -1,0 +1,72 @@
+"""What an operator does to a schedule: trigger, pause, resume, backfill. Each gives the schedule as it is then."""
+
+from datetime import UTC, datetime, timedelta
+
+from temporalio.client import Client, ScheduleBackfill, ScheduleHandle, ScheduleOverlapPolicy
+
+from models.errors import InvalidInput
+from schedules.answers import RPC_TIMEOUT, temporal_answers
+from schedules.views import ScheduleView, describe, known_schedule
+
+MOST_BACKFILLED = 1000
+"""Runs in one backfill; Temporal buffers no more."""
+
+
+def _handle(client: Client, schedule_id: str) -> ScheduleHandle:
+    return client.get_schedule_handle(known_schedule(schedule_id))
+
+
+async def trigger(client: Client, schedule_id: str) -> ScheduleView:
+    """Run now; where one is under way, once more as soon as it ends. Works while the schedule is paused, too.
+
+    Temporal names runs by the second. Of two that start in the same second it loses track of the later one (server
+    1.32), which then does not hold back a third: two may run at a time, so what a schedule starts must allow for that.
+
+    Raises `NotFound` or `Unavailable`, as do all of these.
+    """
+    with temporal_answers(client, schedule_id):
+        await _handle(client, schedule_id).trigger(overlap=ScheduleOverlapPolicy.BUFFER_ONE, rpc_timeout=RPC_TIMEOUT)
+    return await describe(client, schedule_id)
+
+
+async def pause(client: Client, schedule_id: str, note: str) -> ScheduleView:
+    """Start no more runs by the clock, with a note that says why. Survives restarts; a run under way goes on."""
+    with temporal_answers(client, schedule_id):
+        await _handle(client, schedule_id).pause(note=note, rpc_timeout=RPC_TIMEOUT)
+    return await describe(client, schedule_id)
+
+
+async def resume(client: Client, schedule_id: str, note: str) -> ScheduleView:
+    """Run by the clock again."""
+    with temporal_answers(client, schedule_id):
+        await _handle(client, schedule_id).unpause(note=note, rpc_timeout=RPC_TIMEOUT)
+    return await describe(client, schedule_id)
+
+
+async def backfill(client: Client, schedule_id: str, start: datetime, end: datetime) -> ScheduleView:
+    """Run once for each time of the schedule between ``start`` and ``end``, one after the other.
+
+    A run at ``end`` itself counts; whether one at ``start`` does depends on the Temporal server's version.
+    Raises `InvalidInput` for times without a zone, in the wrong order or in the future, and for too many runs.
+    """
+    view = await describe(client, schedule_id)
+    if start.tzinfo is None or end.tzinfo is None:
+        raise _wrong("start", "start and end need a time zone, as in 2026-01-01T00:00:00Z")
+    if not start < end:
+        raise _wrong("start", f"start ({start.isoformat()}) must be before end ({end.isoformat()})")
+    if end > datetime.now(UTC):
+        raise _wrong("end", f"end ({end.isoformat()}) is in the future; only what is past can be made up for")
+    # The shortest time between two runs of a cron expression is a minute.
+    runs = (end - start) / timedelta(seconds=view.every or 60.0)
+    if runs > MOST_BACKFILLED:
+        raise _wrong("end", f"that could be {runs:.0f} runs, at most {MOST_BACKFILLED} fit: take a shorter time")
+    with temporal_answers(client, schedule_id):
+        await _handle(client, schedule_id).backfill(
+            ScheduleBackfill(start_at=start, end_at=end, overlap=ScheduleOverlapPolicy.BUFFER_ALL),
+            rpc_timeout=RPC_TIMEOUT,
+        )
+    return await describe(client, schedule_id)
+
+
+def _wrong(field: str, message: str) -> InvalidInput:
+    return InvalidInput(message, errors=[{"field": field, "message": message}])
