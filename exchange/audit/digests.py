@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from models.streams import StreamName
 from storage.database import row
 
 _RESULT = "uuid_send(results.request_id) || sha256(results.body) || convert_to(results.status || E'\\n', 'UTF8')"
@@ -23,9 +22,7 @@ def _digest(line: str, order: str) -> str:
     return f"count(*), sha256(coalesce(string_agg({line}, ''::bytea ORDER BY {order}), ''))"
 
 
-async def arrived_digest(
-    connection: AsyncConnection, stream: StreamName, epoch: int, sequences: Sequence[int]
-) -> tuple[int, bytes, bool]:
+async def arrived_digest(connection: AsyncConnection, epoch: int, sequences: Sequence[int]) -> tuple[int, bytes, bool]:
     """Results in the request network that name these batches: how many, their digest, whether each owner is right."""
     found = await row(
         connection,
@@ -54,9 +51,7 @@ async def executed_digest(connection: AsyncConnection, ids: Sequence[str]) -> tu
     return found[0], found[1]
 
 
-async def request_digest(
-    connection: AsyncConnection, stream: StreamName, epoch: int, sequences: Sequence[int]
-) -> tuple[int, bytes]:
+async def request_digest(connection: AsyncConnection, epoch: int, sequences: Sequence[int]) -> tuple[int, bytes]:
     """Requests, in either network, that name these batches: how many, and their digest."""
     found = await row(
         connection,

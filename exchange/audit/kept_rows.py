@@ -201,7 +201,7 @@ async def groups_past(
 
 
 async def fulfilled_long_ago(
-    connection: AsyncConnection, stream: StreamName, epoch: int, sequences: Sequence[int], age_seconds: float
+    connection: AsyncConnection, epoch: int, sequences: Sequence[int], age_seconds: float
 ) -> set[int]:
     """Which of these groups of requests are past retention."""
     found = await rows(

@@ -109,7 +109,7 @@ class RowChecks:
             return False
         if self.network is Network.RESPONSE:
             return await executed_digest(self.connection, wanted.ids) == (wanted.count, wanted.digest)
-        found = await arrived_digest(self.connection, self.stream, self.epoch, window.sequences)
+        found = await arrived_digest(self.connection, self.epoch, window.sequences)
         return found == (wanted.count, wanted.digest, True)
 
     async def _all_requests(self, window: Window) -> bool:
@@ -117,7 +117,7 @@ class RowChecks:
         if read is None:
             return False
         wanted, withdrawn = read
-        found = await request_digest(self.connection, self.stream, self.epoch, window.sequences)
+        found = await request_digest(self.connection, self.epoch, window.sequences)
         if found != (wanted.count, wanted.digest):
             return False
         return self.network is Network.REQUEST or await cancelled_among(self.connection, withdrawn) >= set(withdrawn)
@@ -203,7 +203,7 @@ class RowChecks:
 
     async def _past_batches(self, window: Window) -> set[int]:
         if self.network is Network.REQUEST:
-            return await fulfilled_long_ago(self.connection, self.stream, self.epoch, window.sequences, self.retention)
+            return await fulfilled_long_ago(self.connection, self.epoch, window.sequences, self.retention)
         return {part.sequence for part in window.parts if part.done_at and self._is_old(part.done_at)}
 
     async def _beside(self, window: Window, ids: Sequence[UUID], outcome: Audit) -> None:
