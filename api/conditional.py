@@ -11,5 +11,7 @@ IfNoneMatch = Annotated[
 
 def has_already(if_none_match: str | None, etag: str) -> bool:
     """Whether the header names this ETag, compared weakly: a proxy may have made it weak."""
-    named = [tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")]
+    if if_none_match is None:
+        return False
+    named = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
     return etag.removeprefix("W/") in named or named == ["*"]

@@ -5,12 +5,14 @@ Such an endpoint takes the request and gives a response. It reads its parameters
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Generic, TypeVar, get_type_hints
 
 from fastapi import Depends, Request, Response
 from fastapi.params import Header, Param, Path, Query
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter, ValidationError
+from starlette.datastructures import QueryParams
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.problems import error_response, invalid_fields
@@ -69,9 +71,9 @@ class Parameters(Generic[Model]):
     def read(self, request: Request) -> Model:
         """Raises `InvalidInput` that names every parameter that does not fit."""
         given: dict[str, Any] = {name: request.path_params[name] for name in self._path}
-        if request.scope["query_string"]:
-            query = request.query_params
-            given |= {name: query[name] for name in self._query if name in query}
+        if query := request.scope["query_string"]:
+            asked = _parsed(query)
+            given |= {name: asked[name] for name in self._query if name in asked}
         for name, header in self._headers.items():
             if (content := request.headers.get(header)) is not None:
                 given[name] = content
@@ -80,3 +82,9 @@ class Parameters(Generic[Model]):
         except ValidationError as error:
             fields = [(str(item["loc"][0]), item["msg"]) for item in error.errors(include_url=False)]
             raise invalid_fields((self._headers.get(name, name), message) for name, message in fields) from None
+
+
+@lru_cache(maxsize=128)
+def _parsed(query: bytes) -> QueryParams:
+    """Most callers write the same query each time."""
+    return QueryParams(query)

@@ -23,10 +23,10 @@ async def known_caller(services: App, sha256: KeyHash) -> Caller:
     return await services.catalog.caller(sha256)
 
 
-async def caller_of(request: Request) -> Caller:
-    """The same, for an endpoint that takes the request itself."""
-    services = await services_of(request)
-    return await services.catalog.caller(await presented_key_hash(request))
+async def services_and_caller(request: Request) -> tuple[Services, Caller]:
+    """Both, for an endpoint that takes the request itself; raises `Unauthenticated`."""
+    services: Services = request.app.state.services
+    return services, await services.catalog.caller(await presented_key_hash(request))
 
 
 CallerOf = Annotated[Caller, Depends(known_caller)]

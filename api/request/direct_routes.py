@@ -14,7 +14,7 @@ from api.conditional import IfNoneMatch, has_already
 from api.direct import Parameters
 from api.documentation import reference
 from api.problems import problem_responses
-from api.request.callers import caller_of, services_of
+from api.request.callers import services_and_caller
 from api.request.reading import check_media_type, read_submissions, to_submission
 from api.request.result_reading import how_far, look_for_result, wait_for_result
 from models.requests import RequestSubmission, ResultBody
@@ -96,7 +96,7 @@ _SUBMITTED, _AUTOCOMMIT = Parameters(_Submitted), Parameters(_Reading)
 )
 async def submit_requests(request: Request) -> Response:
     """All requests of a list are accepted together or, when one does not fit, none."""
-    services, caller = await services_of(request), await caller_of(request)
+    services, caller = await services_and_caller(request)
     idempotency_key = _SUBMITTED.read(request).idempotency_key
     check_media_type(request.headers.get("content-type"))
     body = await request.body()
@@ -121,7 +121,7 @@ async def submit_requests(request: Request) -> Response:
 )
 async def get_result(request: Request) -> Response:
     """The result's bytes are passed through as they crossed the link, with `source` added."""
-    services, caller = await services_of(request), await caller_of(request)
+    services, caller = await services_and_caller(request)
     asked = _AUTOCOMMIT.read(request)
     if asked.wait and not services.stopping.is_set():
         found = await wait_for_result(services, caller, asked.request_id, asked.wait)

@@ -75,24 +75,20 @@ class LinkClient:
         stream: StreamName,
         after: int,
         wait: float = POLL_SECONDS,
+        most: int = 1,
         epoch: int | None = None,
         head: bytes | None = None,
-    ) -> bytes | None:
-        """The sealed batch that follows ``after``, waiting for one for up to ``wait`` seconds; None when none came.
+    ) -> list[bytes]:
+        """Up to ``most`` sealed batches that follow ``after``; empty when none came within ``wait`` seconds.
 
         With the ``epoch`` that is counted in and the hash of that batch, a sender with another history says so (`Fork`)
         although it may have nothing new.
         """
-        target = _batches_after(stream, after, wait, epoch, head)
-        return await self._call("GET", target, timeout=wait + self._timeout) or None
-
-    async def pull_several(
-        self, stream: StreamName, after: int, most: int, wait: float, epoch: int, head: bytes
-    ) -> list[bytes]:
-        """Like `pull`, but up to ``most`` batches that follow one another; none when none came. A sender that knows
-        nothing of this gives one.
-        """
-        target = _batches_after(stream, after, wait, epoch, head) + f"&most={most}"
+        target = f"/link/v1/streams/{stream}/batches?after={after}&wait={wait:g}&most={most}"
+        if epoch is not None:
+            target += f"&epoch={epoch}"
+        if head is not None:
+            target += f"&head={head.hex()}"
         return from_bundle(await self._call("GET", target, timeout=wait + self._timeout))
 
     async def send_receipt(self, stream: StreamName, receipt: Receipt) -> None:
@@ -186,15 +182,6 @@ class LinkClient:
         if response.status_code in (200, 204):
             return content
         raise _refusal(response.status_code, content)
-
-
-def _batches_after(stream: StreamName, after: int, wait: float, epoch: int | None, head: bytes | None) -> str:
-    target = f"/link/v1/streams/{stream}/batches?after={after}&wait={wait:g}"
-    if epoch is not None:
-        target += f"&epoch={epoch}"
-    if head is not None:
-        target += f"&head={head.hex()}"
-    return target
 
 
 async def _read(response: httpx.Response) -> bytes:

@@ -48,7 +48,7 @@ class Pull:
         if cursor.stopped:
             raise StreamStopped(f"the {stream} stream is stopped: {cursor.stopped}")
         try:
-            wires = await self.link.pull_several(stream, cursor.sequence, most, wait, cursor.epoch, cursor.hash)
+            wires = await self.link.pull(stream, cursor.sequence, wait, most, cursor.epoch, cursor.hash)
         except Fork as error:
             async with self.engine.begin() as connection:
                 now = await incoming_stream(connection, stream)

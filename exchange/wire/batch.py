@@ -60,9 +60,7 @@ def to_bundle(wires: Sequence[bytes]) -> bytes:
 
 
 def from_bundle(content: bytes) -> list[bytes]:
-    """The batches of one answer, not verified yet; a single batch may come as itself. Raises `Malformed`."""
-    if content[:1] == b"{":
-        return [content]
+    """The batches of one answer, not verified yet. Raises `Malformed`."""
     wires: list[bytes] = []
     place = 0
     while place < len(content):

@@ -134,7 +134,7 @@ async def test_the_pull_loop_executes_what_a_retry_took_up_again_though_nothing_
 
         polls = 0
 
-        async def pull_several(self, *_: Any) -> list[bytes]:
+        async def pull(self, *_: Any) -> list[bytes]:
             self.polls += 1
             if self.polls == 1:
                 await world.quarantine(Network.RESPONSE).retry(REQUESTS, 1, 1)
