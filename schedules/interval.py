@@ -55,6 +55,13 @@ class OwnedInterval:
         overdue = self._tick is not None and datetime.now(UTC) > self._tick + OVERDUE
         self.is_over = overdue or found.raw_description.info.buffer_size > 0
 
+    def stopped_looking(self, looking: "asyncio.Task[None]") -> None:
+        """End the run where looking broke: the next run takes over, and does not wait for one that never ends."""
+        if not looking.cancelled() and (error := looking.exception()) is not None:
+            log.error("schedule.looking_broke", schedule=self._schedule.id, exc_info=error)
+            self.is_over = True
+            self.ended.set()
+
     async def keep_current(self) -> None:
         """Look again and again, and right after the next tick."""
         while True:
@@ -69,6 +76,7 @@ async def owned_interval(client: Client, schedule_id: str) -> AsyncIterator[Owne
     interval = OwnedInterval(client, schedule_id)
     await interval.look()
     looking = asyncio.create_task(interval.keep_current())
+    looking.add_done_callback(interval.stopped_looking)
     try:
         yield interval
     finally:

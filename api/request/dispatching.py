@@ -11,10 +11,12 @@ from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError
 
+from configuration.logs import OutageLog
 from exchange.recovery.quarantine import Quarantine
 from exchange.transfer.incoming import unapplied
 from fulfilment.group_commit import CommittedGroup
 from fulfilment.request_store import mark_groups_seen, unattended_groups
+from models.errors import describe
 from models.streams import BatchRef, Network, StreamName
 from orchestration.client import TASK_TIMEOUT, task_queue
 from orchestration.search_attributes import search_attributes
@@ -52,6 +54,7 @@ class Dispatcher:
         self._slots = asyncio.Semaphore(STARTS_AT_ONCE)
         self._under_way: set[asyncio.Task[None]] = set()
         self._away = False
+        self._outage = OutageLog("dispatch.temporal_away", "dispatch.temporal_back", log)
         self._groups: list[CommittedGroup] = []
         self._starting_groups: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()
@@ -83,7 +86,7 @@ class Dispatcher:
             except Exception as error:
                 if not is_unreachable(error):
                     raise
-                log.warning("dispatch.database_away", error=type(error).__name__)
+                log.warning("dispatch.database_away", error=describe(error))
             await asyncio.sleep(LOOK_SECONDS)
 
     async def finish(self) -> None:
@@ -128,7 +131,7 @@ class Dispatcher:
         except Exception as error:
             if not is_unreachable(error):
                 raise
-            log.warning("dispatch.database_away", todo="airlock quarantine retry results --all", error=repr(error))
+            log.warning("dispatch.database_away", todo="airlock quarantine retry results --all", error=describe(error))
             return
         refused = sum(each.refused is not None for each in retried)
         log.info("epoch.results_retried", applied=len(retried) - refused, refused=refused)
@@ -156,7 +159,7 @@ class Dispatcher:
         except Exception as error:
             if not is_unreachable(error):
                 raise
-            log.warning("dispatch.database_away", groups=str(groups), error=type(error).__name__)
+            log.warning("dispatch.database_away", groups=str(groups), error=describe(error))
 
     async def _start(self, workflow: Any, batch: BatchRef, verb: str, delay: timedelta | None = None) -> bool:
         async with self._slots:
@@ -174,10 +177,10 @@ class Dispatcher:
                     rpc_timeout=RPC_SECONDS,
                 )
             except (RPCError, RuntimeError) as error:  # RuntimeError: a lazy client that cannot connect
-                if not self._away:
-                    log.warning("dispatch.temporal_away", batch=str(batch), error=str(error), again_in=LOOK_SECONDS)
+                self._outage.failed(error, batch=str(batch))
                 self._away = True
                 return False
+        self._outage.succeeded()
         self._away = False
         return True
 
