@@ -1,4 +1,4 @@
-"""How the last attempts to use the link ended, stream by stream."""
+"""The outcome of the last attempts to use the link, for each stream."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +11,7 @@ from storage.database import execute, row, value
 
 @dataclass(frozen=True)
 class LinkAttempts:
-    """``kind`` is None where the last attempt succeeded; ``clock_ahead`` in seconds, of the other side's clock."""
+    """``kind`` is None after a success. ``clock_ahead``: seconds that the other side's clock is ahead."""
 
     tried_at: datetime
     ok_at: datetime | None
@@ -25,7 +25,7 @@ class LinkAttempts:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why an attempt failed; ``wait`` in seconds, if the other side asked for it."""
+    """Why an attempt failed. ``wait``: seconds that the other side asked to wait."""
 
     kind: str
     detail: str
@@ -34,7 +34,7 @@ class Failure:
 
 
 async def record_success(connection: AsyncConnection, stream: StreamName) -> None:
-    """An attempt succeeded."""
+    """Record a success."""
     await execute(
         connection,
         """
@@ -47,7 +47,7 @@ async def record_success(connection: AsyncConnection, stream: StreamName) -> Non
 
 
 async def record_failure(connection: AsyncConnection, stream: StreamName, failure: Failure) -> int:
-    """An attempt failed; gives how many in a row that makes."""
+    """Record a failure; returns the number of failures in a row."""
     failures: int = await value(
         connection,
         """
