@@ -12,7 +12,7 @@ from fulfilment.callbacks import CallbackSender
 from fulfilment.request_store import expire_overdue, group_state, mark_groups_fulfilled, mark_groups_seen
 from models.outcomes import CallbackOutcome, GroupState
 from models.streams import BatchRef
-from orchestration.resident import Resident, heartbeating, resident
+from orchestration.resident import Resident, earlier_progress, heartbeating, resident
 from storage.attendance import CALLBACKS, Attendance
 from storage.notices import FINISHED, NotificationListener
 
@@ -47,8 +47,7 @@ class FulfilmentActivities:
         A callback that its receiver does not accept is tried again later, until it is given up. Returns when none was
         due for `ATTENDS_SECONDS`, and at once if another run makes the callbacks.
         """
-        earlier = activity.info().heartbeat_details
-        outcome = CallbackOutcome.model_validate(earlier[0]) if earlier else CallbackOutcome()
+        outcome = earlier_progress(CallbackOutcome) or CallbackOutcome()
         async with resident(self._listener, FINISHED) as here:
             await self._attend(outcome, here)
         return outcome

@@ -12,7 +12,7 @@ from fulfilment.applying import ResultApplier
 from fulfilment.snapshots import apply_snapshot
 from models.outcomes import ApplyOutcome
 from models.streams import BatchRef, StreamName
-from orchestration.resident import Resident, heartbeating, resident
+from orchestration.resident import Resident, earlier_progress, heartbeating, resident
 from storage.attendance import RESULTS, Attendance
 from storage.notices import NotificationListener, received
 
@@ -39,8 +39,7 @@ class ImportActivities:
         """
         if batch.stream is not StreamName.RESULTS:
             return await self._apply_snapshots(batch)
-        earlier = activity.info().heartbeat_details
-        outcome = ApplyOutcome.model_validate(earlier[0]) if earlier else ApplyOutcome()
+        outcome = earlier_progress(ApplyOutcome) or ApplyOutcome()
         async with resident(self._listener, received(batch.stream)) as here:
             await self._attend_to_results(outcome, here)
         return outcome

@@ -15,7 +15,7 @@ from models.outcomes import PullProgress
 from models.streams import BatchRef, StreamName
 from monitoring.link_watch import LinkWatch
 from orchestration.link_failures import for_temporal
-from orchestration.resident import ROUND_SECONDS, heartbeating
+from orchestration.resident import ROUND_SECONDS, earlier_progress, heartbeating
 from storage.database import autocommit
 
 MOST_BATCHES = 500
@@ -54,8 +54,7 @@ class PullActivities:
         First start the execution of batches that a dead worker left behind. Return early when this worker stops, so
         that another one continues at once. A later attempt continues the counts of the attempt before it.
         """
-        earlier = activity.info().heartbeat_details
-        progress = PullProgress.model_validate(earlier[0]) if earlier else so_far.model_copy()
+        progress = earlier_progress(PullProgress) or so_far.model_copy()
         async with heartbeating() as beat:
             beat(progress)
             try:

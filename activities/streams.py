@@ -13,7 +13,7 @@ from models.outcomes import DrainOutcome
 from models.streams import StreamName
 from monitoring.link_watch import LinkWatch
 from orchestration.link_failures import for_temporal
-from orchestration.resident import ROUND_SECONDS, Resident, heartbeating, resident
+from orchestration.resident import ROUND_SECONDS, Resident, earlier_progress, heartbeating, resident
 from schedules.interval import OwnedInterval
 from storage.notices import NotificationListener, ready
 
@@ -61,8 +61,7 @@ class StreamActivities:
         An operator's pause ends it, too. A run that was triggered by hand during a pause delivers what is ready and
         ends. Returns ``unfinished`` if the worker stops or the round is over before that.
         """
-        earlier = activity.info().heartbeat_details
-        total = DrainOutcome.model_validate(earlier[0]) if earlier else DrainOutcome()
+        total = earlier_progress(DrainOutcome) or DrainOutcome()
         async with resident(self._listener, ready(stream)) as here, self._interval() as interval:
             if interval.is_paused and activity.info().attempt == 1:
                 total.in_spite_of_pause = True

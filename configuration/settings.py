@@ -197,8 +197,6 @@ def _explain(cls: type[NetworkSettings], error: ValidationError) -> str:
     for item in error.errors(include_input=False, include_url=False):
         variable = prefix + "__".join(str(part) for part in item["loc"]).upper()
         problem = "not set" if item["type"] == "missing" else item["msg"].removeprefix("Value error, ")
-        lines.append(
-            f"  {variable}: {problem}" if item["loc"] else f"  {problem}"
-        )  # without a place: it concerns several
+        lines.append(f"  {variable}: {problem}" if item["loc"] else f"  {problem}")  # or it concerns several variables
     lines.append("Set it in the environment, in .env or as a secret file, or start everything with ./airlock up.")
     return "\n".join(lines)

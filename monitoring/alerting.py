@@ -111,7 +111,6 @@ def _judge_schedules(
             )
         missed = schedule["missed_catch_up"] - earlier.get("missed_catch_up", schedule["missed_catch_up"])
         if missed > 0 and was_awake:
-            missed_runs = counted(missed, "run")
             wanted[f"schedule-missed:{name}"] = (
-                f"{missed_runs} of {name} missed in an outage longer than the catch-up window"
+                f"{counted(missed, 'run')} of {name} missed in an outage that was longer than the catch-up window"
             )

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 from temporalio import activity
@@ -14,6 +14,15 @@ from storage.notices import NotificationListener, Subscription
 
 ROUND_SECONDS = 120.0
 """How long one resident activity stays. The workflow then starts the next, so that its history shows the progress."""
+
+
+Progress = TypeVar("Progress", bound=BaseModel)
+
+
+def earlier_progress(kind: type[Progress]) -> Progress | None:
+    """The details of the last heartbeat of an earlier attempt; None in a first attempt."""
+    details = activity.info().heartbeat_details
+    return kind.model_validate(details[0]) if details else None
 
 
 @asynccontextmanager

@@ -143,13 +143,8 @@ async def notify(connection: AsyncConnection, message: str) -> None:
 
 async def lock_until_commit(connection: AsyncConnection, *names: str) -> None:
     """Take the advisory locks of these names in this order; they are held until the transaction ends."""
-    if len(names) == 1:
-        await connection.execute(sql("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": names[0]})
-    else:
-        statement = (
-            "SELECT pg_advisory_xact_lock(hashtextextended(name, 0)) FROM unnest(CAST(:names AS text[])) AS name"
-        )
-        await connection.execute(sql(statement), {"names": list(names)})
+    statement = "SELECT pg_advisory_xact_lock(hashtextextended(name, 0)) FROM unnest(CAST(:names AS text[])) AS name"
+    await connection.execute(sql(statement), {"names": list(names)})
 
 
 Ask = Callable[..., Coroutine[Any, Any, Any]]
