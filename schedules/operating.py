@@ -1,4 +1,4 @@
-"""What an operator does to a schedule: trigger, pause, resume, backfill. Each gives the schedule as it is then."""
+"""Operations on a schedule: trigger, pause, resume, backfill. Each returns the schedule as it is afterwards."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -17,10 +17,10 @@ def _handle(client: Client, schedule_id: str) -> ScheduleHandle:
 
 
 async def trigger(client: Client, schedule_id: str) -> ScheduleView:
-    """Run now; where one is under way, once more as soon as it ends. Works while the schedule is paused, too.
+    """Start a run now, or right after the current one. This also works while the schedule is paused.
 
-    Temporal names runs by the second. Of two that start in the same second it loses track of the later one (server
-    1.32), which then does not hold back a third: two may run at a time, so what a schedule starts must allow for that.
+    Two runs may overlap, so scheduled workflows must allow that: Temporal (server 1.32) names runs by the second, and
+    loses track of the later one of two that start in the same second. Then it does not hold back a third.
 
     Raises `NotFound` or `Unavailable`, as do all of these.
     """
@@ -30,7 +30,7 @@ async def trigger(client: Client, schedule_id: str) -> ScheduleView:
 
 
 async def pause(client: Client, schedule_id: str, note: str) -> ScheduleView:
-    """Start no more runs by the clock, with a note that says why. Survives restarts; a run under way goes on."""
+    """Start no more runs by the clock; ``note`` says why. A pause survives restarts, and the current run goes on."""
     with temporal_answers(client, schedule_id):
         await _handle(client, schedule_id).pause(note=note, rpc_timeout=RPC_TIMEOUT)
     return await describe(client, schedule_id)
@@ -44,9 +44,9 @@ async def resume(client: Client, schedule_id: str, note: str) -> ScheduleView:
 
 
 async def backfill(client: Client, schedule_id: str, start: datetime, end: datetime) -> ScheduleView:
-    """Run once for each time of the schedule between ``start`` and ``end``, one after the other.
+    """Start a run for each of the schedule's times between ``start`` and ``end``, one after the other.
 
-    A run at ``end`` itself counts; whether one at ``start`` does depends on the Temporal server's version.
+    A time equal to ``end`` counts; for ``start`` this depends on the Temporal server's version.
     Raises `InvalidInput` for times without a zone, in the wrong order or in the future, and for too many runs.
     """
     view = await describe(client, schedule_id)
@@ -55,11 +55,11 @@ async def backfill(client: Client, schedule_id: str, start: datetime, end: datet
     if not start < end:
         raise _wrong("start", f"start ({start.isoformat()}) must be before end ({end.isoformat()})")
     if end > datetime.now(UTC):
-        raise _wrong("end", f"end ({end.isoformat()}) is in the future; only what is past can be made up for")
+        raise _wrong("end", f"end ({end.isoformat()}) is in the future: a backfill is for past times")
     # The shortest time between two runs of a cron expression is a minute.
     runs = (end - start) / timedelta(seconds=view.every or 60.0)
     if runs > MOST_BACKFILLED:
-        raise _wrong("end", f"that could be {runs:.0f} runs, at most {MOST_BACKFILLED} fit: take a shorter time")
+        raise _wrong("end", f"that could be {runs:.0f} runs; {MOST_BACKFILLED} are possible: choose a shorter time")
     with temporal_answers(client, schedule_id):
         await _handle(client, schedule_id).backfill(
             ScheduleBackfill(start_at=start, end_at=end, overlap=ScheduleOverlapPolicy.BUFFER_ALL),

@@ -12,13 +12,14 @@ from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError
 
 from configuration.logs import OutageLog
+from configuration.timing import TASK_TIMEOUT
 from exchange.recovery.quarantine import Quarantine
 from exchange.transfer.incoming import unapplied
 from fulfilment.group_commit import CommittedGroup
 from fulfilment.request_store import mark_groups_seen, unattended_groups
 from models.errors import describe
 from models.streams import BatchRef, Network, StreamName
-from orchestration.client import TASK_TIMEOUT, task_queue
+from orchestration.client import task_queue
 from orchestration.search_attributes import search_attributes
 from storage.attendance import RESULTS, attend
 from storage.database import is_unreachable
