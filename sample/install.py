@@ -10,9 +10,11 @@ import asyncpg
 import structlog
 from uuid_utils.compat import uuid7
 
-from execution.catalog import find_request_type, put_api_key, put_request_type, put_setting, put_user
+from execution.request_types import find_request_type, put_request_type
 from models.requests import Limits
+from people.users import put_api_key, put_user
 from sample.request_types import REQUEST_TYPES, SOURCE
+from settings.setting_store import put_setting
 from storage.database import connect, lock_until_commit, value
 
 log = structlog.get_logger(__name__)

@@ -8,8 +8,8 @@ from fastapi import Depends, Request
 
 from api.bearer import KeyHash
 from api.response.services import Services
-from execution.catalog import find_caller
 from models.errors import Forbidden, Unauthenticated
+from people.users import find_caller
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from urllib.parse import urlsplit
 from api.response.query_check import check_query
 from api.response.services import Services
 from api.response.storable import invalid
-from execution.catalog import list_settings
 from models.errors import InvalidInput
 from models.executors import HttpExecutor, PythonExecutor, SqlExecutor
 from models.parameters import ParameterCheck
 from models.requests import Limits
+from settings.setting_store import list_settings
 
 _COMPOSED = {"$ref", "allOf", "anyOf", "oneOf", "if", "patternProperties", "dependentSchemas"}
 """With these a schema may have properties that its ``properties`` do not name."""

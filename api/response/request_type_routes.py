@@ -12,7 +12,7 @@ from api.problems import problem_responses
 from api.response.callers import App, Operator, OperatorOf
 from api.response.request_type_checks import check_request_type
 from api.response.storable import storable
-from execution.catalog import (
+from execution.request_types import (
     StoredRequestType,
     find_request_type,
     list_request_types,

@@ -12,9 +12,9 @@ from api.bearer import needs_key
 from api.problems import problem_responses
 from api.response.callers import App, OperatorOf
 from api.response.storable import invalid, storable
-from execution.catalog import StoredSetting, delete_setting, find_setting, list_settings, put_setting
 from models.errors import Conflict, NotFound, TooLarge
 from models.settings import SettingName
+from settings.setting_store import StoredSetting, delete_setting, find_setting, list_settings, put_setting
 from storage.database import lock_until_commit
 
 MAX_VALUE_BYTES = 64 * 1024

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from api.bearer import needs_key
 from api.problems import problem_responses
 from api.response.callers import App, OperatorOf
-from people.operations import list_users
+from people.users import list_users
 
 router = APIRouter(
     prefix="/v1/users", tags=["users"], dependencies=[needs_key], responses=problem_responses(401, 403, 503)

@@ -28,10 +28,11 @@ from configuration.cadences import DEFAULT_CADENCES
 from configuration.settings import RequestSettings, ResponseSettings
 from embedded.ports import free_port
 from exchange.wire.keys import ensure_link_keys
-from execution.catalog import put_api_key, put_request_type, put_user
+from execution.request_types import put_request_type
 from models.requests import Limits
 from models.streams import BatchRef, Network, StreamName
 from orchestration.client import connect_temporal, sdk_runtime
+from people.users import put_api_key, put_user
 from storage.database import connect
 from wiring.request_worker import request_worker
 from wiring.response_worker import response_worker
