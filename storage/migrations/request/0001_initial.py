@@ -77,8 +77,8 @@ CREATE TABLE results (
 );
 CREATE INDEX results_by_batch ON results (epoch, sequence);
 COMMENT ON COLUMN results.body IS 'The record as it crossed, byte for byte';
-COMMENT ON COLUMN results.first_read_at IS 'Noted beside the reading, within a second or so; NULL where it was never
-read, or the note was lost with its process';
+COMMENT ON COLUMN results.first_read_at IS 'Recorded within about a second of the read; NULL if the result was never
+read, or if the process ended before it was recorded';
 
 CREATE TABLE snapshots (
     stream      text PRIMARY KEY,
