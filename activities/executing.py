@@ -13,7 +13,6 @@ from exchange.transfer.incoming import lock_applying, mark_applied, quarantine, 
 from exchange.transfer.opening import records_of
 from exchange.transfer.quarantine_store import numbers_set_aside
 from exchange.transfer.sealing import Sealer
-from execution.catalog import secret_settings
 from execution.execution_store import (
     FinishedResult,
     WaitingRequest,
@@ -23,10 +22,11 @@ from execution.execution_store import (
 )
 from execution.intake import take_requests
 from execution.registry import ExecutableType, Executors
-from execution.types import executable_types
+from execution.request_types import executable_types
 from models.outcomes import ExecutionOutcome
 from models.streams import BatchRef, StreamName
 from orchestration.resident import heartbeating
+from settings.setting_store import secret_settings
 from storage.database import autocommit
 
 log = structlog.get_logger(__name__)

@@ -1,7 +1,7 @@
-"""Where an API listens: its address, its TLS, and which paths are served there.
+"""The addresses on which an API listens: port, TLS and served paths.
 
-The link may have a port of its own. There, and only there, TLS can demand a client certificate: on the port that people
-call it would shut everybody out.
+The link may have its own port. Only there can TLS demand a client certificate, since callers of the public port have
+none.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.problems import problem_response
+from api.problems import error_problem
 from configuration.settings import NetworkSettings, RequestSettings
 from models.errors import ConfigurationError, NotFound
 
@@ -19,7 +19,7 @@ LINK = "/link/"
 
 @dataclass(frozen=True)
 class Tls:
-    """A certificate with its key and, where callers have to show one of their own, who must have issued that."""
+    """A certificate and its key. ``client_ca``: the CA of the client certificates that callers must present."""
 
     certificate: Path
     key: Path
@@ -28,7 +28,7 @@ class Tls:
 
 @dataclass(frozen=True)
 class Listener:
-    """One port. ``link``: None serves everything, True only the link, False everything else."""
+    """One port. ``link``: True serves only the link, False everything else, None both."""
 
     host: str
     port: int
@@ -37,16 +37,16 @@ class Listener:
 
     @property
     def address(self) -> str:
-        """As a URL, for people."""
+        """The address as a URL."""
         return f"{'https' if self.tls else 'http'}://{self.host}:{self.port}"
 
     def options(self) -> dict[str, Any]:
-        """For granian's ``Server``. Raises `ConfigurationError` naming a file that cannot be read."""
+        """Options for granian's ``Server``. Raises `ConfigurationError` if a file does not exist."""
         if self.tls is None:
             return {}
         for file in filter(None, (self.tls.certificate, self.tls.key, self.tls.client_ca)):
             if not file.is_file():
-                raise ConfigurationError(f"Cannot serve on {self.address}: there is no file {file}")
+                raise ConfigurationError(f"Cannot serve on {self.address}: the file {file} does not exist")
         return {
             "ssl_cert": self.tls.certificate,
             "ssl_key": self.tls.key,
@@ -56,7 +56,7 @@ class Listener:
 
 
 def listeners(settings: NetworkSettings) -> list[Listener]:
-    """Where this network's API listens."""
+    """The listeners of this network's API."""
     if not isinstance(settings, RequestSettings):
         return [Listener(settings.host, settings.port)]
     certificate, key = settings.tls_certificate, settings.tls_key
@@ -70,8 +70,8 @@ def listeners(settings: NetworkSettings) -> list[Listener]:
     ]
 
 
-class OnlyThere:
-    """Lets through what belongs to one of the two ports; the rest is not there."""
+class PathFilter:
+    """Serves either the link or everything else; answers 404 to other paths."""
 
     def __init__(self, app: ASGIApp, link: bool) -> None:
         self._app = app
@@ -82,4 +82,4 @@ class OnlyThere:
             await self._app(scope, receive, send)
             return
         detail = "The link is not served on this port" if not self._link else "Only the link is served on this port"
-        await problem_response(NotFound.kind, NotFound.title, NotFound.status, detail)(scope, receive, send)
+        await error_problem(NotFound(detail))(scope, receive, send)

@@ -34,7 +34,7 @@ def create_user(
     """Create a user and print a new key, once. Only its SHA-256 is stored."""
     from uuid_utils.compat import uuid7
 
-    from execution.catalog import put_user
+    from people.users import put_user
 
     if not name.strip() or len(name) > MAX_NAME or not name.isprintable():
         raise fail(f"a name has 1 to {MAX_NAME} printable characters")
@@ -74,8 +74,8 @@ def list_users(as_json: AsJson = False) -> None:
     """All users."""
     from dataclasses import asdict
 
-    from people.operations import StoredUser
-    from people.operations import list_users as find_users
+    from people.users import StoredUser
+    from people.users import list_users as find_users
 
     async def work() -> list[StoredUser]:
         async with response_database() as connection:
@@ -93,13 +93,13 @@ def list_users(as_json: AsJson = False) -> None:
 
 
 async def _user_id(connection: "AsyncConnection", name: str) -> UUID | None:
-    from people.operations import find_user_id
+    from people.users import find_user_id
 
     return await find_user_id(connection, name)
 
 
 async def _give_key(connection: "AsyncConnection", user_id: UUID, label: str) -> str:
-    from execution.catalog import put_api_key
+    from people.users import put_api_key
 
     key = new_api_key()
     await put_api_key(connection, user_id, key, label)

@@ -1,4 +1,4 @@
-"""Results, as they were stored and as they cross."""
+"""Stored results."""
 
 from datetime import datetime
 from typing import Annotated
@@ -28,7 +28,7 @@ class ResultSummary(BaseModel):
     request_id: UUID
     type: str
     status: RequestStatus
-    reason: str | None = Field(description="Stable word that says why there is no data")
+    reason: str | None = Field(description="Stable word for the reason why there is no data")
     returned: int
     total: int | None
     duration_ms: float | None
@@ -45,8 +45,8 @@ async def list_some(
     _operator: OperatorOf,
     limit: PageLimit = DEFAULT_LIMIT,
     cursor: PageCursor = None,
-    status: Annotated[RequestStatus | None, Query(description="Only of this status")] = None,
-    type: Annotated[TypeName | None, Query(description="Only of this request type")] = None,
+    status: Annotated[RequestStatus | None, Query(description="Only results with this status")] = None,
+    type: Annotated[TypeName | None, Query(description="Only results of this request type")] = None,
 ) -> ResultsPage:
     """A page of results, without their rows."""
     before = decode_cursor(cursor)
@@ -67,9 +67,9 @@ async def list_some(
     },
 )
 async def get(services: App, _operator: OperatorOf, request_id: UUID) -> Response:
-    """The stored bytes, as they cross."""
+    """The stored bytes of a result, which are those that cross the link."""
     async with services.engine.connect() as connection:
         body = await find_result_body(connection, request_id)
     if body is None:
-        raise NotFound(f"There is no result of a request {request_id}")
+        raise NotFound(f"There is no result for a request {request_id}")
     return Response(body, media_type="application/json")

@@ -19,6 +19,7 @@ import orjson
 from fastapi import FastAPI, Header, HTTPException, Query, Request, Response
 from uuid_utils.compat import uuid7
 
+from api.listening import Listener
 from api.serving import serve
 from bench.celery.database_app import database_app
 from bench.celery.link_signature import HEADER, fits, sign
@@ -233,4 +234,4 @@ def _to_link(request: Request, content: dict[str, Any]) -> Response:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(app, "127.0.0.1", int(os.environ["BENCH_PORT"])))
+    asyncio.run(serve(app, [Listener("127.0.0.1", int(os.environ["BENCH_PORT"]))]))

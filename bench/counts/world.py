@@ -19,6 +19,7 @@ from temporalio.testing import ActivityEnvironment
 from temporalio.worker import Worker
 from uuid_utils.compat import uuid7
 
+from api.listening import Listener
 from api.request.app import create_app
 from api.serving import served
 from bench.counts.link_calls import LinkCalls
@@ -28,10 +29,11 @@ from configuration.cadences import DEFAULT_CADENCES
 from configuration.settings import RequestSettings, ResponseSettings
 from embedded.ports import free_port
 from exchange.wire.keys import ensure_link_keys
-from execution.catalog import put_api_key, put_request_type, put_user
+from execution.request_types import put_request_type
 from models.requests import Limits
 from models.streams import BatchRef, Network, StreamName
 from orchestration.client import connect_temporal, sdk_runtime
+from people.users import put_api_key, put_user
 from storage.database import connect
 from wiring.request_worker import request_worker
 from wiring.response_worker import response_worker
@@ -177,7 +179,7 @@ async def world(servers: Servers, root: Path, name: str, statements: Statements)
             stack.push_async_callback(look.close)
         app = create_app(request)
         app.add_middleware(link.around)  # it is called with the app, like a class
-        await stack.enter_async_context(served(app, "127.0.0.1", port))
+        await stack.enter_async_context(served(app, [Listener("127.0.0.1", port)]))
         caller = await stack.enter_async_context(
             httpx.AsyncClient(
                 base_url=url, headers={"Authorization": f"Bearer {KEY}"}, timeout=PATIENCE, trust_env=False

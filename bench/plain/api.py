@@ -15,6 +15,7 @@ from fastapi import FastAPI, Response
 from redis.asyncio import Redis
 from uuid_utils.compat import uuid7
 
+from api.listening import Listener
 from api.serving import serve
 from models.requests import RequestSubmission
 from sample.request_types import REQUEST_TYPES
@@ -121,4 +122,4 @@ def _accepted(request_id: UUID) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(app, "127.0.0.1", int(os.environ["BENCH_PORT"])))
+    asyncio.run(serve(app, [Listener("127.0.0.1", int(os.environ["BENCH_PORT"]))]))

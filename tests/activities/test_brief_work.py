@@ -13,10 +13,10 @@ from activities.executing import ExecutionActivities
 from activities.importing import ImportActivities
 from cache.redis_cache import Cache
 from exchange.transfer.sealing import Sealer
-from execution.catalog import put_request_type
 from execution.http import HttpCalls
 from execution.python import PythonFunctions
 from execution.registry import Executors
+from execution.request_types import put_request_type
 from execution.sql import SqlSources
 from models.streams import StreamName
 from tests.activities import functions

@@ -12,9 +12,10 @@ from typer.testing import Result
 
 from configuration.cadences import DEFAULT_CADENCES
 from exchange.transfer.outgoing import append_to_outbox
-from execution.catalog import find_caller, put_setting
 from models.streams import StreamName
+from people.users import find_caller
 from schedules.sync import sync_schedules
+from settings.setting_store import put_setting
 from tests.cli.conftest import Airlock
 from tests.conftest import Networks
 

@@ -14,10 +14,10 @@ from exchange.audit.auditor import Auditor
 from exchange.recovery.quarantine import Quarantine
 from exchange.transfer.receiving import Receiver
 from exchange.transfer.sealing import Sealer
-from execution.catalog import put_request_type
 from execution.http import HttpCalls
 from execution.python import PythonFunctions
 from execution.registry import Executors
+from execution.request_types import put_request_type
 from execution.sql import SqlSources
 from models.streams import BatchRef, Network, StreamName
 from tests.activities import functions

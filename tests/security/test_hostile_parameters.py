@@ -15,10 +15,10 @@ from uuid_utils.compat import uuid7
 from activities.executing import ExecutionActivities
 from cache.redis_cache import Cache
 from exchange.transfer.sealing import Sealer
-from execution.catalog import put_request_type
 from execution.http import HttpCalls
 from execution.python import PythonFunctions
 from execution.registry import Executors
+from execution.request_types import put_request_type
 from execution.sql import SqlSources
 from sample.request_types import REQUEST_TYPES
 from tests.activities.crossing import LINK

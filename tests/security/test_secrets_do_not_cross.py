@@ -27,12 +27,15 @@ from configuration.cadences import DEFAULT_CADENCES
 from exchange.transfer.sealing import Sealer
 from exchange.wire.keys import LinkKeys
 from execution import registry
-from execution.catalog import public_records, put_api_key, put_request_type, put_setting, put_user
 from execution.http import HttpCalls
 from execution.python import PythonFunctions
 from execution.registry import Executors
+from execution.request_types import put_request_type
 from execution.sql import SqlSources
 from models.streams import StreamName
+from people.users import put_api_key, put_user
+from settings.setting_store import put_setting
+from settings.snapshot import public_records
 from storage.database import execute, rows
 from tests.activities.crossing import LINK
 from tests.api_request.serving import User, eventually

@@ -13,10 +13,10 @@ from exchange.transfer.pulling import Pull
 from exchange.transfer.receiving import Receiver
 from exchange.transfer.sealing import Sealer
 from exchange.wire.http_signature import HttpSigner
-from execution.catalog import put_request_type
 from execution.http import HttpCalls
 from execution.python import PythonFunctions
 from execution.registry import Executors
+from execution.request_types import put_request_type
 from execution.sql import SqlSources
 from tests.activities.crossing import LINK
 from tests.activities.standing_in import Told

@@ -17,9 +17,10 @@ import httpx
 from uuid_utils.compat import uuid7
 
 from configuration.home import CLONE
-from execution.catalog import put_api_key, put_request_type, put_user
+from execution.request_types import put_request_type
 from models.requests import Limits
 from models.streams import Network
+from people.users import put_api_key, put_user
 from storage.database import rows
 from tests.conftest import Networks
 
