@@ -55,16 +55,6 @@ async def leave(connection: AsyncConnection, subject: str, attendant: str) -> No
     )
 
 
-async def is_attended(connection: AsyncConnection, subject: str) -> bool:
-    """Whether a run attends to this subject now."""
-    found = await row(
-        connection,
-        "SELECT FROM attendances WHERE subject = :subject AND attended_until >= clock_timestamp()",
-        subject=subject,
-    )
-    return found is not None
-
-
 class Attendance:
     """A run's own place at a subject, kept while it works."""
 

@@ -15,7 +15,7 @@ from execution.execution_store import FinishedResult, store_results
 from fulfilment.result_store import store_snapshot
 from models.outcomes import MaintenanceOutcome
 from models.streams import Network, StreamName
-from storage import retention
+from monitoring import retention
 from tests.activities.crossing import (
     LINK,
     NOW,
