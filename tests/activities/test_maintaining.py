@@ -15,7 +15,7 @@ from execution.request_types import put_request_type, retire_request_type
 from fulfilment.result_store import store_snapshot
 from models.outcomes import MaintenanceOutcome
 from models.streams import Network, StreamName
-from storage import retention
+from monitoring import retention
 from tests.activities.crossing import (
     LINK,
     NOW,

@@ -3,7 +3,6 @@
 import pytest
 
 from exchange.errors import BadSignature, Fork, Gap, Malformed
-from exchange.transfer.incoming import unapplied_bundles
 from exchange.transfer.receiving import Receiver
 from exchange.wire.batch import from_bundle, to_bundle
 from exchange.wire.manifest import MAX_RECORDS
@@ -47,15 +46,6 @@ async def test_a_bundle_is_bounded_in_batches_and_in_records(crossing: Crossing)
     while batch := await crossing.pull.once(REQUESTS, 0, 2):
         taken.append((batch.begin, batch.sequence, batch.records))
     assert taken == [(1, 2, 2), (3, 3, 1), (4, 4, MAX_RECORDS), (5, 6, 2)]
-
-
-async def test_what_came_together_stays_together(crossing: Crossing) -> None:
-    await seal_some(crossing, 3)
-    together = await crossing.pull.once(REQUESTS, 0, 100)
-    await seal_some(crossing, 1)
-    alone = await crossing.pull.once(REQUESTS, 0, 100)
-    async with crossing.networks.response.engine.connect() as connection:
-        assert await unapplied_bundles(connection, REQUESTS, 10) == [together, alone]
 
 
 async def test_a_single_batch_is_a_bundle_of_one(crossing: Crossing) -> None:

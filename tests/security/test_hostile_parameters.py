@@ -112,10 +112,7 @@ async def asking(world: World, source: Source) -> AsyncIterator[Asking]:
             await put_request_type(connection, name, "", {"type": "object"}, {"timeout": 20}, executor, "test")
     await publish(world.networks, [ASKER.record(), *(request_type(name) for name in queries)])
 
-    async def announce() -> None:
-        pass
-
-    executing = ExecutionActivities(response.engine, Sealer(response.keys, LINK), executors, 4, announce)
+    executing = ExecutionActivities(response.engine, Sealer(response.keys, LINK), executors, 4)
     yield Asking(replace(world, executing=executing), source)
     await executors.aclose()
     await cache.aclose()

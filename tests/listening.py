@@ -1,41 +1,34 @@
-"""A process that hears a database's notices, and so may stand by for them."""
+"""A process that hears a database's notices."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
-from storage.standby import Standby, somebody_stands_by
-
-from storage.database import Ask, autocommit, listen
+from storage.database import Ask, listen
+from storage.notices import NotificationListener
 from tests.conftest import Side
 
 
 @asynccontextmanager
-async def hearing(side: Side, name: str = "test") -> AsyncIterator[Standby]:
+async def listening(side: Side, name: str = "test") -> AsyncIterator[NotificationListener]:
     """Notices come in already; ``name`` is in the database's list of connections, with ``-listen`` behind it."""
-    standby = Standby()
-    listens = asyncio.Event()
+    listener = NotificationListener()
+    begun = asyncio.Event()
 
     def connected(ask: Ask | None) -> None:
-        standby.connected(ask)
+        listener.connected(ask)
         if ask is not None:
-            listens.set()
+            begun.set()
 
-    task = asyncio.create_task(listen(side.url, standby.hear, connected, name))
+    task = asyncio.create_task(listen(side.url, listener.hear, connected, name))
     try:
         async with asyncio.timeout(10):
-            await listens.wait()
-        yield standby
+            await begun.wait()
+        yield listener
     finally:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-
-
-async def stood_by(side: Side, notice: str) -> bool:
-    """Whether others see that somebody stands by."""
-    async with autocommit(side.engine) as connection:
-        return await somebody_stands_by(connection, notice)
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
