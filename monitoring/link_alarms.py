@@ -22,8 +22,8 @@ POLL_CADENCE = 60.0
 """Of the pulled stream, in seconds: a long poll and its way back."""
 
 PATIENT = {
-    "dead": "the request network does not answer: {detail}",
-    "throttled": "the request network asks to wait{until}: {detail}",
+    "dead": "the request network does not answer: bring it, or what is between, back. {detail}",
+    "throttled": "the request network asks to wait{until}: raise the limit there if this lasts. {detail}",
     "gap": "the receiver asks for earlier batches again and again: {detail}; see: airlock verify --stream {stream}",
 }
 """What passes by itself in most cases: an alarm when it lasts."""

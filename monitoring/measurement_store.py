@@ -15,6 +15,10 @@ from monitoring.link_attempts import link_attempts
 from storage.database import execute, lock_until_commit, row, rows
 
 
+OF_WORKFLOWS = "workflow-stuck:"
+"""How the alerts of `monitoring.workflow_watch` begin, which alone clears them."""
+
+
 @dataclass(frozen=True)
 class OpenAlert:
     """Something that wants attention, until it is cleared."""
@@ -128,10 +132,14 @@ async def settle_alerts(
 ) -> tuple[list[str], list[str], list[OpenAlert]]:
     """Raise what is wanted (name → message), clear what is not wanted any more; gives both, and all that are open.
 
-    With ``among``, only alerts of these names are looked at. One caller at a time, until its transaction ends.
+    With ``among``, only alerts of these names are looked at; otherwise all but those of workflows. One caller at a
+    time, until its transaction ends.
     """
     await lock_until_commit(connection, "alerts")
-    open_before = {alert.name for alert in await open_alerts(connection) if among is None or alert.name in among}
+    names = {alert.name for alert in await open_alerts(connection)}
+    open_before = {
+        name for name in names if (name in among if among is not None else not name.startswith(OF_WORKFLOWS))
+    }
     for name, message in wanted.items():
         await execute(
             connection,

@@ -1,9 +1,18 @@
 """What an operator does to a schedule: trigger, pause, resume, backfill. Each gives the schedule as it is then."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
-from temporalio.client import Client, ScheduleBackfill, ScheduleHandle, ScheduleOverlapPolicy
+from pydantic import Field
+from temporalio.client import (
+    Client,
+    ScheduleBackfill,
+    ScheduleHandle,
+    ScheduleOverlapPolicy,
+    WorkflowExecutionStatus,
+)
 
+from configuration.cadences import Cadence, is_followed
 from models.errors import InvalidInput
 from schedules.answers import RPC_TIMEOUT, temporal_answers
 from schedules.views import ScheduleView, describe, known_schedule
@@ -16,17 +25,45 @@ def _handle(client: Client, schedule_id: str) -> ScheduleHandle:
     return client.get_schedule_handle(known_schedule(schedule_id))
 
 
-async def trigger(client: Client, schedule_id: str) -> ScheduleView:
+class Triggered(ScheduleView):
+    """A schedule that was triggered."""
+
+    answered_by: str | None = Field(
+        None, description="Workflow id of the run under way that does what a new run would do; null: a run was started"
+    )
+
+
+async def trigger(client: Client, schedule_id: str, cadences: Mapping[str, Cadence]) -> Triggered:
     """Run now; where one is under way, once more as soon as it ends. Works while the schedule is paused, too.
+
+    A run that stays until the next tick answers a trigger itself: then no other one is started.
 
     Temporal names runs by the second. Of two that start in the same second it loses track of the later one (server
     1.32), which then does not hold back a third: two may run at a time, so what a schedule starts must allow for that.
 
     Raises `NotFound` or `Unavailable`, as do all of these.
     """
+    if is_followed(known_schedule(schedule_id), cadences[schedule_id]):
+        view = await describe(client, schedule_id)
+        if not view.paused and (run := await _under_way(client, view)):
+            return Triggered(**view.model_dump(), answered_by=run)
+    await _run_now(client, schedule_id)
+    return Triggered(**(await describe(client, schedule_id)).model_dump())
+
+
+async def _run_now(client: Client, schedule_id: str) -> None:
     with temporal_answers(client, schedule_id):
         await _handle(client, schedule_id).trigger(overlap=ScheduleOverlapPolicy.BUFFER_ONE, rpc_timeout=RPC_TIMEOUT)
-    return await describe(client, schedule_id)
+
+
+async def _under_way(client: Client, view: ScheduleView) -> str | None:
+    """The run under way. The schedule itself learns a moment late that one has ended."""
+    for workflow_id in view.running:
+        with temporal_answers(client, view.id):
+            found = await client.get_workflow_handle(workflow_id).describe(rpc_timeout=RPC_TIMEOUT)
+        if found.status is WorkflowExecutionStatus.RUNNING:
+            return workflow_id
+    return None
 
 
 async def pause(client: Client, schedule_id: str, note: str) -> ScheduleView:
@@ -36,10 +73,12 @@ async def pause(client: Client, schedule_id: str, note: str) -> ScheduleView:
     return await describe(client, schedule_id)
 
 
-async def resume(client: Client, schedule_id: str, note: str) -> ScheduleView:
-    """Run by the clock again."""
+async def resume(client: Client, schedule_id: str, note: str, cadences: Mapping[str, Cadence]) -> ScheduleView:
+    """Run by the clock again; where a run stays until the next tick, one begins at once, so that nothing waits for it."""
     with temporal_answers(client, schedule_id):
         await _handle(client, schedule_id).unpause(note=note, rpc_timeout=RPC_TIMEOUT)
+    if is_followed(schedule_id, cadences[schedule_id]):
+        await _run_now(client, schedule_id)
     return await describe(client, schedule_id)
 
 

@@ -70,9 +70,9 @@ async def get(services: App, _operator: OperatorOf, id: ScheduleId) -> ScheduleV
     operation_id="trigger_schedule",
     responses=problem_responses(404),
 )
-async def trigger(services: App, _operator: OperatorOf, id: ScheduleId) -> ScheduleView:
-    """Starts a run, or one more after the one under way."""
-    return await operating.trigger(services.temporal, id)
+async def trigger(services: App, _operator: OperatorOf, id: ScheduleId) -> operating.Triggered:
+    """Starts a run, or one more after the one under way; one that stays until the next tick answers by itself."""
+    return await operating.trigger(services.temporal, id, services.settings.cadences)
 
 
 @router.post("/{id}/pause", summary="Pause", operation_id="pause_schedule", responses=problem_responses(404, 422))
@@ -83,8 +83,9 @@ async def pause(services: App, operator: OperatorOf, id: ScheduleId, said: NoteB
 
 @router.post("/{id}/resume", summary="Resume", operation_id="resume_schedule", responses=problem_responses(404, 422))
 async def resume(services: App, operator: OperatorOf, id: ScheduleId, said: NoteBody = _NO_NOTE) -> ScheduleView:
-    """Runs by the clock again."""
-    return await operating.resume(services.temporal, id, _signed(said, "resumed", operator.name))
+    """Runs by the clock again; what follows its stream begins at once."""
+    note = _signed(said, "resumed", operator.name)
+    return await operating.resume(services.temporal, id, note, services.settings.cadences)
 
 
 @router.post(
