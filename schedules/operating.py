@@ -2,8 +2,12 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 from pydantic import Field
+from temporalio.api.enums.v1 import ScheduleOverlapPolicy as OverlapPolicy
+from temporalio.api.schedule.v1 import SchedulePatch
+from temporalio.api.workflowservice.v1 import PatchScheduleRequest
 from temporalio.client import (
     Client,
     ScheduleBackfill,
@@ -47,13 +51,9 @@ async def trigger(client: Client, schedule_id: str, cadences: Mapping[str, Caden
         view = await describe(client, schedule_id)
         if not view.paused and (run := await _under_way(client, view)):
             return Triggered(**view.model_dump(), answered_by=run)
-    await _run_now(client, schedule_id)
-    return Triggered(**(await describe(client, schedule_id)).model_dump())
-
-
-async def _run_now(client: Client, schedule_id: str) -> None:
     with temporal_answers(client, schedule_id):
         await _handle(client, schedule_id).trigger(overlap=ScheduleOverlapPolicy.BUFFER_ONE, rpc_timeout=RPC_TIMEOUT)
+    return Triggered(**(await describe(client, schedule_id)).model_dump())
 
 
 async def _under_way(client: Client, view: ScheduleView) -> str | None:
@@ -75,10 +75,19 @@ async def pause(client: Client, schedule_id: str, note: str) -> ScheduleView:
 
 async def resume(client: Client, schedule_id: str, note: str, cadences: Mapping[str, Cadence]) -> ScheduleView:
     """Run by the clock again; where a run stays until the next tick, one begins at once, so that nothing waits for it."""
+    patch = SchedulePatch(unpause=note)
+    if is_followed(known_schedule(schedule_id), cadences[schedule_id]):
+        # Both in one call: a trigger that comes right after the end of a pause may find the schedule still paused.
+        patch.trigger_immediately.overlap_policy = OverlapPolicy.SCHEDULE_OVERLAP_POLICY_BUFFER_ONE
+    request = PatchScheduleRequest(
+        namespace=client.namespace,
+        schedule_id=schedule_id,
+        patch=patch,
+        identity=client.identity,
+        request_id=str(uuid4()),
+    )
     with temporal_answers(client, schedule_id):
-        await _handle(client, schedule_id).unpause(note=note, rpc_timeout=RPC_TIMEOUT)
-    if is_followed(schedule_id, cadences[schedule_id]):
-        await _run_now(client, schedule_id)
+        await client.workflow_service.patch_schedule(request, timeout=RPC_TIMEOUT, retry=True)
     return await describe(client, schedule_id)
 
 

@@ -124,6 +124,22 @@ async def test_the_outcome_of_each_of_two_runs_in_one_second_is_told(worked: Cli
         await when(lambda: describe(worked, EXPORT_SETTINGS), has_completed)
 
 
+async def test_a_worker_that_was_away_for_three_intervals_runs_once_on_return(client: Client) -> None:
+    await sync_schedules(client, {EXPORT_SETTINGS: Cadence(every=1)})
+
+    def settings() -> Awaitable[ScheduleView]:
+        return describe(client, EXPORT_SETTINGS)
+
+    away = await when(settings, lambda view: view.skipped_overlap >= 3)
+    assert (away.actions, len(away.running)) == (1, 1), "one waits, the others are skipped"
+    await pause(client, EXPORT_SETTINGS, "so that what follows can be counted")
+    async with Worker(
+        client, task_queue="airlock-response", workflows=[QuickRun], workflow_runner=UnsandboxedWorkflowRunner()
+    ):
+        back = await when(settings, has_completed)
+    assert back.actions == 1
+
+
 async def test_pause_and_resume_are_shown_with_their_notes(worked: Client) -> None:
     paused = await pause(worked, EXPORT_SETTINGS, "the other side moves")
     assert (paused.paused, paused.note, paused.next_run) == (True, "the other side moves", None)
