@@ -90,6 +90,17 @@ class Double(_Sometimes):
         return data + data
 
 
+class Hang:
+    """Holds up every piece until it is over."""
+
+    def __init__(self) -> None:
+        self.over = asyncio.Event()
+
+    async def passes(self, direction: Direction, data: bytes) -> bytes:
+        await self.over.wait()
+        return data
+
+
 class Refuse:
     """`Proxy` ends all connections and takes none."""
 
@@ -153,6 +164,8 @@ class Proxy:
             yield
         finally:
             self._harms.remove(harm)
+            if isinstance(harm, Hang):
+                harm.over.set()
             for request in tuple(self._recent):
                 if isinstance(harm, Replay) and harm.wants_again():
                     self._replay(request)

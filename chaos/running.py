@@ -97,9 +97,7 @@ class Airlock:
             await self._proxy.start()
             told["AIRLOCK_RESPONSE_LINK_URL"] = self._proxy.url
             told["AIRLOCK_RESPONSE_CADENCES"] = json.dumps(CADENCES)
-        self._process = await spawn(
-            "commands", "up", "--no-samples", environment=self._environment | told, log=self.log
-        )
+        self._process = await spawn("cli", "up", "--no-samples", environment=self._environment | told, log=self.log)
         until = time.monotonic() + START_SECONDS
         while not await self._accepts_requests():
             if self._process.returncode is not None:
@@ -151,7 +149,7 @@ class Airlock:
     async def verify(self) -> tuple[int, str]:
         """Run `airlock verify --json`; gives its exit code and what it printed."""
         log = self.log.with_name("verify.log")
-        process = await spawn("commands", "verify", "--json", environment=self._environment, log=log, piped=True)
+        process = await spawn("cli", "verify", "--json", environment=self._environment, log=log, piped=True)
         output, _ = await process.communicate()
         return process.returncode or 0, output.decode() or last_lines(log)
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from cli.errors import FAILED, answer, explained, response_database, temporal_of
+from cli.errors import FAILED, answer, database_of, explained, networks_here, temporal_of
 from cli.output import AsJson, print_json, print_table, seconds
 from cli.schedules import schedules_now, show_schedules
 from cli.streams import show_streams, stream_states_now
@@ -36,16 +37,17 @@ def status(as_json: AsJson = False) -> None:
 
 async def _gather() -> dict[str, Any]:
     errors: list[str] = []
-    networks = _networks()
-    workers: list[dict[str, Any]] = []
-    workflows: list[dict[str, Any]] = []
-    for settings in networks:
-        workers += await _or_error(lambda settings=settings: workers_of(settings), [], errors)  # type: ignore[misc]
-        workflows += await _or_error(lambda settings=settings: workflows_of(settings), [], errors)  # type: ignore[misc]
     none: list[ScheduleView] = []
     schedules = await _or_error(schedules_now, none, errors)
+    alerts: list[dict[str, Any]] = []
+    workers: list[dict[str, Any]] = []
+    workflows: list[dict[str, Any]] = []
+    for settings in networks_here():
+        alerts += await _or_error(partial(_alerts, settings, schedules), [], errors)
+        workers += await _or_error(partial(workers_of, settings), [], errors)
+        workflows += await _or_error(partial(workflows_of, settings), [], errors)
     return {
-        "alerts": await _or_error(lambda: _alerts(schedules), [], errors),
+        "alerts": alerts,
         "streams": await _or_error(stream_states_now, [], errors),
         "schedules": schedules,
         "workers": workers,
@@ -64,40 +66,24 @@ async def _or_error(ask: Callable[[], Awaitable[Part]], otherwise: Part, errors:
         return otherwise
 
 
-def _networks() -> "list[NetworkSettings]":
-    """The networks that this machine knows: in production the response network alone."""
-    from configuration.settings import RequestSettings, ResponseSettings
-    from models.errors import ConfigurationError
-
-    known: list[NetworkSettings] = [ResponseSettings.load()]
-    try:
-        known.append(RequestSettings.load())
-    except ConfigurationError:
-        pass
-    return known
-
-
-async def _alerts(schedules: "list[ScheduleView]") -> list[dict[str, Any]]:
-    """What is open, and what the streams call for now: without a worker nobody else would say it."""
-    from dataclasses import asdict
-
+async def _alerts(settings: "NetworkSettings", schedules: "list[ScheduleView]") -> list[dict[str, Any]]:
+    """What is open in this network, and what the streams call for now: without a worker nobody else would say it."""
     from configuration.settings import ResponseSettings
     from models.streams import Network
     from monitoring.alerting import judge_stream
     from monitoring.measurement_store import open_alerts, stream_states
 
-    async with response_database() as connection:
-        raised = [asdict(alert) for alert in await open_alerts(connection)]
-        states = await stream_states(connection, Network.RESPONSE)
-    settings, paused = ResponseSettings.load(), {each.id for each in schedules if each.paused}
     wanted: dict[str, str] = {}
-    for state in states:
-        wanted |= judge_stream(state, settings.cadences, paused)
-    known = {alert["name"] for alert in raised}
-    return raised + [
-        {"name": name, "message": message, "raised_at": datetime.now(UTC)}
-        for name, message in wanted.items()
-        if name not in known
+    async with database_of(settings) as engine, engine.begin() as connection:
+        found = {alert.name: (alert.message, alert.raised_at) for alert in await open_alerts(connection)}
+        if isinstance(settings, ResponseSettings):
+            paused = {each.id for each in schedules if each.paused}
+            for state in await stream_states(connection, Network.RESPONSE):
+                wanted |= judge_stream(state, settings.cadences, paused)
+    found = {name: (message, datetime.now(UTC)) for name, message in wanted.items()} | found
+    return [
+        {"network": settings.network.value, "name": name, "message": message, "raised_at": raised_at}
+        for name, (message, raised_at) in found.items()
     ]
 
 
@@ -146,8 +132,9 @@ def _show(found: dict[str, Any]) -> None:
     def ago(moment: str) -> str | None:
         return seconds(float(round((datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds())))
 
+    alerts = [tuple(alert.values()) for alert in found["alerts"]]
     print_table(
-        "Alerts", ("alert", "message", "since"), [tuple(alert.values()) for alert in found["alerts"]], "none open"
+        "Alerts", ("network", "alert", "what happens, and what to do", "since"), alerts, "none open", "bold red"
     )
     show_streams(found["streams"])
     show_schedules(found["schedules"])

@@ -13,13 +13,23 @@ from api.request.callers import App, CallerOf, OperatorOf
 from api.request.link_health import silences
 from fulfilment.result_store import find_snapshot
 from models.streams import Network, StreamName
-from monitoring.measurement_store import stream_states
+from monitoring.measurement_store import open_alerts, stream_states
 
 router = APIRouter(tags=["health"])
 
 
+class OwnAlert(BaseModel):
+    """Something in the request network that wants an operator's attention."""
+
+    name: str = Field(examples=["workflow-stuck:apply-results-1.7"])
+    raised_at: datetime
+    message: str | None = Field(description="What happened and what to do; for operators, null for others")
+
+
 class Health(BaseModel):
     """The state of both networks."""
+
+    alerts: list[OwnAlert] = Field(description="What is wrong in the request network itself")
 
     response_network: dict[str, Any] | None = Field(
         description="The newest health report of the response network; null before the first"
@@ -44,13 +54,19 @@ async def get_health(services: App, caller: CallerOf) -> Health:
     async with services.engine.begin() as connection:
         snapshot = await find_snapshot(connection, StreamName.HEALTH)
         states = await stream_states(connection, Network.REQUEST)
-    report = orjson.loads(snapshot.records.splitlines()[0]) if snapshot is not None and snapshot.records else None
+        alerts = await open_alerts(connection)
+    is_operator = caller.role == "operator"
+    said = orjson.loads(snapshot.records.splitlines()[0]) if snapshot is not None and snapshot.records else None
     return Health(
-        response_network=report,
+        alerts=[
+            OwnAlert(name=each.name, raised_at=each.raised_at, message=each.message if is_operator else None)
+            for each in alerts
+        ],
+        response_network=said,
         measured_at=snapshot.sealed_at if snapshot is not None else None,
         settings=f"{catalog.epoch}.{catalog.sequence}" if catalog.sequence else None,
         streams=states,
-        link=silences(states) + (services.refusals.recent() if caller.role == "operator" else []),
+        link=silences(states) + (services.refusals.recent() if is_operator else []),
     )
 
 

@@ -70,9 +70,9 @@ async def get(services: App, _operator: OperatorOf, id: ScheduleId) -> ScheduleV
     operation_id="trigger_schedule",
     responses=problem_responses(404),
 )
-async def trigger(services: App, _operator: OperatorOf, id: ScheduleId) -> ScheduleView:
-    """Start a run, or queue one after the current run."""
-    return await operating.trigger(services.temporal, id)
+async def trigger(services: App, _operator: OperatorOf, id: ScheduleId) -> operating.Triggered:
+    """Start a run, or queue one after the current run. A run that lasts until the next tick answers by itself."""
+    return await operating.trigger(services.temporal, id, services.settings.cadences)
 
 
 @router.post(
@@ -87,8 +87,9 @@ async def pause(services: App, operator: OperatorOf, id: ScheduleId, said: NoteB
     "/{id}/resume", summary="Resume a schedule", operation_id="resume_schedule", responses=problem_responses(404, 422)
 )
 async def resume(services: App, operator: OperatorOf, id: ScheduleId, said: NoteBody = _NO_NOTE) -> ScheduleView:
-    """Start scheduled runs again."""
-    return await operating.resume(services.temporal, id, _signed(said, "resumed", operator.name))
+    """Start scheduled runs again. A schedule that follows its stream starts a run at once."""
+    note = _signed(said, "resumed", operator.name)
+    return await operating.resume(services.temporal, id, note, services.settings.cadences)
 
 
 @router.post(
