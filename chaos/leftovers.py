@@ -19,7 +19,7 @@ async def left_running(up: Mapping[str, Any]) -> list[str]:
     attend to results or callbacks; and `FulfillRequests` of groups that they have not seen fulfilled yet. A run whose
     workflow task fails is none of these.
 
-    Raises `RPCError`, `RuntimeError`, `OSError`, `TimeoutError` or `asyncpg.PostgresError` when a server does not answer.
+    Raises `RPCError`, `RuntimeError`, `OSError`, `TimeoutError` or `asyncpg.PostgresError` if a server does not answer.
     """
     attendants, unfulfilled = await _at_work(up["databases"]["request"])
     found: list[str] = []

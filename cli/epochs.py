@@ -70,9 +70,10 @@ async def _order(stream: "StreamName", reason: str, accept_loss: bool) -> "Epoch
 
 
 async def _deliver_now(stream: "StreamName") -> None:
-    """Have its schedule run: what was sealed again need not wait for the clock. Where Temporal is away, it does."""
+    """Trigger the stream's schedule, so that the batches that were sealed again do not wait for the next tick."""
     from cli.errors import response_temporal
     from configuration.cadences import SCHEDULE_OF
+    from configuration.settings import ResponseSettings
     from models.errors import AirlockError
     from schedules.operating import trigger
     from schedules.views import describe
@@ -85,6 +86,6 @@ async def _deliver_now(stream: "StreamName") -> None:
             if (await describe(client, schedule)).paused:
                 typer.echo(f"{schedule} is paused: nothing is delivered until it is resumed", err=True)
             else:
-                await trigger(client, schedule)
+                await trigger(client, schedule, ResponseSettings.load().cadences)
     except AirlockError as error:
         typer.echo(f"it is delivered when {schedule} runs next: it could not be triggered ({error})", err=True)

@@ -74,7 +74,7 @@ async def pause(client: Client, schedule_id: str, note: str) -> ScheduleView:
 
 
 async def resume(client: Client, schedule_id: str, note: str, cadences: Mapping[str, Cadence]) -> ScheduleView:
-    """Run by the clock again; where a run stays until the next tick, one begins at once, so that nothing waits for it."""
+    """Run by the clock again. A schedule that follows its stream starts a run at once, so that nothing waits."""
     patch = SchedulePatch(unpause=note)
     if is_followed(known_schedule(schedule_id), cadences[schedule_id]):
         # Both in one call: a trigger that comes right after the end of a pause may find the schedule still paused.

@@ -1,4 +1,4 @@
-"""The response network's API, as far as the load uses it: an operator changes settings. Airlock's environment."""
+"""The part of the response network's API that the load uses: settings. Runs in Airlock's virtual environment."""
 
 import asyncio
 import os

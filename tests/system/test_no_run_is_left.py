@@ -1,5 +1,5 @@
-"""Workers are stopped and killed in the middle of long work, a link hangs and a table is locked, all on one Airlock: what
-was asked for is answered soon after the workers are back, and no workflow is left running that should not be.
+"""Workers are stopped and killed during long work, a link hangs and a table is locked, all in one Airlock. Each request
+is answered soon after the workers are back, and no workflow is left running that should not be.
 """
 
 import asyncio
