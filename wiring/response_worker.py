@@ -19,8 +19,7 @@ from activities.streams import StreamActivities
 from cache.redis_cache import Cache
 from configuration.cadences import EXPORT_RESULTS
 from configuration.settings import ResponseSettings
-from exchange.carriers.http import LinkClient
-from exchange.carriers.http_tls import client_tls
+from exchange.carriers.http import LinkClient, client_tls
 from exchange.link_keys.introduction import KeyExchange
 from exchange.link_keys.live_keys import LiveKeys
 from exchange.transfer.delivery import Delivery

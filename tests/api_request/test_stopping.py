@@ -106,7 +106,7 @@ async def test_who_waits_is_answered_and_the_process_ends_well(running: Running,
         running.process.send_signal(number)
         for answered in await asyncio.gather(*waits):
             assert (answered.status_code, answered.json()["status"]) == (202, "queued")
-        assert await asyncio.gather(*pulls) == [None] * 5
+        assert await asyncio.gather(*pulls) == [[]] * 5
         assert await running.ended() == 0, running.log.read_text()
         writer.close()
     await link.aclose()

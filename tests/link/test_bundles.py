@@ -60,8 +60,8 @@ async def test_what_came_together_stays_together(crossing: Crossing) -> None:
 
 async def test_who_does_not_ask_for_several_gets_the_batch_itself(crossing: Crossing) -> None:
     first, second = await seal_some(crossing, 2)
-    assert await crossing.client.pull(REQUESTS, 0, 0) == first
-    assert await crossing.client.pull_several(REQUESTS, 0, 9, 0, 1, bytes(32)) == [first, second]
+    assert await crossing.client.pull(REQUESTS, 0, 0) == [first]
+    assert await crossing.client.pull(REQUESTS, 0, 0, 9, 1, bytes(32)) == [first, second]
     assert from_bundle(first) == [first], "a sender that knows nothing of bundles"
 
 

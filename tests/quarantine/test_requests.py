@@ -8,8 +8,9 @@ import pytest
 from temporalio.testing import ActivityEnvironment
 
 from activities.pulling import PullActivities
-from exchange.transfer.incoming import quarantine, unapplied
+from exchange.transfer.incoming import unapplied
 from exchange.transfer.pulling import Pull
+from exchange.transfer.quarantine_store import quarantine
 from exchange.transfer.receiving import Receiver
 from models.outcomes import PullProgress
 from models.streams import BatchRef, Network, StreamName
@@ -134,7 +135,7 @@ async def test_the_pull_loop_executes_what_a_retry_took_up_again_though_nothing_
 
         polls = 0
 
-        async def pull_several(self, *_: Any) -> list[bytes]:
+        async def pull(self, *_: Any) -> list[bytes]:
             self.polls += 1
             if self.polls == 1:
                 await world.quarantine(Network.RESPONSE).retry(REQUESTS, 1, 1)
