@@ -8,7 +8,6 @@ import typer
 
 from cli.both_sides import both_sides, own_side
 from cli.errors import MISCONFIGURED, answer, fail, networks_here
-from cli.naming import StreamText
 from cli.output import AsJson, print_json
 from cli.verification_output import show_progress, show_reports, show_set_aside, to_json
 
@@ -28,7 +27,7 @@ LISTED = 1000
 
 def verify(
     stream: Annotated[
-        list[StreamText] | None,
+        list[str] | None,
         typer.Option("--stream", help="settings, requests, results or health; all by default."),
     ] = None,
     as_json: AsJson = False,
@@ -62,6 +61,8 @@ def verify(
         return show_set_aside(answer(_list_set_aside), as_json)
     if put_back is not None:
         return typer.echo(answer(lambda: _put_back(put_back)))
+    if unknown := set(stream or ()) - set(StreamName):
+        raise fail(f"there is no stream {unknown.pop()!r}; there are {', '.join(StreamName)}", UNCHECKED)
     streams = list(dict.fromkeys(StreamName(name) for name in stream or StreamName))
     outcome: RepairOutcome | None = None
     with show_progress(quiet=as_json) as progress:
