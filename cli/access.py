@@ -27,11 +27,12 @@ def new_api_key() -> str:
 def create_user(
     name: UserName,
     role: Annotated[
-        Literal["user", "operator"], typer.Option(help="A user asks; an operator runs the response network.")
+        Literal["user", "operator"],
+        typer.Option(help="A user submits requests; an operator runs the response network."),
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Create a user and print a new key, once. Only its SHA-256 is stored."""
+    """Create a user and print a new key once. Only its SHA-256 is stored."""
     from uuid_utils.compat import uuid7
 
     from people.users import put_user
@@ -42,7 +43,7 @@ def create_user(
     async def work() -> tuple[UUID, str]:
         async with response_database() as connection:
             if await _user_id(connection, name) is not None:
-                raise fail(f"there is a user {name!r} already; give one more key with: airlock users add-key {name}")
+                raise fail(f"user {name!r} exists already; make another key with: airlock users add-key {name}")
             user_id = await put_user(connection, uuid7(), name, role)
             return user_id, await _give_key(connection, user_id, "made at creation")
 
@@ -56,7 +57,7 @@ def add_key(
     label: Annotated[str, typer.Option(help="What the key is for.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Give a user one more key and print it, once."""
+    """Make another key for a user and print it once."""
 
     async def work() -> tuple[UUID, str]:
         async with response_database() as connection:
@@ -111,4 +112,4 @@ def _show_key(user_id: UUID, name: str, key: str, as_json: bool) -> None:
         print_json({"user_id": str(user_id), "name": name, "key": key})
         return
     typer.echo(key)
-    typer.echo("This key is not shown again. The request network knows it after the next settings export.", err=True)
+    typer.echo("This key is not shown again. The request network accepts it after the next settings export.", err=True)

@@ -1,4 +1,4 @@
-"""What commands print: tables for people, JSON with stable keys for programs."""
+"""The output of commands: tables for people, JSON with stable keys for programs."""
 
 import json
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 
 
 def print_json(content: Any) -> None:
-    """One JSON document."""
+    """Print one JSON document."""
     typer.echo(json.dumps(content, indent=2, default=_plain))
 
 
@@ -22,7 +22,7 @@ def _plain(item: object) -> str:
 def print_table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str = "none", style: str | None = None
 ) -> None:
-    """A table; columns of numbers to the right. ``style``: of its title and rows, as Rich has it, say ``red``."""
+    """Print a table, with numbers aligned to the right. ``style``: of its title and rows, a Rich style such as ``red``."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -30,7 +30,7 @@ def print_table(
 
     console = Console(highlight=False)
     if not console.is_terminal:
-        console.width = 200  # in a pipe nothing says how wide it is: do not cut
+        console.width = 200  # a pipe has no width: do not cut
     if not rows:
         console.print(f"{title}: {empty}")
         return
@@ -51,7 +51,7 @@ def print_table(
 
 
 def cell(item: object) -> str:
-    """A cell's text; what is not there is a dash."""
+    """The text of a cell; a dash for a missing value."""
     if item is None or item == "":
         return "–"  # noqa: RUF001
     if isinstance(item, datetime):
@@ -60,7 +60,7 @@ def cell(item: object) -> str:
 
 
 def seconds(duration: float | None) -> str | None:
-    """A duration in the unit that reads best."""
+    """A duration in days, hours, minutes or seconds."""
     if duration is None:
         return None
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):

@@ -1,8 +1,7 @@
-"""Everything at a glance: streams, schedules, workers, workflows under way, alerts."""
+"""`airlock status`: streams, schedules, workers, running workflows and alerts."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
@@ -20,7 +19,7 @@ Part = TypeVar("Part")
 
 
 def status(as_json: AsJson = False) -> None:
-    """Streams, schedules, workers, workflows under way and alerts. Exits with 1 when a part cannot be asked."""
+    """Show streams, schedules, workers, running workflows and alerts. Exits with 1 if a part is unknown."""
     from configuration.settings import ResponseSettings
 
     with explained():
@@ -36,38 +35,32 @@ def status(as_json: AsJson = False) -> None:
 
 
 async def _gather() -> dict[str, Any]:
+    from models.errors import AirlockError
+
     errors: list[str] = []
-    none: list[ScheduleView] = []
-    schedules = await _or_error(schedules_now, none, errors)
-    alerts: list[dict[str, Any]] = []
-    workers: list[dict[str, Any]] = []
-    workflows: list[dict[str, Any]] = []
-    for settings in networks_here():
-        alerts += await _or_error(partial(_alerts, settings, schedules), [], errors)
-        workers += await _or_error(partial(workers_of, settings), [], errors)
-        workflows += await _or_error(partial(workflows_of, settings), [], errors)
+
+    async def part(work: Awaitable[list[Part]]) -> list[Part]:
+        """The result, or an empty list and the error."""
+        try:
+            return await work
+        except AirlockError as error:
+            errors.append(str(error))
+            return []
+
+    networks = networks_here()
+    schedules = await part(schedules_now())
     return {
-        "alerts": alerts,
-        "streams": await _or_error(stream_states_now, [], errors),
+        "alerts": [item for settings in networks for item in await part(_alerts(settings, schedules))],
+        "streams": await part(stream_states_now()),
         "schedules": schedules,
-        "workers": workers,
-        "workflows": workflows,
+        "workers": [item for settings in networks for item in await part(workers_of(settings))],
+        "workflows": [item for settings in networks for item in await part(workflows_of(settings))],
         "errors": list(dict.fromkeys(errors)),
     }
 
 
-async def _or_error(ask: Callable[[], Awaitable[Part]], otherwise: Part, errors: list[str]) -> Part:
-    from models.errors import AirlockError
-
-    try:
-        return await ask()
-    except AirlockError as error:
-        errors.append(str(error))
-        return otherwise
-
-
 async def _alerts(settings: "NetworkSettings", schedules: "list[ScheduleView]") -> list[dict[str, Any]]:
-    """What is open in this network, and what the streams call for now: without a worker nobody else would say it."""
+    """Open alerts of this network, and those that its streams call for now: without a worker nobody else raises them."""
     from configuration.settings import ResponseSettings
     from models.streams import Network
     from monitoring.alerting import judge_stream
@@ -88,7 +81,7 @@ async def _alerts(settings: "NetworkSettings", schedules: "list[ScheduleView]") 
 
 
 async def workers_of(settings: "NetworkSettings") -> list[dict[str, Any]]:
-    """Workers that sent a heartbeat lately, as `temporal worker list` has them."""
+    """Workers with a recent heartbeat, as in `temporal worker list`."""
     from temporalio.api.enums.v1 import WorkerStatus
     from temporalio.api.workflowservice.v1 import ListWorkersRequest
 
@@ -112,7 +105,7 @@ async def workers_of(settings: "NetworkSettings") -> list[dict[str, Any]]:
 
 
 async def workflows_of(settings: "NetworkSettings", most: int = 50) -> list[dict[str, Any]]:
-    """Workflows under way, newest first: what `celery inspect active` showed."""
+    """Running workflows, newest first. This replaces `celery inspect active`."""
     from schedules.answers import RPC_TIMEOUT, temporal_answers
 
     client = await temporal_of(settings)
@@ -145,7 +138,7 @@ def _show(found: dict[str, Any]) -> None:
             (item["network"], item["identity"], item["task_queue"], item["status"], ago(item["started_at"]))
             for item in found["workers"]
         ],
-        "none has been heard of; one that was just started is, within seconds. To start one: airlock worker",
+        "none is known; a new one appears within seconds. To start one: airlock worker",
     )
     print_table(
         "Workflows under way",

@@ -18,10 +18,9 @@ from exchange.transfer.incoming import (
     is_unapplied,
     lock_applying,
     mark_applied,
-    quarantine,
+    records_of,
 )
-from exchange.transfer.opening import records_of
-from exchange.transfer.quarantine_store import numbers_set_aside
+from exchange.transfer.quarantine_store import quarantine, quarantined_numbers
 from fulfilment.result_store import ArrivedResult, owners, store_results, stored_result_bodies
 from models.outcomes import ApplyOutcome
 from models.requests import RequestStatus
@@ -89,7 +88,7 @@ class ResultApplier:
             if not await is_unapplied(connection, batch):
                 return
             first = numbered[0][0] if numbered else 0
-            aside = await numbers_set_aside(connection, batch.stream, batch.epoch, first, len(numbered))
+            aside = await quarantined_numbers(connection, batch.stream, batch.epoch, first, len(numbered))
             if aside:
                 results, rejected = await parse_results([item for item in numbered if item[0] not in aside])
             passed_over = await store_results(connection, batch, results)

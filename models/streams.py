@@ -20,6 +20,11 @@ class Network(StrEnum):
     REQUEST = "request"
     RESPONSE = "response"
 
+    @property
+    def other(self) -> "Network":
+        """The network at the other end of the link."""
+        return Network.REQUEST if self is Network.RESPONSE else Network.RESPONSE
+
 
 class StreamName(StrEnum):
     """A named, ordered, signed log that crosses the link in one direction."""

@@ -20,8 +20,7 @@ from api.request import create_app
 from api.serving import served as serving
 from configuration.settings import RequestSettings, ResponseSettings
 from embedded.ports import free_port
-from exchange.carriers.http import LinkClient
-from exchange.carriers.http_tls import client_tls
+from exchange.carriers.http import LinkClient, client_tls
 from exchange.errors import LinkUnavailable
 from exchange.transfer.delivery import Delivery
 from exchange.transfer.sealing import Sealer

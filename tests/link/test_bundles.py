@@ -51,7 +51,7 @@ async def test_a_bundle_is_bounded_in_batches_and_in_records(crossing: Crossing)
 async def test_a_single_batch_is_a_bundle_of_one(crossing: Crossing) -> None:
     first, second = await seal_some(crossing, 2)
     assert await crossing.client.pull(REQUESTS, 0, 0) == [first]
-    assert await crossing.client.pull(REQUESTS, 0, 0, 9) == [first, second]
+    assert await crossing.client.pull(REQUESTS, 0, 0, 9, 1, bytes(32)) == [first, second]
     with pytest.raises(Malformed):
         from_bundle(first)
 

@@ -50,7 +50,7 @@ def check_of_the_chain(_: World, patch: pytest.MonkeyPatch) -> None:
     ) -> None:
         """Whatever it is, it belongs to our history."""
 
-    patch.setattr(Receiver, "_differs", same)
+    patch.setattr(Receiver, "_fork_reason", same)
 
 
 def check_for_gaps(_: World, patch: pytest.MonkeyPatch) -> None:

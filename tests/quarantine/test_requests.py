@@ -11,6 +11,7 @@ from activities.pulling import PullActivities
 from configuration.cadences import DEFAULT_CADENCES
 from exchange.transfer.incoming import quarantine, unapplied
 from exchange.transfer.pulling import Pull
+from exchange.transfer.quarantine_store import quarantine
 from exchange.transfer.receiving import Receiver
 from models.outcomes import PullProgress
 from models.streams import BatchRef, Network, StreamName

@@ -3,7 +3,7 @@
 import pytest
 from fulfilment.callback_store import callbacks_due
 
-from exchange.audit.kept_rows import take_up_again
+from exchange.audit.stored_rows import mark_unapplied
 from exchange.transfer.quarantine_store import list_quarantined
 from models.errors import Conflict, InvalidInput, NotFound
 from models.streams import Network, StreamName
@@ -77,7 +77,7 @@ async def test_a_dropped_record_is_kept_with_who_and_why_and_is_never_applied_ag
         await quarantine.drop(RESULTS, 1, 1, "ulf", "again")
     await submit(world.networks, request_id)
     async with world.networks.request.engine.begin() as connection:
-        await take_up_again(connection, RESULTS, 1, 1)
+        await mark_unapplied(connection, RESULTS, 1, 1)
         assert [item.record for item in await list_quarantined(connection, [RESULTS], dropped=True)] == [1]
         assert await list_quarantined(connection, [RESULTS]) == []
     await world.apply(batch)
@@ -113,6 +113,6 @@ async def test_a_decision_needs_a_record_a_reason_and_the_right_network(world: W
         await quarantine.drop(RESULTS, 1, 2, "olga", "because")
     with pytest.raises(InvalidInput, match="who drops the record and why"):
         await quarantine.drop(RESULTS, 1, 1, "olga", "  ")
-    with pytest.raises(NotFound, match="set aside in the request network"):
+    with pytest.raises(NotFound, match="quarantined in the request network"):
         await world.quarantine(Network.RESPONSE).retry(RESULTS, 1, 1)
     assert await table(world.networks.request, OPEN) == [(1,)]

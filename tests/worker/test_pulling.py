@@ -34,7 +34,7 @@ class BreakingLink:
         self._networks = networks
         self._after = after
 
-    async def pull(self, stream: StreamName, after: int, _wait: float, most: int, *_more: Any) -> list[bytes]:
+    async def pull(self, stream: StreamName, after: int, wait: float, most: int, *_more: Any) -> list[bytes]:
         async with self._networks.request.engine.connect() as connection:
             found = await batches_after(connection, stream, 1, after, most, MAX_RECORDS, MAX_PAYLOAD_BYTES)
         if not found:

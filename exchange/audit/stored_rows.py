@@ -1,4 +1,4 @@
-"""What verifying reads: batches as they are stored, digests over ranges of them, and rows beside what explains them."""
+"""SQL of verifying: stored batches, digests over ranges of batches, and the rows that they should have produced."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -15,8 +15,8 @@ from storage.database import AnyRow, execute, row, rows
 
 
 @dataclass(frozen=True)
-class KeptBatch:
-    """A batch as it is stored on one side. ``done_at``: applied here or, on the sending side, delivered there."""
+class BatchRow:
+    """A row of `sealed_batches` or `received_batches`. ``done_at``: when it was delivered or applied."""
 
     sequence: int
     first_record: int
@@ -29,8 +29,8 @@ class KeptBatch:
 
 
 @asynccontextmanager
-async def one_moment(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """A transaction in which every query sees the same moment, so that what moves meanwhile cannot seem wrong."""
+async def repeatable_read(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A transaction in which every query sees the same snapshot, so that concurrent changes do not look like errors."""
     async with engine.connect() as connection:
         await connection.execution_options(isolation_level="REPEATABLE READ")
         async with connection.begin():
@@ -44,9 +44,9 @@ def _table(network: Network, stream: StreamName) -> tuple[str, str]:
 async def range_digest(
     connection: AsyncConnection, network: Network, stream: StreamName, epoch: int, first: int, last: int
 ) -> tuple[int, str]:
-    """How many batches this side has from ``first`` to ``last``, and the SHA-256 over the hashes of their manifests.
+    """How many batches of a range are stored, and the SHA-256 over the hashes of their manifests.
 
-    The hashes are taken of the manifests' bytes anew, not from the column beside them.
+    The hashes are computed from the manifests' bytes, not read from the column ``hash``.
     """
     table, _ = _table(network, stream)
     found = await row(
@@ -67,7 +67,7 @@ async def range_digest(
 async def manifest_hashes(
     connection: AsyncConnection, network: Network, stream: StreamName, epoch: int, first: int, last: int
 ) -> dict[int, str]:
-    """The hash of each manifest of a range, in hexadecimal."""
+    """The SHA-256 of each manifest of a range, in hexadecimal."""
     table, _ = _table(network, stream)
     found = await rows(
         connection,
@@ -81,7 +81,15 @@ async def manifest_hashes(
     return {sequence: digest for sequence, digest in found}
 
 
-async def kept_batches(
+async def batch_row(
+    connection: AsyncConnection, network: Network, stream: StreamName, epoch: int, sequence: int
+) -> BatchRow | None:
+    """One batch; None if it is not stored."""
+    found = await batch_rows(connection, network, stream, epoch, sequence, sequence)
+    return found[0] if found else None
+
+
+async def batch_rows(
     connection: AsyncConnection,
     network: Network,
     stream: StreamName,
@@ -90,8 +98,8 @@ async def kept_batches(
     last: int,
     most: int = 200,
     payload_bytes: int = 4 * 1024 * 1024,
-) -> list[KeptBatch]:
-    """The first batches of a range: at most ``most``, and not more than ``payload_bytes`` after the first one."""
+) -> list[BatchRow]:
+    """The first batches of a range: at most ``most``, and at most ``payload_bytes`` unless the first one is larger."""
     table, done_at = _table(network, stream)
     found = await rows(
         connection,
@@ -113,11 +121,11 @@ async def kept_batches(
         most=most,
         payload_bytes=payload_bytes,
     )
-    return [KeptBatch(*item) for item in found]
+    return [BatchRow(*item) for item in found]
 
 
-async def take_up_again(connection: AsyncConnection, stream: StreamName, epoch: int, sequence: int) -> None:
-    """Have a received batch applied once more: what is there already stays as it is."""
+async def mark_unapplied(connection: AsyncConnection, stream: StreamName, epoch: int, sequence: int) -> None:
+    """Order that a received batch is applied again. Rows that are there stay as they are."""
     await execute(
         connection,
         "UPDATE received_batches SET applied_at = NULL"
@@ -128,23 +136,8 @@ async def take_up_again(connection: AsyncConnection, stream: StreamName, epoch: 
     )
 
 
-async def quarantined_numbers(
-    connection: AsyncConnection, stream: StreamName, epoch: int, sequences: Sequence[int]
-) -> set[int]:
-    """Numbers of the records of these batches that are set aside: dropped ones too, but not what a retry applied."""
-    found = await rows(
-        connection,
-        "SELECT record FROM quarantined_records WHERE stream = :stream AND epoch = :epoch"
-        " AND sequence = ANY(CAST(:sequences AS bigint[])) AND applied_at IS NULL",
-        stream=stream,
-        epoch=epoch,
-        sequences=list(sequences),
-    )
-    return {number for (number,) in found}
-
-
 async def arrived_rows(connection: AsyncConnection, ids: Sequence[UUID]) -> dict[UUID, AnyRow]:
-    """Results in the request network: SHA-256 of the body, status, whether they belong to the request's owner."""
+    """Results in the request network by request: id, SHA-256 of the body, status, whether the owner is right."""
     found = await rows(
         connection,
         "SELECT request_id, sha256(body), results.status,"
@@ -156,7 +149,7 @@ async def arrived_rows(connection: AsyncConnection, ids: Sequence[UUID]) -> dict
 
 
 async def executed_rows(connection: AsyncConnection, ids: Sequence[UUID]) -> dict[UUID, AnyRow]:
-    """Results in the response network: SHA-256 of the body, status."""
+    """Results in the response network by request, with the columns of `arrived_rows`."""
     found = await rows(
         connection,
         "SELECT request_id, sha256(body), status, true FROM results WHERE request_id = ANY(CAST(:ids AS uuid[]))",
@@ -166,7 +159,7 @@ async def executed_rows(connection: AsyncConnection, ids: Sequence[UUID]) -> dic
 
 
 async def request_rows(connection: AsyncConnection, ids: Sequence[UUID]) -> dict[UUID, AnyRow]:
-    """Requests, in either network: user_id, type, priority, params, submitted_at, deadline_at."""
+    """Requests, in either network, by id: user_id, type, priority, params, submitted_at, deadline_at."""
     found = await rows(
         connection,
         "SELECT request_id, user_id, type, priority, params, submitted_at, deadline_at FROM requests"
@@ -177,7 +170,7 @@ async def request_rows(connection: AsyncConnection, ids: Sequence[UUID]) -> dict
 
 
 async def cancelled_among(connection: AsyncConnection, ids: Sequence[UUID]) -> set[UUID]:
-    """Which of these requests the response network knows as cancelled."""
+    """Which of these requests have a cancellation in the response network."""
     found = await rows(
         connection,
         "SELECT request_id FROM cancellations WHERE request_id = ANY(CAST(:ids AS uuid[]))",
@@ -186,10 +179,10 @@ async def cancelled_among(connection: AsyncConnection, ids: Sequence[UUID]) -> s
     return {UUID(str(item)) for (item,) in found}
 
 
-async def groups_past(
+async def requests_past_retention(
     connection: AsyncConnection, ids: Sequence[UUID], age_seconds: float
 ) -> tuple[set[UUID], set[UUID]]:
-    """Of these requests of the request network: those that are there, and those whose group is past retention."""
+    """Those of these requests that the request network has, and those of them whose group is past retention."""
     found = await rows(
         connection,
         "SELECT request_id, coalesce(fulfilled_at < now() - make_interval(secs => :age), false) FROM requests"
@@ -200,10 +193,10 @@ async def groups_past(
     return {UUID(str(item)) for item, _ in found}, {UUID(str(item)) for item, past in found if past}
 
 
-async def fulfilled_long_ago(
+async def groups_past_retention(
     connection: AsyncConnection, epoch: int, sequences: Sequence[int], age_seconds: float
 ) -> set[int]:
-    """Which of these groups of requests are past retention."""
+    """Which of these groups of requests are past retention in the request network."""
     found = await rows(
         connection,
         "SELECT sequence FROM request_groups WHERE epoch = :epoch"
@@ -216,10 +209,10 @@ async def fulfilled_long_ago(
     return {sequence for (sequence,) in found}
 
 
-async def rows_beside(
+async def extra_rows(
     connection: AsyncConnection, stream: StreamName, epoch: int, sequences: Sequence[int], ids: Sequence[UUID]
 ) -> list[tuple[int, UUID]]:
-    """Rows that name one of these batches of requests or results, which does not hold them: batch and id."""
+    """Batch and id of rows of requests or results that name one of these batches but are not among ``ids``."""
     table = stream
     found = await rows(
         connection,
@@ -234,12 +227,12 @@ async def rows_beside(
     return [(sequence, UUID(str(item))) for sequence, item in found]
 
 
-async def places_of_no_batch(
+async def unknown_places(
     connection: AsyncConnection, network: Network, stream: StreamName, most: int
 ) -> list[tuple[int, int]]:
-    """Epochs and numbers that rows of requests or results name and that no batch here has. Steps from one number to the
-    next in the index (PostgreSQL has no skip scan of its own for this), so that it costs as much as there are batches,
-    not rows.
+    """Epoch and number that rows of requests or results name, but no batch here has.
+
+    The query steps from number to number in the index (a skip scan), so its cost grows with batches, not with rows.
     """
     table, (batches, _) = stream, _table(network, stream)
     found = await rows(
@@ -265,7 +258,7 @@ async def places_of_no_batch(
 
 
 async def rows_at(connection: AsyncConnection, stream: StreamName, epoch: int, sequence: int, most: int) -> list[UUID]:
-    """Ids of the rows that name this batch of requests or results."""
+    """Ids of the rows of requests or results that name this batch."""
     found = await rows(
         connection,
         f"SELECT request_id FROM {stream} WHERE epoch = :epoch"
@@ -278,7 +271,7 @@ async def rows_at(connection: AsyncConnection, stream: StreamName, epoch: int, s
 
 
 async def newest_stored(connection: AsyncConnection, network: Network, stream: StreamName) -> dict[int, int]:
-    """The newest batch that this side has of each epoch that it has any of."""
+    """The newest stored batch of each epoch that has one."""
     table, _ = _table(network, stream)
     found = await rows(
         connection, f"SELECT epoch, max(sequence) FROM {table} WHERE stream = :stream GROUP BY epoch", stream=stream
@@ -287,7 +280,7 @@ async def newest_stored(connection: AsyncConnection, network: Network, stream: S
 
 
 async def newest_applied_snapshot(connection: AsyncConnection, stream: StreamName) -> tuple[int, int] | None:
-    """Epoch and number of the last batch of the newest snapshot that replaced the one before it."""
+    """Epoch and number of the last batch of the snapshot in force."""
     found: Any = await row(
         connection,
         "SELECT epoch, sequence FROM received_batches WHERE stream = :stream"
@@ -298,5 +291,5 @@ async def newest_applied_snapshot(connection: AsyncConnection, stream: StreamNam
 
 
 def is_conflict(error: BaseException) -> bool:
-    """Whether a transaction of one moment failed because what it would change was changed meanwhile: try it again."""
+    """Whether a `repeatable_read` transaction failed because another one changed the same rows: try it again."""
     return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == "40001"
