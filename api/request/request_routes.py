@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from api.bearer import needs_key
-from api.pagination import DEFAULT_LIMIT, Page, PageCursor, PageLimit, cut, decode_cursor
+from api.pagination import DEFAULT_LIMIT, Page, PageCursor, PageLimit, decode_cursor
 from api.problems import problem_responses
 from api.request.callers import App, CallerOf
 from api.request.custody import trace_of
@@ -64,8 +64,7 @@ async def list_my_requests(
         found = await list_requests(
             connection, caller.user_id, decode_cursor(cursor), status.value if status else None, type, limit + 1
         )
-    items, following = cut([_view(item) for item in found], limit, lambda item: item.request_id)
-    return RequestPage(items=list(items), next_cursor=following)
+    return RequestPage.of([_view(item) for item in found], limit)
 
 
 @router.get("/{request_id}", summary="Read a request", responses=problem_responses(401, 404, 422, 503))
