@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from typing import Annotated, Generic, Protocol, Self, TypeVar
+from typing import Annotated, Generic, Self, TypeVar
 from uuid import UUID
 
 from fastapi import Query
@@ -11,13 +11,13 @@ from pydantic import BaseModel, Field
 from api.problems import invalid_fields
 
 
-class HasRequestId(Protocol):
+class PageItem(BaseModel):
     """An item of a list that is sorted by request id."""
 
     request_id: UUID
 
 
-Item = TypeVar("Item", bound=HasRequestId)
+Item = TypeVar("Item", bound=PageItem)
 
 PageLimit = Annotated[int, Query(ge=1, le=500, description="Maximum of items on a page")]
 _CURSOR = {"pattern": "^[A-Za-z0-9_-]{21}[AQgw]$"}

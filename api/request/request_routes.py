@@ -6,10 +6,10 @@ from uuid import UUID
 
 import orjson
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from api.bearer import needs_key
-from api.pagination import DEFAULT_LIMIT, Page, PageCursor, PageLimit, decode_cursor
+from api.pagination import DEFAULT_LIMIT, Page, PageCursor, PageItem, PageLimit, decode_cursor
 from api.problems import problem_responses
 from api.request.callers import App, CallerOf
 from api.request.custody import trace_of
@@ -27,10 +27,9 @@ from storage.database import notify
 router = APIRouter(prefix="/v1/requests", tags=["requests"], dependencies=[needs_key])
 
 
-class RequestView(BaseModel):
+class RequestView(PageItem):
     """A request of the caller."""
 
-    request_id: UUID
     type: str
     name: str | None
     priority: int
