@@ -18,40 +18,36 @@ LINK = "/link/"
 
 
 @dataclass(frozen=True)
-class Tls:
-    """A certificate and its key. ``client_ca``: the CA of the client certificates that callers must present."""
-
-    certificate: Path
-    key: Path
-    client_ca: Path | None = None
-
-
-@dataclass(frozen=True)
 class Listener:
-    """One port. ``link``: True serves only the link, False everything else, None both."""
+    """One port. ``link``: True serves only the link, False everything else, None both.
+
+    ``certificate`` and ``key`` enable TLS. ``client_ca`` issues the client certificates that callers must present.
+    """
 
     host: str
     port: int
-    tls: Tls | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    client_ca: Path | None = None
     link: bool | None = None
 
     @property
     def address(self) -> str:
         """The address as a URL."""
-        return f"{'https' if self.tls else 'http'}://{self.host}:{self.port}"
+        return f"{'https' if self.certificate else 'http'}://{self.host}:{self.port}"
 
     def options(self) -> dict[str, Any]:
         """Options for granian's ``Server``. Raises `ConfigurationError` if a file does not exist."""
-        if self.tls is None:
+        if self.certificate is None:
             return {}
-        for file in filter(None, (self.tls.certificate, self.tls.key, self.tls.client_ca)):
+        for file in filter(None, (self.certificate, self.key, self.client_ca)):
             if not file.is_file():
                 raise ConfigurationError(f"Cannot serve on {self.address}: the file {file} does not exist")
         return {
-            "ssl_cert": self.tls.certificate,
-            "ssl_key": self.tls.key,
-            "ssl_ca": self.tls.client_ca,
-            "ssl_client_verify": self.tls.client_ca is not None,
+            "ssl_cert": self.certificate,
+            "ssl_key": self.key,
+            "ssl_ca": self.client_ca,
+            "ssl_client_verify": self.client_ca is not None,
         }
 
 
@@ -59,14 +55,12 @@ def listeners(settings: NetworkSettings) -> list[Listener]:
     """The listeners of this network's API."""
     if not isinstance(settings, RequestSettings):
         return [Listener(settings.host, settings.port)]
-    certificate, key = settings.tls_certificate, settings.tls_key
-    tls = Tls(certificate, key) if certificate and key else None
+    host, certificate, key = settings.host, settings.tls_certificate, settings.tls_key
     if not settings.link_port:
-        return [Listener(settings.host, settings.port, tls)]
-    link_tls = Tls(certificate, key, settings.tls_client_ca) if certificate and key else None
+        return [Listener(host, settings.port, certificate, key)]
     return [
-        Listener(settings.host, settings.port, tls, link=False),
-        Listener(settings.host, settings.link_port, link_tls, link=True),
+        Listener(host, settings.port, certificate, key, link=False),
+        Listener(host, settings.link_port, certificate, key, settings.tls_client_ca, link=True),
     ]
 
 

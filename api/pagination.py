@@ -2,8 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Callable, Sequence
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Generic, Self, TypeVar
 from uuid import UUID
 
 from fastapi import Query
@@ -11,7 +10,14 @@ from pydantic import BaseModel, Field
 
 from api.problems import invalid_fields
 
-Item = TypeVar("Item")
+
+class PageItem(BaseModel):
+    """An item of a list that is sorted by request id."""
+
+    request_id: UUID
+
+
+Item = TypeVar("Item", bound=PageItem)
 
 PageLimit = Annotated[int, Query(ge=1, le=500, description="Maximum of items on a page")]
 _CURSOR = {"pattern": "^[A-Za-z0-9_-]{21}[AQgw]$"}
@@ -30,10 +36,13 @@ class Page(BaseModel, Generic[Item]):
     items: list[Item]
     next_cursor: str | None = Field(description="The cursor of the next page; null on the last page")
 
-
-def encode_cursor(position: UUID) -> str:
-    """The cursor after the item with this id."""
-    return base64.urlsafe_b64encode(position.bytes).rstrip(b"=").decode()
+    @classmethod
+    def of(cls, items: list[Item], limit: int) -> Self:
+        """A page from up to ``limit`` + 1 items. The extra item shows that there is a next page."""
+        if len(items) <= limit:
+            return cls(items=items, next_cursor=None)
+        last = items[limit - 1].request_id
+        return cls(items=items[:limit], next_cursor=base64.urlsafe_b64encode(last.bytes).rstrip(b"=").decode())
 
 
 def decode_cursor(cursor: str | None) -> UUID | None:
@@ -44,10 +53,3 @@ def decode_cursor(cursor: str | None) -> UUID | None:
         return UUID(bytes=base64.b64decode(cursor.encode() + b"==", altchars=b"-_", validate=True))
     except (ValueError, binascii.Error):
         raise invalid_fields([("cursor", "not a cursor of this list; omit it for the first page")]) from None
-
-
-def cut(found: Sequence[Item], limit: int, position: Callable[[Item], UUID]) -> tuple[Sequence[Item], str | None]:
-    """A page and its next cursor, from up to ``limit`` + 1 items. The extra item shows that there is a next page."""
-    if len(found) <= limit:
-        return found, None
-    return found[:limit], encode_cursor(position(found[limit - 1]))

@@ -10,7 +10,11 @@ from cli.errors import answer, fail, response_database
 from cli.output import AsJson, print_json, print_table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from storage.database import AnyRow
 
 users = typer.Typer(help="Users and their API keys.", no_args_is_help=True)
 
@@ -73,18 +77,15 @@ def add_key(
 @users.command("list")
 def list_users(as_json: AsJson = False) -> None:
     """All users."""
-    from dataclasses import asdict
-
-    from people.users import StoredUser
     from people.users import list_users as find_users
 
-    async def work() -> list[StoredUser]:
+    async def work() -> "Sequence[AnyRow]":
         async with response_database() as connection:
             return await find_users(connection)
 
     found = answer(work)
     if as_json:
-        print_json([asdict(user) for user in found])
+        print_json([dict(user._mapping) for user in found])
         return
     print_table(
         "Users",

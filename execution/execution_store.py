@@ -21,7 +21,6 @@ class WaitingRequest:
     params: bytes
     deadline_passed: bool
     cancelled: bool
-    user_id: UUID
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ async def waiting_requests(connection: AsyncConnection, batch: BatchRef) -> list
         connection,
         """
         SELECT request_id, requests.type, params, coalesce(deadline_at < now(), false),
-               EXISTS (SELECT FROM cancellations WHERE cancellations.request_id = requests.request_id), user_id
+               EXISTS (SELECT FROM cancellations WHERE cancellations.request_id = requests.request_id)
         FROM requests
         WHERE epoch = :epoch AND sequence BETWEEN :first AND :last
           AND NOT EXISTS (SELECT FROM results WHERE results.request_id = requests.request_id)

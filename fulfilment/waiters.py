@@ -114,17 +114,17 @@ class FinishedRequests:
                 if not is_unreachable(error):
                     raise
                 log.warning("waiting.database_away", error=describe(error))
-                self._tell_new(new, error)
+                self._fail_new(new, error)
                 await asyncio.sleep(DEAF_POLL_SECONDS)
                 self.something_finished()
                 continue
             for begin in range(0, len(found), AT_ONCE):
-                await self._tell(found[begin : begin + AT_ONCE])
-            self._tell_new(new - {each.request_id for each in found})
+                await self._resolve(found[begin : begin + AT_ONCE])
+            self._fail_new(new - {each.request_id for each in found})
             for waiter in new_waiters:
                 waiter.has_waited = True
 
-    async def _tell(self, found: Sequence[AnyRow]) -> None:
+    async def _resolve(self, found: Sequence[AnyRow]) -> None:
         """Put the outcomes into the cache, then give them to the waiters, so that a second read finds them there."""
         ended = {
             each.request_id: result_as_read(each.request_id, each.closed, each.closed_at, each.body) for each in found
@@ -144,7 +144,7 @@ class FinishedRequests:
                 elif body is not None:
                     waiter.give(Outcome(body, not waiter.has_waited))
 
-    def _tell_new(self, ids: Collection[UUID], error: Exception | None = None) -> None:
+    def _fail_new(self, ids: Collection[UUID], error: Exception | None = None) -> None:
         """Fail the new waiters of these requests: with ``error``, or because there is no such request."""
         for request_id in ids:
             for waiter in self._waiting.get(request_id, ()):

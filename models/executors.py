@@ -12,10 +12,12 @@ def _require_kind(schema: dict[str, Any]) -> None:
     schema["required"] = ["kind", *schema.get("required", [])]
 
 
-class SqlExecutor(BaseModel):
-    """A read-only query on a named source. ``:name`` stands for the parameter of that name."""
-
+class _Executor(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra=_require_kind)
+
+
+class SqlExecutor(_Executor):
+    """A read-only query on a named source. ``:name`` stands for the parameter of that name."""
 
     kind: Literal["sql"] = "sql"
     source: str = Field(description="A name in AIRLOCK_RESPONSE_SOURCES")
@@ -24,10 +26,8 @@ class SqlExecutor(BaseModel):
     )
 
 
-class HttpExecutor(BaseModel):
+class HttpExecutor(_Executor):
     """An HTTP call with a JSON body. ``"{{ name }}"`` in it becomes the parameter of that name and keeps its type."""
-
-    model_config = ConfigDict(extra="forbid", json_schema_extra=_require_kind)
 
     kind: Literal["http"] = "http"
     url: str = Field(pattern=r"^https?://", description="Its host must be in AIRLOCK_RESPONSE_HTTP_HOSTS")
@@ -40,10 +40,8 @@ class HttpExecutor(BaseModel):
     total: JsonPointer | None = Field(None, description="Place of the total in the answer, e.g. /hits/total/value")
 
 
-class PythonExecutor(BaseModel):
+class PythonExecutor(_Executor):
     """A Python function of the operator. The parameters are its keyword arguments."""
-
-    model_config = ConfigDict(extra="forbid", json_schema_extra=_require_kind)
 
     kind: Literal["python"] = "python"
     function: str = Field(

@@ -1,8 +1,7 @@
 """Users and their API keys. Of a key only the SHA-256 is stored."""
 
 import hashlib
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Sequence
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -10,29 +9,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from storage.database import AnyRow, execute, row, rows, value
 
 
-@dataclass(frozen=True)
-class StoredUser:
-    """A user and the number of active keys."""
-
-    user_id: UUID
-    name: str
-    role: str
-    active: bool
-    keys: int
-    created_at: datetime
-
-
-async def list_users(connection: AsyncConnection) -> list[StoredUser]:
-    """All users by name."""
-    found = await rows(
+async def list_users(connection: AsyncConnection) -> Sequence[AnyRow]:
+    """All users by name: user_id, name, role, active, keys (the number of active ones), created_at."""
+    return await rows(
         connection,
         """
         SELECT user_id, name, role, active,
-               (SELECT count(*) FROM api_keys WHERE api_keys.user_id = users.user_id AND api_keys.active), created_at
+               (SELECT count(*) FROM api_keys WHERE api_keys.user_id = users.user_id AND api_keys.active) AS keys,
+               created_at
         FROM users ORDER BY name
         """,
     )
-    return [StoredUser(*item) for item in found]
 
 
 async def find_user_id(connection: AsyncConnection, name: str) -> UUID | None:

@@ -6,10 +6,10 @@ from uuid import UUID
 
 import orjson
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from api.bearer import needs_key
-from api.pagination import DEFAULT_LIMIT, Page, PageCursor, PageLimit, cut, decode_cursor
+from api.pagination import DEFAULT_LIMIT, Page, PageCursor, PageItem, PageLimit, decode_cursor
 from api.problems import problem_responses
 from api.request.callers import App, CallerOf
 from api.request.custody import trace_of
@@ -27,10 +27,9 @@ from storage.database import notify
 router = APIRouter(prefix="/v1/requests", tags=["requests"], dependencies=[needs_key])
 
 
-class RequestView(BaseModel):
+class RequestView(PageItem):
     """A request of the caller."""
 
-    request_id: UUID
     type: str
     name: str | None
     priority: int
@@ -64,8 +63,7 @@ async def list_my_requests(
         found = await list_requests(
             connection, caller.user_id, decode_cursor(cursor), status.value if status else None, type, limit + 1
         )
-    items, following = cut([_view(item) for item in found], limit, lambda item: item.request_id)
-    return RequestPage(items=list(items), next_cursor=following)
+    return RequestPage.of([_view(item) for item in found], limit)
 
 
 @router.get("/{request_id}", summary="Read a request", responses=problem_responses(401, 404, 422, 503))

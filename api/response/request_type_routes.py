@@ -108,7 +108,7 @@ async def create(services: App, operator: OperatorOf, new: NewRequestType) -> Re
     """Check schema, limits and executor, then create the request type."""
     warnings = await check_request_type(services, new.params_schema, new.limits, new.executor)
     async with services.engine.begin() as connection:
-        await _lock(connection, new.name)
+        await lock_until_commit(connection, f"request type {new.name}")
         if (before := await find_request_type(connection, new.name)) is not None:
             raise Conflict(
                 f"The request type {new.name!r} already exists"
@@ -137,7 +137,7 @@ async def change(services: App, operator: OperatorOf, name: Name, wanted: Reques
     """Replace the definition, and restore a retired type. The checks are those of creation."""
     warnings = await check_request_type(services, wanted.params_schema, wanted.limits, wanted.executor)
     async with services.engine.begin() as connection:
-        await _lock(connection, name)
+        await lock_until_commit(connection, f"request type {name}")
         if await find_request_type(connection, name) is None:
             raise _missing(name)
         return RequestTypeView.of(await _store(connection, name, wanted, operator), warnings)
@@ -153,14 +153,9 @@ async def change(services: App, operator: OperatorOf, name: Name, wanted: Reques
 async def retire(services: App, _operator: OperatorOf, name: Name) -> None:
     """After the next export, no request of this type is accepted. Open requests fail with a reason."""
     async with services.engine.begin() as connection:
-        await _lock(connection, name)
+        await lock_until_commit(connection, f"request type {name}")
         if not await retire_request_type(connection, name):
             raise NotFound(f"There is no active request type {name!r}")
-
-
-async def _lock(connection: AsyncConnection, name: str) -> None:
-    """Let one transaction at a time change this request type."""
-    await lock_until_commit(connection, f"request type {name}")
 
 
 async def _store(

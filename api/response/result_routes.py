@@ -5,10 +5,10 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from api.bearer import needs_key
-from api.pagination import DEFAULT_LIMIT, Page, PageCursor, PageLimit, cut, decode_cursor
+from api.pagination import DEFAULT_LIMIT, Page, PageCursor, PageItem, PageLimit, decode_cursor
 from api.problems import problem_responses
 from api.response.callers import App, OperatorOf
 from execution.execution_store import find_result_body, list_results
@@ -20,12 +20,11 @@ router = APIRouter(
 )
 
 
-class ResultSummary(BaseModel):
+class ResultSummary(PageItem):
     """A result without its rows."""
 
     model_config = ConfigDict(from_attributes=True)
 
-    request_id: UUID
     type: str
     status: RequestStatus
     reason: str | None = Field(description="Stable word for the reason why there is no data")
@@ -52,8 +51,7 @@ async def list_some(
     before = decode_cursor(cursor)
     async with services.engine.connect() as connection:
         found = await list_results(connection, before, status, type, limit + 1)
-    page, following = cut([ResultSummary.model_validate(item) for item in found], limit, lambda item: item.request_id)
-    return ResultsPage(items=list(page), next_cursor=following)
+    return ResultsPage.of([ResultSummary.model_validate(item) for item in found], limit)
 
 
 @router.get(

@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 import orjson
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.bearer import needs_key
 from api.problems import invalid_fields, problem_responses
@@ -89,7 +88,7 @@ async def create(services: App, operator: OperatorOf, new: NewSetting) -> Settin
     """Create a setting. Fails if one with this name exists."""
     _check_size(new.value)
     async with services.engine.begin() as connection:
-        await _lock(connection, new.name)
+        await lock_until_commit(connection, f"setting {new.name}")
         if await find_setting(connection, new.name) is not None:
             raise Conflict(f"The setting {new.name!r} already exists; change it with PUT")
         with storable("value"):
@@ -116,7 +115,7 @@ async def put(services: App, operator: OperatorOf, name: Name, change: SettingCh
     """Create or change a setting. Without ``visibility`` in the body, an existing setting keeps its own."""
     _check_size(change.value)
     async with services.engine.begin() as connection:
-        await _lock(connection, name)
+        await lock_until_commit(connection, f"setting {name}")
         before = await find_setting(connection, name)
         visibility = change.visibility or (before.visibility if before else None)
         if visibility is None:
@@ -138,11 +137,6 @@ async def delete(services: App, _operator: OperatorOf, name: Name) -> None:
     async with services.engine.begin() as connection:
         if not await delete_setting(connection, name):
             raise _missing(name)
-
-
-async def _lock(connection: AsyncConnection, name: str) -> None:
-    """Let one transaction at a time change this setting."""
-    await lock_until_commit(connection, f"setting {name}")
 
 
 def _check_size(value: JsonValue) -> None:
