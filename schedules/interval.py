@@ -17,7 +17,8 @@ AFTER_TICK_SECONDS = 0.1
 """The schedule is read this long after a tick: by then Temporal has put the next run behind this one."""
 OVERDUE = timedelta(seconds=10)
 """A run ends this long after the tick even if no other run waits, as when the schedule was changed to skip."""
-ASK_TIMEOUT = timedelta(seconds=2)
+ASK_SECONDS = 2.0
+"""For an answer, with all retries of Temporal's client: a run begins to deliver although Temporal is away."""
 
 
 class OwnedInterval:
@@ -40,12 +41,16 @@ class OwnedInterval:
 
     async def _look(self) -> None:
         try:
-            found = await self._schedule.describe(rpc_timeout=ASK_TIMEOUT)
+            async with asyncio.timeout(ASK_SECONDS):
+                found = await self._schedule.describe()
         except RPCError as error:
             if error.status is RPCStatusCode.NOT_FOUND:
                 self.is_over = True  # deleted: no other run follows
             else:
                 log.info("schedule.not_asked", schedule=self._schedule.id, error=error.message)
+            return
+        except TimeoutError:
+            log.info("schedule.not_asked", schedule=self._schedule.id, error="no answer")
             return
         self.is_paused = found.schedule.state.paused
         if self._tick is None and found.info.next_action_times:
