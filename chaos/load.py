@@ -5,9 +5,9 @@
 It submits at a constant rate whether or not earlier submissions are answered. While 200 are not, it waits, and then
 catches up. It retries with the same Idempotency-Key until there is a final answer, waits for every result by long poll,
 and reads each result twice. With ``--settings-url`` it changes settings as well. Keys come from ``CHAOS_KEY`` and
-``CHAOS_OPERATOR_KEY``, or from the command line. Every two seconds it prints its progress as a line of JSON. Exit codes:
-0 if everything is answered, 1 if something is not after ``--patience`` seconds, 2 if the generator failed, 130 after
-SIGINT or SIGTERM. The ledger is complete in every case.
+``CHAOS_OPERATOR_KEY``, or from the command line. Every two seconds it prints its progress as a line of JSON. Exit codes
+are 0 if everything is answered, 1 if something is not after ``--patience`` seconds, 2 if the generator failed, and 130
+after SIGINT or SIGTERM. The ledger is complete in every case.
 """
 
 import argparse
