@@ -10,7 +10,6 @@ import orjson
 from asyncpg.pgproto.pgproto import UUID as DriverUUID
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from cache.redis_cache import Cache, result_key
 from exchange.concurrency import concurrently
 from exchange.transfer.incoming import (
     ReceivedBatch,
@@ -21,7 +20,7 @@ from exchange.transfer.incoming import (
     records_of,
 )
 from exchange.transfer.quarantine_store import quarantine, quarantined_numbers
-from fulfilment.result_store import ArrivedResult, owners, store_results, stored_result_bodies
+from fulfilment.result_store import ArrivedResult, store_results, stored_result_bodies
 from models.outcomes import ApplyOutcome
 from models.requests import RequestStatus
 from models.streams import BatchRef, StreamName
@@ -30,10 +29,6 @@ from storage.database import autocommit
 FINAL = frozenset(status.value for status in RequestStatus if status.is_final)
 SLICE = 250
 """Records parsed without a pause: about a millisecond."""
-WAITED_FOR = 500
-"""If a batch has at most this many results, they go into the cache at once, since callers may wait for them. A larger
-batch is a backlog: its results would displace those that are being read. Each enters the cache when it is first read.
-"""
 
 RejectedRecord = tuple[int, bytes, str]
 """Number, body and reason of a record that cannot be applied."""
@@ -56,8 +51,6 @@ class ResultApplier:
     """
 
     engine: AsyncEngine
-    cache: Cache
-    cache_seconds: int
 
     async def apply_stored(
         self, outcome: ApplyOutcome, progress: Callable[[ApplyOutcome], Awaitable[None]], may_go_on: Callable[[], bool]
@@ -95,17 +88,7 @@ class ResultApplier:
             rejected = rejected + await _explain(connection, results, passed_over)
             for number, body, reason in rejected:
                 await quarantine(connection, batch.stream, batch.epoch, batch.sequence, number, body, reason)
-            waited_for = results if len(results) <= WAITED_FOR else []
-            whose = await owners(connection, [item.request_id for item in waited_for])
             await mark_applied(connection, batch.stream, batch.epoch, batch.sequence)
-        await self.cache.put_many(
-            {
-                result_key(whose[item.request_id], item.request_id): item.body
-                for item in waited_for
-                if item.request_id in whose and item.request_id not in passed_over
-            },
-            self.cache_seconds,
-        )
         outcome.batches += 1
         outcome.records += len(results) - len(passed_over)
         outcome.quarantined += len(rejected) + len(aside)

@@ -62,17 +62,6 @@ async def _store_some(connection: AsyncConnection, batch: BatchRef, results: Seq
     return {request_id for (request_id,) in passed_over}
 
 
-async def owners(connection: AsyncConnection, request_ids: Sequence[UUID]) -> dict[UUID, UUID]:
-    """The owners of these requests, by request id. Closed requests are left out."""
-    found = await rows(
-        connection,
-        "SELECT request_id, user_id FROM requests"
-        " WHERE request_id = ANY(CAST(:request_ids AS uuid[])) AND closed IS NULL",
-        request_ids=list(request_ids),
-    )
-    return {request_id: user_id for request_id, user_id in found}
-
-
 async def stored_result_bodies(connection: AsyncConnection, request_ids: Sequence[UUID]) -> dict[UUID, bytes]:
     """The bodies of stored results by request id, to tell a repeated record from a different one."""
     found = await rows(

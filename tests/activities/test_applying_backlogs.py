@@ -5,7 +5,6 @@ import asyncio
 import pytest
 
 from activities.importing import ImportActivities
-from cache.redis_cache import Cache, result_key
 from exchange.transfer.incoming import lock_applying
 from fulfilment import applying, result_store
 from fulfilment.request_store import group_state
@@ -27,8 +26,8 @@ def _briefly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def importing(networks: Networks, cache: Cache) -> ImportActivities:
-    return ImportActivities(networks.request.engine, cache, 60, NotificationListener())
+def importing(networks: Networks) -> ImportActivities:
+    return ImportActivities(networks.request.engine, NotificationListener())
 
 
 async def somebody_waits_for_a_lock(networks: Networks) -> bool:
@@ -51,29 +50,16 @@ async def test_a_batch_that_comes_while_one_is_applied_is_taken_along(
     assert await one(networks.request, "SELECT applied FROM incoming_streams WHERE stream = 'results'") == 3
 
 
-async def test_two_attempts_of_one_run_apply_each_batch_once(
-    networks: Networks, importing: ImportActivities, cache: Cache
-) -> None:
+async def test_two_attempts_of_one_run_apply_each_batch_once(networks: Networks, importing: ImportActivities) -> None:
     """The worker of the first, which was given up for dead, may live."""
     ids = [new_id() for _ in range(12)]
     await submit(networks, *ids)
     batches = [await cross(networks, RESULTS, [result_record(key)]) for key in ids]
-    other = ImportActivities(networks.request.engine, cache, 60, NotificationListener())
+    other = ImportActivities(networks.request.engine, NotificationListener())
     outcomes = await asyncio.gather(*(apply(networks.request, work, batches[0]) for work in (importing, other)))
     assert sum(outcome.batches for outcome in outcomes) == sum(outcome.records for outcome in outcomes) == 12
     assert await one(networks.request, "SELECT count(*) FROM results") == 12
     assert await quarantined(networks.request) == []
-
-
-async def test_results_that_somebody_may_wait_for_are_cached_and_a_backlog_is_not(
-    networks: Networks, importing: ImportActivities, cache: Cache, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(applying, "WAITED_FOR", 2)
-    ids = [new_id() for _ in range(5)]
-    await submit(networks, *ids)
-    for some in (ids[:2], ids[2:]):
-        await apply(networks.request, importing, await cross(networks, RESULTS, [result_record(key) for key in some]))
-    assert [await cache.get(result_key(USER, key)) is not None for key in ids] == [True] * 2 + [False] * 3
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 1000])

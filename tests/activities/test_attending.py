@@ -9,7 +9,6 @@ from temporalio.testing import ActivityEnvironment
 
 from activities import importing
 from activities.importing import ImportActivities
-from cache.redis_cache import Cache
 from exchange.transfer.receiving import Acceptance, Receiver
 from models.outcomes import ApplyOutcome
 from models.streams import BatchRef, StreamName
@@ -33,8 +32,8 @@ async def listener(networks: Networks) -> AsyncIterator[NotificationListener]:
 
 
 @pytest.fixture
-def work(networks: Networks, cache: Cache, listener: NotificationListener) -> ImportActivities:
-    return ImportActivities(networks.request.engine, cache, 60, listener)
+def work(networks: Networks, listener: NotificationListener) -> ImportActivities:
+    return ImportActivities(networks.request.engine, listener)
 
 
 def receiver(side: Side) -> Receiver:
@@ -83,7 +82,7 @@ async def test_the_batches_that_follow_are_applied_at_once_without_another_run(
 
 
 async def test_a_second_run_leaves_everything_to_the_first(
-    networks: Networks, work: ImportActivities, cache: Cache, listener: NotificationListener
+    networks: Networks, work: ImportActivities, listener: NotificationListener
 ) -> None:
     ids = [new_id() for _ in range(2)]
     await submit(networks, *ids)
@@ -95,7 +94,7 @@ async def test_a_second_run_leaves_everything_to_the_first(
     with pytest.raises(asyncio.CancelledError):
         await attending
     second = await send(networks, ids[1])
-    other = ImportActivities(networks.request.engine, cache, 60, listener)
+    other = ImportActivities(networks.request.engine, listener)
     outcome = await run_of(second.batch.workflow_id("apply")).run(other.apply_and_attend, second.batch)
     assert outcome == ApplyOutcome()
     assert await has_applied(networks, 1)

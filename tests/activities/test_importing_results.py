@@ -1,12 +1,10 @@
 """Applying results in the request network: byte for byte, once, and only for requests that are known there."""
 
-from datetime import timedelta
 from uuid import UUID
 
 import pytest
 
 from activities.importing import ImportActivities
-from cache.redis_cache import Cache, result_key
 from fulfilment.request_store import cancel_request, find_request
 from fulfilment.result_store import find_outcome
 from models.streams import StreamName
@@ -34,8 +32,8 @@ def _briefly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def importing(networks: Networks, cache: Cache) -> ImportActivities:
-    return ImportActivities(networks.request.engine, cache, 60, NotificationListener())
+def importing(networks: Networks) -> ImportActivities:
+    return ImportActivities(networks.request.engine, NotificationListener())
 
 
 async def stored(networks: Networks) -> dict[UUID, bytes]:
@@ -49,16 +47,13 @@ async def status(networks: Networks, request_id: UUID) -> str:
     return str(found.status)
 
 
-async def test_results_are_stored_and_cached_byte_for_byte(
-    networks: Networks, importing: ImportActivities, cache: Cache
-) -> None:
+async def test_results_are_stored_byte_for_byte(networks: Networks, importing: ImportActivities) -> None:
     ids = [new_id(), new_id()]
     await submit(networks, *ids)
     bodies = [result_record(ids[0], data='[{"b" : 1.50, "a":"é"}]'), result_record(ids[1], "failed")]
     outcome = await apply(networks.request, importing, await cross(networks, RESULTS, bodies))
     assert (outcome.batches, outcome.records, outcome.quarantined) == (1, 2, 0)
     assert await stored(networks) == dict(zip(ids, bodies, strict=True))
-    assert [await cache.get(result_key(USER, key)) for key in ids] == bodies
     assert [await status(networks, key) for key in ids] == ["completed", "failed"]
     assert await one(networks.request, "SELECT applied FROM incoming_streams WHERE stream = 'results'") == 1
 
@@ -85,7 +80,7 @@ async def test_a_result_that_comes_again_with_the_same_bytes_is_no_news(
 
 
 async def test_another_result_for_a_request_that_has_one_is_set_aside_and_the_first_stays(
-    networks: Networks, importing: ImportActivities, cache: Cache
+    networks: Networks, importing: ImportActivities
 ) -> None:
     key = new_id()
     await submit(networks, key)
@@ -93,7 +88,6 @@ async def test_another_result_for_a_request_that_has_one_is_set_aside_and_the_fi
     await apply(networks.request, importing, await cross(networks, RESULTS, [first]))
     await apply(networks.request, importing, await cross(networks, RESULTS, [other]))
     assert await stored(networks) == {key: first}
-    assert await cache.get(result_key(USER, key)) == first
     assert await quarantined(networks.request) == [(2, "another result for a request that has one")]
 
 
@@ -124,8 +118,8 @@ async def test_what_cannot_be_applied_is_set_aside_with_a_reason_and_blocks_noth
     assert await one(networks.request, "SELECT body FROM quarantined_records WHERE record = 2") == b"torn"
 
 
-async def test_a_late_result_after_a_cancellation_is_kept_but_neither_served_nor_cached(
-    networks: Networks, importing: ImportActivities, cache: Cache
+async def test_a_late_result_after_a_cancellation_is_kept_and_not_served(
+    networks: Networks, importing: ImportActivities
 ) -> None:
     key = new_id()
     await submit(networks, key)
@@ -133,7 +127,6 @@ async def test_a_late_result_after_a_cancellation_is_kept_but_neither_served_nor
         assert await cancel_request(connection, USER, key)
     await apply(networks.request, importing, await cross(networks, RESULTS, [result_record(key)]))
     assert await status(networks, key) == "cancelled"
-    assert await cache.get(result_key(USER, key)) is None
     async with networks.request.engine.connect() as connection:
         found = await find_outcome(connection, USER, key)
     assert found is not None
@@ -164,29 +157,19 @@ async def test_all_batches_that_are_there_are_applied_in_order_by_one_run(
 
 
 async def test_a_result_belongs_to_the_owner_of_its_request_whatever_it_says(
-    networks: Networks, importing: ImportActivities, cache: Cache
+    networks: Networks, importing: ImportActivities
 ) -> None:
     key, other = new_id(), new_id()
     await submit(networks, key)
     body = result_record(key, more=f',"user_id":"{other}"')
     await apply(networks.request, importing, await cross(networks, RESULTS, [body]))
     assert await one(networks.request, "SELECT user_id FROM results") == USER
-    assert await cache.get(result_key(other, key)) is None
     async with networks.request.engine.connect() as connection:
         assert await find_outcome(connection, other, key) is None
 
 
-async def test_with_redis_away_results_are_applied_all_the_same(networks: Networks) -> None:
-    away = Cache("redis://127.0.0.1:1")
-    key = new_id()
-    await submit(networks, key)
-    importing = ImportActivities(networks.request.engine, away, 60, NotificationListener())
-    assert (await apply(networks.request, importing, await cross(networks, RESULTS, [result_record(key)]))).records == 1
-    await away.aclose()
-
-
 async def test_a_batch_that_fails_to_apply_leaves_nothing_half_done(
-    networks: Networks, importing: ImportActivities, cache: Cache
+    networks: Networks, importing: ImportActivities
 ) -> None:
     key = new_id()
     await submit(networks, key)
@@ -195,14 +178,4 @@ async def test_a_batch_that_fails_to_apply_leaves_nothing_half_done(
     with pytest.raises(Exception, match="payload"):
         await apply(networks.request, importing, batch)
     assert await stored(networks) == {}
-    assert await cache.get(result_key(USER, key)) is None
     assert not await one(networks.request, "SELECT applied_at IS NOT NULL FROM received_batches")
-
-
-async def test_a_cached_result_goes_after_its_time(networks: Networks, cache: Cache) -> None:
-    key = new_id()
-    await submit(networks, key)
-    importing = ImportActivities(networks.request.engine, cache, 77, NotificationListener())
-    await apply(networks.request, importing, await cross(networks, RESULTS, [result_record(key)]))
-    left = await cache._redis.ttl(result_key(USER, key))
-    assert 0 < timedelta(seconds=left).total_seconds() <= 77

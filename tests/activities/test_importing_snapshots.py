@@ -26,7 +26,7 @@ SETTINGS = StreamName.SETTINGS
 @pytest.fixture
 async def importing(networks: Networks) -> AsyncIterator[ImportActivities]:
     cache = Cache(networks.servers.redis_url)
-    yield ImportActivities(networks.request.engine, cache, 60, NotificationListener())
+    yield ImportActivities(networks.request.engine, NotificationListener())
     await cache.aclose()
 
 

@@ -260,7 +260,7 @@ async def open_world(servers: Servers, root: Path) -> AsyncIterator[World]:
         stack.push_async_callback(executors.aclose)
         yield World(
             asyncio.get_running_loop(), engines, commits, connections, clocks, network, link, sealers, receivers,
-            sides, ImportActivities(engines[Network.REQUEST], cache, 60, NotificationListener()),
+            sides, ImportActivities(engines[Network.REQUEST], NotificationListener()),
             ExecutionActivities(engines[Network.RESPONSE], sealers[Network.RESPONSE], executors, 8),
             link.heard,
         )  # fmt: skip

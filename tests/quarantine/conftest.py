@@ -96,7 +96,7 @@ async def world(networks: Networks, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
     side = networks.response
     yield World(
         networks,
-        ImportActivities(networks.request.engine, cache, 60, NotificationListener()),
+        ImportActivities(networks.request.engine, NotificationListener()),
         ExecutionActivities(side.engine, Sealer(side.keys, LINK), executors, 4),
     )
     await executors.aclose()

@@ -9,7 +9,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.pulling import PullActivities
 from configuration.cadences import DEFAULT_CADENCES
-from exchange.transfer.incoming import quarantine, unapplied
+from exchange.transfer.incoming import unapplied
 from exchange.transfer.pulling import Pull
 from exchange.transfer.quarantine_store import quarantine
 from exchange.transfer.receiving import Receiver

@@ -1,10 +1,10 @@
 """Results that were set aside in the request network: retried by the code that applies batches, or dropped."""
 
 import pytest
-from fulfilment.callback_store import callbacks_due
 
 from exchange.audit.stored_rows import mark_unapplied
 from exchange.transfer.quarantine_store import list_quarantined
+from fulfilment.callbacks import callbacks_due
 from models.errors import Conflict, InvalidInput, NotFound
 from models.streams import Network, StreamName
 from tests.activities.crossing import change, cross, new_id, one, result_record, submit, table

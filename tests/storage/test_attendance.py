@@ -5,8 +5,9 @@ import asyncio
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from configuration.timing import LEASE_SECONDS, RENEW_SECONDS
 from storage import attendance
-from storage.attendance import LEASE_SECONDS, RENEW_SECONDS, Attendance, attend, leave
+from storage.attendance import Attendance, attend, leave
 from tests.activities.crossing import change, one
 from tests.activities.residents import attendant
 from tests.conftest import Networks

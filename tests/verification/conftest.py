@@ -63,7 +63,7 @@ async def world(verification_networks: Networks, served: str, monkeypatch: pytes
         Pull(side.engine, Receiver(side.engine, side.keys, LINK), link),
         Delivery(side.engine, sealer, link),
         ExecutionActivities(side.engine, sealer, executors, 8),
-        ImportActivities(networks.request.engine, cache, 60, NotificationListener()),
+        ImportActivities(networks.request.engine, NotificationListener()),
         served,
     )
     await link.aclose()
