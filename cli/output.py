@@ -22,7 +22,7 @@ def _plain(item: object) -> str:
 def print_table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str = "none", style: str | None = None
 ) -> None:
-    """Print a table, with numbers aligned to the right. ``style``: of its title and rows, a Rich style such as ``red``."""
+    """Print a table, with numbers aligned to the right. ``style``: a Rich style of its title and rows, as ``red``."""
     from rich import box
     from rich.console import Console
     from rich.table import Table

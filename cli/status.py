@@ -60,7 +60,7 @@ async def _gather() -> dict[str, Any]:
 
 
 async def _alerts(settings: "NetworkSettings", schedules: "list[ScheduleView]") -> list[dict[str, Any]]:
-    """Open alerts of this network, and those that its streams call for now: without a worker nobody else raises them."""
+    """Open alerts of this network, and those that its streams call for now: without a worker nobody raises them."""
     from configuration.settings import ResponseSettings
     from models.streams import Network
     from monitoring.alerting import judge_stream
