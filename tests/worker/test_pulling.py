@@ -187,7 +187,7 @@ def test_batches_that_were_left_are_executed_in_few_ranges(
 
 async def test_polls_come_less_often_while_much_is_not_executed(networks: Networks) -> None:
     work = pulling(networks, away, [])
-    spacings = []
+    spacings, pulled = [], None
     for _ in range(12):
         await seal(networks, b"{}")
         pulled = await work._pull.once(REQUESTS, 0)
@@ -197,4 +197,5 @@ async def test_polls_come_less_often_while_much_is_not_executed(networks: Networ
     assert spacings == pytest.approx([*steps, WIDEST_SPACING_SECONDS, WIDEST_SPACING_SECONDS])
     async with networks.response.engine.begin() as connection:
         await mark_applied(connection, REQUESTS, 1, 11, first=2)
+    assert pulled is not None
     assert await work._spacing(pulled) == pytest.approx(2 * SPACING_SECONDS)
