@@ -107,7 +107,9 @@ async def backfill(client: Client, schedule_id: str, start: datetime, end: datet
     # The shortest time between two runs of a cron expression is a minute.
     runs = (end - start) / timedelta(seconds=view.every or 60.0)
     if runs > MOST_BACKFILLED:
-        raise _wrong("end", f"that could be {runs:.0f} runs, but at most {MOST_BACKFILLED} are possible: choose a shorter time")
+        raise _wrong(
+            "end", f"that could be {runs:.0f} runs, but at most {MOST_BACKFILLED} are possible: choose a shorter time"
+        )
     with temporal_answers(client, schedule_id):
         await _handle(client, schedule_id).backfill(
             ScheduleBackfill(start_at=start, end_at=end, overlap=ScheduleOverlapPolicy.BUFFER_ALL),
