@@ -27,7 +27,7 @@ from chaos.summary import Summary, summarise
 
 SETTLE_SECONDS = 120.0
 """Seconds after the last result until the settings have crossed, everything runs and can be checked."""
-SURE_AFTER = 4
+SURE_AFTER = 3
 """Times in a row that `verify` says the same, and it will not change."""
 TELL_EVERY = 10.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM)

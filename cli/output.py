@@ -34,19 +34,12 @@ def print_table(
     if not rows:
         console.print(f"{title}: {empty}")
         return
-    table = Table(
-        title=title,
-        title_justify="left",
-        title_style=style,
-        row_styles=[style or ""],
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
+    table = Table(title=title, title_justify="left", title_style=style, box=box.SIMPLE_HEAD, pad_edge=False)
     for number, column in enumerate(columns):
         is_number = all(isinstance(row[number], int | float) for row in rows)
         table.add_column(column, justify="right" if is_number else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell(item)) for item in row))
+        table.add_row(*(Text(cell(item)) for item in row), style=style)
     console.print(table)
 
 

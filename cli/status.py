@@ -126,9 +126,8 @@ def _show(found: dict[str, Any]) -> None:
         return seconds(float(round((datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds())))
 
     alerts = [tuple(alert.values()) for alert in found["alerts"]]
-    print_table(
-        "Alerts", ("network", "alert", "what happens, and what to do", "since"), alerts, "none open", "bold red"
-    )
+    columns = ("network", "alert", "what happens, and what to do", "since")
+    print_table("Alerts", columns, alerts, "none open", "bold red")
     show_streams(found["streams"])
     show_schedules(found["schedules"])
     print_table(

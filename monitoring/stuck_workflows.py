@@ -24,6 +24,8 @@ FAILED_ATTEMPTS = 3
 ENDED_AFTER = timedelta(seconds=40)
 """A run whose task fails for this time is terminated, so that another run can do its work."""
 MOST_LOOKED_AT = 200
+TASK_FAILED = (EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED, EventType.EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT)
+
 DEFAULT_BOUND = timedelta(hours=3)
 """For workflow types without a bound of their own."""
 
@@ -98,10 +100,7 @@ async def _first_task_failure(client: Client, listed: ListedWorkflow) -> tuple[d
         timeout=RPC_TIMEOUT,
     )
     for event in history.history.events:
-        if event.event_type in (
-            EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED,
-            EventType.EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT,
-        ):
+        if event.event_type in TASK_FAILED:
             why = event.workflow_task_failed_event_attributes.failure.message.partition("\n")[0][:300]
             return event.event_time.ToDatetime(tzinfo=UTC), why or None
     return None, None

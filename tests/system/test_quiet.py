@@ -1,4 +1,4 @@
-"""The terminal of a healthy system: nothing that asks for a look, at no start and no stop, and work goes on over both."""
+"""A healthy system that is stopped and started: work goes on, and nothing on the terminal asks for a look."""
 
 import re
 import signal

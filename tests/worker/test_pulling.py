@@ -187,7 +187,7 @@ def test_batches_that_were_left_are_executed_in_few_ranges(
 
 async def test_polls_come_less_often_while_much_is_not_executed(networks: Networks) -> None:
     work = pulling(networks, away, [])
-    spacings = []
+    spacings, pulled = [], None
     for _ in range(12):
         await seal(networks, b"{}")
         pulled = await work._pull.once(REQUESTS, 0)

@@ -167,9 +167,7 @@ class FailingActivities(StandIns):
             if self._doomed and run.failure is Failure.STOPPED:
                 return UNFINISHED.get(run.activity, default)
         elif run.workflow is FulfillRequests and info.activity_type == "settle_groups" and times == 1:
-            return group_state(
-                1, callbacks_wanted=1, deadline_in=0.05
-            )  # another activity is under way at the next look
+            return group_state(1, callbacks_wanted=1, deadline_in=0.05)  # callbacks are made at the next look
         return default
 
     async def _fail(self, run: Run, times: int) -> None:
@@ -304,16 +302,15 @@ async def _under_way(runs: Sequence[Run], started: Sequence[WorkflowHandle[Any, 
 
     async with asyncio.timeout(PATIENCE):
         for run, handle in zip(runs, started, strict=True):
-            while not await has_begun(run, handle):
+            while not await has_begun(run, handle):  # noqa: ASYNC110, the server tells nobody
                 await asyncio.sleep(0.05)
 
 
 async def _task_failed(handle: WorkflowHandle[Any, Any]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not any(
-            event.HasField("workflow_task_failed_event_attributes") for event in (await handle.fetch_history()).events
-        ):
-            await asyncio.sleep(0.05)
+    """Return when a workflow task of this run has failed."""
+    async for event in handle.fetch_history_events(wait_new_event=True):
+        if event.HasField("workflow_task_failed_event_attributes"):
+            return
 
 
 async def _terminate(client: Client, workflow_id: str) -> None:

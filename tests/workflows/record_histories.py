@@ -76,9 +76,8 @@ async def record() -> None:
             first = environment.client.get_workflow_handle(handle.id, run_id=handle.result_run_id)
             history = await first.fetch_history()
             await replayer.replay_workflow(history)
-            lines[name.partition("-")[0]].append(
-                json.dumps({"workflowId": name} | scrubbed(history), separators=(",", ":"))
-            )
+            content = {"workflowId": name} | scrubbed(history)
+            lines[name.partition("-")[0]].append(json.dumps(content, separators=(",", ":")))
     HISTORIES.mkdir(exist_ok=True)
     for workflow, histories in lines.items():
         (HISTORIES / f"{workflow}.ndjson").write_text("\n".join(histories) + "\n")

@@ -15,13 +15,15 @@ from temporalio.worker import Worker
 
 from api.request import dispatching
 from api.request.dispatching import Dispatcher
+from chaos.leftovers import left_running
 from exchange.transfer.receiving import Receiver
 from fulfilment.group_commit import CommittedGroup
-from fulfilment.request_store import store_group
+from fulfilment.request_store import mark_groups_fulfilled, store_group
 from models.streams import PULL_WORKFLOW_ID, BatchRef, StreamName
 from monitoring.measurement_store import open_alerts, settle_alerts
 from monitoring.workflow_watch import WorkflowWatch
 from orchestration.client import DATA
+from storage.attendance import RESULTS, attend
 from tests.conftest import Networks, Side
 from tests.link.batches import seal
 from tests.workflows.failures import Wrong
@@ -176,3 +178,48 @@ async def test_batches_whose_run_was_ended_get_another_one(
     assert accepted.starts_import
     dispatcher.start_import(accepted.batch)
     await is_replaced(client, dispatcher, accepted.batch.workflow_id("apply"))
+
+
+async def test_what_the_chaos_harness_takes_for_left_running(client: Client, networks: Networks) -> None:
+    def batch(stream: StreamName, sequence: int, first: int | None = None) -> BatchRef:
+        return BatchRef(stream=stream, epoch=1, sequence=sequence, first=first)
+
+    fulfilled, opened = batch(StreamName.REQUESTS, 1), batch(StreamName.REQUESTS, 2)
+    attending = batch(StreamName.RESULTS, 1).workflow_id("apply")
+    async with networks.request.engine.begin() as connection:
+        await store_group(connection, fulfilled, 1)
+        await store_group(connection, opened, 1)
+        await mark_groups_fulfilled(connection, fulfilled)
+        await attend(connection, RESULTS, attending)
+    wanted = {
+        PULL_WORKFLOW_ID: "PullRequests",
+        "export-results-1": "ExportResults",
+        attending: "ImportBatch",
+        opened.workflow_id("fulfil"): "FulfillRequests",
+        batch(StreamName.REQUESTS, 3, first=1).workflow_id("fulfil"): "FulfillRequests",
+    }
+    left = {
+        batch(StreamName.REQUESTS, 7).workflow_id("execute"): "ExecuteRequests",
+        batch(StreamName.SETTINGS, 1).workflow_id("apply"): "ImportBatch",
+        fulfilled.workflow_id("fulfil"): "FulfillRequests",
+        "system-monitoring-1": "SystemMonitoring",
+    }
+    for workflow_id, kind in (wanted | left).items():
+        await client.start_workflow(kind, id=workflow_id, task_queue="nobody-polls")
+    up = {
+        "temporal": client.service_client.config.target_host,
+        "namespaces": dict.fromkeys(("request", "response"), client.namespace),
+        "databases": {"request": networks.request.url},
+    }
+
+    async def all_are_listed() -> bool:
+        return len({found.split()[1] for found in await left_running(up)}) == len(left)
+
+    await until(all_are_listed)
+    assert {found.split()[1] for found in await left_running(up)} == left.keys()
+    await client.start_workflow("ExportResults", id="export-results-2", task_queue="nobody-polls")
+
+    async def one_export_is_too_many() -> bool:
+        return any(found.startswith("ExportResults ") for found in await left_running(up))
+
+    await until(one_export_is_too_many)
