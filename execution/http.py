@@ -36,7 +36,9 @@ class HttpCalls:
         """Make the call. Raises `ExecutionFailed` with the reason, or httpx's error if the host does not answer."""
         host = urlsplit(spec.url)
         if not {host.netloc, host.hostname} & self._hosts:
-            raise ExecutionFailed("host-not-allowed", "the configuration does not allow the host of this request type")
+            raise ExecutionFailed(
+                "host-not-allowed", "the host of this request type is not allowed by the configuration"
+            )
         missing = sorted(set(spec.secret_headers.values()) - secrets.keys())
         if missing:
             log.error("execution.secret_missing", settings=missing)
