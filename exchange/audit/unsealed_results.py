@@ -9,14 +9,14 @@ from storage.database import AnyRow, execute, rows
 
 
 async def create_sealed_ids(connection: AsyncConnection) -> None:
-    """A temporary table for ids that something explains; it goes with the transaction."""
-    await execute(connection, "CREATE TEMPORARY TABLE explained (request_id uuid NOT NULL) ON COMMIT DROP")
+    """A temporary table for the ids of results that are sealed or in the outbox; it goes with the transaction."""
+    await execute(connection, "CREATE TEMPORARY TABLE sealed_ids (request_id uuid NOT NULL) ON COMMIT DROP")
 
 
 async def add_sealed_ids(connection: AsyncConnection, ids: Sequence[str]) -> None:
-    """These are explained."""
+    """These are sealed, or in the outbox."""
     if ids:
-        await execute(connection, "INSERT INTO explained SELECT * FROM unnest(CAST(:ids AS uuid[]))", ids=list(ids))
+        await execute(connection, "INSERT INTO sealed_ids SELECT * FROM unnest(CAST(:ids AS uuid[]))", ids=list(ids))
 
 
 async def results_waiting_after(connection: AsyncConnection, last: int, most: int) -> Sequence[AnyRow]:
@@ -30,11 +30,11 @@ async def results_waiting_after(connection: AsyncConnection, last: int, most: in
 
 
 async def find_unsealed(connection: AsyncConnection, most: int) -> list[UUID]:
-    """Results of the response network that are not explained, made after all whose batch's payload is emptied.
+    """Results of the response network that are neither, made after all whose batch's payload is emptied.
 
     An hour is allowed for the clocks of the worker and the database, which times batches and rows.
     """
-    await execute(connection, "ANALYZE explained")  # or the plan is made for a handful of ids
+    await execute(connection, "ANALYZE sealed_ids")  # or the plan is made for a handful of ids
     found = await rows(
         connection,
         """
