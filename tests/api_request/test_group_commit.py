@@ -1,7 +1,8 @@
 """Group commit: what arrives together is one batch and one group, and one submission never harms another."""
 
 import asyncio
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -12,9 +13,17 @@ from uuid_utils.compat import uuid7
 from exchange.transfer.outgoing import lock_sealing, outgoing_stream, stop_outgoing
 from exchange.transfer.sealing import Sealer
 from exchange.wire.manifest import MAX_RECORDS
-from fulfilment.group_commit import FULL_SUBMISSIONS, MAX_WAITING_RECORDS, CommittedGroup, GroupCommit, Submission
+from fulfilment.group_commit import (
+    FULL_SUBMISSIONS,
+    MAX_WAITING_RECORDS,
+    CommittedGroup,
+    GroupCommit,
+    Submission,
+    look_in,
+)
 from fulfilment.request_store import NewRequest
 from models.errors import Unavailable
+from models.looks import LOOKS
 from models.streams import StreamName
 from storage.database import rows, value
 from tests.api_request.serving import eventually
@@ -48,6 +57,26 @@ def submission(size: int = 1, priority: int = 5) -> Submission:
         NewRequest(uuid7(), UUID(int=1), "anything", None, priority, b"{}", None, now, None) for _ in range(size)
     ]
     return Submission(requests, [b'{"request_id":"%s"}' % str(item.request_id).encode() for item in requests], None)
+
+
+@pytest.mark.parametrize(
+    ("deadlines", "callback", "seconds"),
+    [
+        ([None, None], None, LOOKS[0]),
+        ([None, 3.0, 4.0], None, 3.0),
+        ([600.0], None, LOOKS[0]),
+        ([None, None], "https://hooks.example/", 0.0),
+    ],
+)
+def test_a_group_is_looked_at_in_time_for_its_earliest_deadline_and_at_once_for_callbacks(
+    deadlines: list[float | None], callback: str | None, seconds: float
+) -> None:
+    [request] = submission().requests
+    requests = [
+        replace(request, deadline_at=each and request.submitted_at + timedelta(seconds=each)) for each in deadlines
+    ]
+    requests[-1] = replace(requests[-1], callback_url=callback)
+    assert look_in(requests) == seconds
 
 
 @pytest.fixture

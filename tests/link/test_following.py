@@ -125,7 +125,9 @@ async def test_what_is_ready_and_what_becomes_ready_is_delivered_at_once(crossin
     assert (outcome.batches, outcome.records, outcome.heartbeat, outcome.unfinished) == (3, 4, False, False)
 
 
-async def test_a_run_that_finds_nothing_says_once_that_it_lives(crossing: Crossing, worker: Worker) -> None:
+async def test_a_run_that_finds_nothing_says_once_that_it_lives(
+    crossing: Crossing, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     running = worker.start()
     await worker.says_that_it_lives()
     beats = 0
@@ -134,7 +136,7 @@ async def test_a_run_that_finds_nothing_says_once_that_it_lives(crossing: Crossi
         nonlocal beats
         beats += 1
 
-    worker.heartbeat = counted  # type: ignore[method-assign]
+    monkeypatch.setattr(worker, "heartbeat", counted)
     await crossing.enqueue(RESULTS, b"1")
     await worker.have_arrived(b"1")
     worker.interval.end()

@@ -124,7 +124,9 @@ async def test_dropping_a_second_record_of_a_request_leaves_its_result_alone(wor
     assert await table(world.networks.response, RESULTS_OF) == [(twice, "completed", None)]
 
 
-async def test_the_pull_loop_executes_what_a_retry_took_up_again_though_nothing_new_comes(world: World) -> None:
+async def test_the_pull_loop_executes_what_a_retry_took_up_again_though_nothing_new_comes(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     body = request_record(new_id())
     batch = await cross(world.networks, REQUESTS, [body])
     await set_aside(world, 1, body)
@@ -146,6 +148,7 @@ async def test_the_pull_loop_executes_what_a_retry_took_up_again_though_nothing_
         async def send_receipt(self, *_: Any) -> None:
             pass
 
+    monkeypatch.setattr("activities.pulling.LEFT_SECONDS", 0.0)
     link: Any = Quiet()
 
     async def none_running() -> list[BatchRef]:
