@@ -52,7 +52,7 @@ class Sustained(Figure):
             line(
                 "sustained end to end",
                 "requests/s",
-                [Aim(500), beats(RIVAL)],
+                [Aim(700), beats(RIVAL)],
                 found,
                 f"open loop for {_seconds(options):g} s, the highest sustained rate of those tried; accepted ="
                 " answered = stored in both databases, none twice; no limit: a rate is asked for, not a speed",

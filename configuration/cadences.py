@@ -1,12 +1,16 @@
 """The table of cadences: which schedule runs when. Workers make the Temporal Schedules from it."""
 
 from datetime import timedelta
+from functools import cache
 from typing import Literal
 from zoneinfo import available_timezones
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from models.streams import StreamName
+
+time_zones = cache(available_timezones)
+"""Names of all time zones. Looking them up reads some 600 files, which takes 20 ms."""
 
 
 class Cadence(BaseModel):
@@ -36,7 +40,7 @@ class Cadence(BaseModel):
             raise ValueError("give either every (seconds) or cron, not both")
         if self.cron is not None and len(self.cron.split()) != 5:
             raise ValueError(f"cron needs five fields, this has {len(self.cron.split())}: {self.cron!r}")
-        if self.time_zone not in available_timezones():
+        if self.time_zone != "UTC" and self.time_zone not in time_zones():
             raise ValueError(f"unknown time zone {self.time_zone!r}: use an IANA name such as Europe/Istanbul")
         return self
 
