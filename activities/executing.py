@@ -1,4 +1,4 @@
-"""Executing batches of requests: a stored result for each request, exactly once."""
+"""Executes batches of requests and stores one result per request."""
 
 import asyncio
 import time
@@ -12,7 +12,6 @@ from exchange.concurrency import concurrently
 from exchange.transfer.incoming import lock_applying, mark_applied, received_range, records_of
 from exchange.transfer.quarantine_store import quarantine, quarantined_numbers
 from exchange.transfer.sealing import Sealer
-from execution.catalog import secret_settings
 from execution.execution_store import (
     FinishedResult,
     WaitingRequest,
@@ -22,23 +21,24 @@ from execution.execution_store import (
 )
 from execution.intake import take_requests
 from execution.registry import ExecutableType, Executors
-from execution.types import executable_types
+from execution.request_types import executable_types
 from models.outcomes import ExecutionOutcome
 from models.streams import BatchRef, StreamName
 from orchestration.resident import heartbeating
+from settings.setting_store import secret_settings
 from storage.database import autocommit
 
 log = structlog.get_logger(__name__)
 
 FLUSH_RESULTS = 500
 FLUSH_SECONDS = 0.25
+"""Results are committed at this number, or this long after the first one: early results do not wait for late ones."""
 WINDOW = 64
-"""Results are committed when so many are there, or so long after the first: early ones do not wait for late ones.
-``WINDOW`` requests at a time wait for one of the slots, in order of priority."""
+"""At most this many tasks exist at a time, so that thousands of requests start in order of priority."""
 
 
 class ExecutionActivities:
-    """Safe to run twice, even at the same time: a request with a result is passed over, and the first result stays."""
+    """Safe to run twice, even at the same time: a request that has a result is skipped, and the first result stays."""
 
     def __init__(self, engine: AsyncEngine, sealer: Sealer, executors: Executors, concurrency: int) -> None:
         """``concurrency``: requests executed at the same time."""
@@ -64,25 +64,24 @@ class ExecutionActivities:
         return outcome
 
     async def _catalog(self) -> tuple[Mapping[str, ExecutableType], Mapping[str, str]]:
-        """What requests may ask for, and the secrets that executors use."""
+        """The request types, and the secrets that executors use."""
         async with autocommit(self._engine) as connection:
             return await executable_types(connection), await secret_settings(connection)
 
     async def _close(self, batch: BatchRef) -> dict[str, int]:
-        """Note that the batches are done; gives their results by status."""
+        """Mark the batches as applied; returns their results, counted by status."""
         async with self._engine.begin() as connection:
             await lock_applying(connection, batch.stream)
             await mark_applied(connection, batch.stream, batch.epoch, batch.sequence, first=batch.begin)
             return await execution_counts(connection, batch)
 
     async def _open(self, batch: BatchRef) -> int:
-        """Take the records of the batches into the tables, all in one transaction; gives how many were set aside."""
+        """Store the requests of these batches in one transaction; returns the number of quarantined records."""
         async with self._engine.begin() as connection:
             await lock_applying(connection, batch.stream)
             stored_batches = await received_range(connection, batch)
-            opened = [
-                stored for stored in stored_batches if stored.payload is not None
-            ]  # past retention: opened long ago
+            # A batch without a payload is past retention: it was opened before.
+            opened = [stored for stored in stored_batches if stored.payload is not None]
             if not opened:
                 return 0
             begin, last = opened[0].first_record, opened[-1]
@@ -107,7 +106,7 @@ class ExecutionActivities:
         secrets: Mapping[str, str],
         progress: Callable[[int], None],
     ) -> None:
-        """Execute these requests in order of priority; ``progress`` is called with how many have a stored result."""
+        """Execute these requests in order of priority. Calls ``progress`` with the number of results stored so far."""
         finished: list[FinishedResult] = []
         stored = 0
         first_at = time.monotonic()
@@ -116,7 +115,6 @@ class ExecutionActivities:
             async with self._slots:
                 return await self._executors.result(request, types, secrets)
 
-        # A window of tasks rather than one per request: a batch of thousands is executed in order of priority.
         ahead = iter(waiting)
         running: set[asyncio.Task[FinishedResult]] = set()
         try:
@@ -141,7 +139,7 @@ class ExecutionActivities:
         await self._flush(finished)
 
     async def _flush(self, finished: list[FinishedResult]) -> int:
-        """Commit results together with their place in the outbox, then forget them here; gives their number."""
+        """Commit the results and their outbox entries, then clear the list; returns the number of results."""
         count = len(finished)
         if finished:
             async with self._engine.begin() as connection:

@@ -1,4 +1,4 @@
-"""Groups of requests from submission to their end: what is overdue is closed, and callbacks are made."""
+"""Closes overdue requests and makes callbacks."""
 
 import asyncio
 import time
@@ -6,24 +6,24 @@ import time
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from temporalio import activity
 
-from fulfilment.callback_store import callbacks_due
-from fulfilment.callbacks import CallbackSender
+from configuration.timing import RENEW_SECONDS
+from fulfilment.callbacks import CallbackSender, callbacks_due
 from fulfilment.request_store import expire_overdue, group_state, mark_groups_fulfilled, mark_groups_seen
 from models.outcomes import CallbackOutcome, GroupState
 from models.streams import BatchRef
-from orchestration.resident import Resident, heartbeating, resident
-from storage.attendance import CALLBACKS, RENEW_SECONDS, Attendance
+from orchestration.resident import Resident, earlier_progress, heartbeating, resident
+from storage.attendance import CALLBACKS, Attendance
 from storage.notices import FINISHED, NotificationListener
 
 CALLBACKS_AT_A_TIME = 64
-"""Bodies held in memory. Callbacks of a receiver that does not answer hold the others up for so many at most."""
+"""Limits the bodies in memory. Callbacks to a slow receiver delay the others by one such round at most."""
 ATTENDS_SECONDS = 60.0
-"""How long a run attends after the last callback. What finishes later is called back at its group's next look, which
-comes within as long."""
+"""How long a run attends after the last callback. A request that finishes later gets its callback after its group's
+next look, which comes within 60 s."""
 
 
 class FulfilmentActivities:
-    """Safe to run twice: closing looks at what is open only, and a callback that comes again has the same id."""
+    """Safe to run twice: only open requests are closed, and a repeated callback has the same id."""
 
     def __init__(self, engine: AsyncEngine, sender: CallbackSender, listener: NotificationListener) -> None:
         self._engine = engine
@@ -32,7 +32,7 @@ class FulfilmentActivities:
 
     @activity.defn
     async def settle_groups(self, groups: BatchRef) -> GroupState:
-        """Close what is overdue, count what is outstanding, and record that a run looked, or that nothing is left."""
+        """Close overdue requests and count outstanding ones. Record this look, or that the groups are fulfilled."""
         async with heartbeating(), self._engine.begin() as connection:
             await expire_overdue(connection, groups)
             state = await group_state(connection, groups)
@@ -41,13 +41,12 @@ class FulfilmentActivities:
 
     @activity.defn
     async def make_callbacks(self) -> CallbackOutcome:
-        """Make the callbacks of finished requests, of whatever group, as they become due; each once.
+        """Make the callbacks of all groups as they become due.
 
-        What a receiver does not take comes again later, until it is given up. Returns when none has been due for
-        `ATTENDS_SECONDS`, and at once where another run makes them.
+        A callback that its receiver does not accept is tried again later, until it is given up. Returns when none was
+        due for `ATTENDS_SECONDS`, and at once if another run makes the callbacks.
         """
-        earlier = activity.info().heartbeat_details
-        outcome = CallbackOutcome.model_validate(earlier[0]) if earlier else CallbackOutcome()
+        outcome = earlier_progress(CallbackOutcome) or CallbackOutcome()
         async with resident(self._listener, FINISHED) as here:
             await self._attend(outcome, here)
         return outcome

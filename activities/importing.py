@@ -1,48 +1,43 @@
-"""Applying what arrives in the request network: results and snapshots."""
+"""Applies results and snapshots that arrive in the request network."""
 
 import time
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from temporalio import activity
 
-from cache.redis_cache import Cache
-from exchange.transfer.incoming import (
-    first_unapplied,
-    unapplied,
-)
+from configuration.timing import RENEW_SECONDS
+from exchange.transfer.incoming import first_unapplied, unapplied
 from fulfilment.applying import ResultApplier
 from fulfilment.snapshots import apply_snapshot
 from models.outcomes import ApplyOutcome
 from models.streams import BatchRef, StreamName
-from orchestration.resident import Resident, heartbeating, resident
-from storage.attendance import RENEW_SECONDS, RESULTS, Attendance
+from orchestration.resident import Resident, earlier_progress, heartbeating, resident
+from storage.attendance import RESULTS, Attendance
 from storage.notices import NotificationListener, received
 
 ATTENDS_SECONDS = 600.0
-"""How long a run attends after the last batch of results. It costs a heartbeat every few seconds, and a request that
-comes within this time does not wait for a workflow to start: measured, some 40 ms."""
+"""How long a run attends after the last batch of results. This costs a heartbeat every few seconds. It saves a request
+that comes within this time the start of a workflow: measured, some 40 ms."""
 
 
 class ImportActivities:
-    """Safe to run twice: a batch is applied in one transaction that also marks it, and a result that is there stays."""
+    """Safe to run twice: one transaction applies a batch and marks it as applied, and an existing result stays."""
 
-    def __init__(self, engine: AsyncEngine, cache: Cache, cache_seconds: int, listener: NotificationListener) -> None:
-        """``cache_seconds``: how long a result stays in the cache."""
+    def __init__(self, engine: AsyncEngine, listener: NotificationListener) -> None:
         self._engine = engine
-        self._results = ResultApplier(engine, cache, cache_seconds)
+        self._results = ResultApplier(engine)
         self._listener = listener
 
     @activity.defn
     async def apply_and_attend(self, batch: BatchRef) -> ApplyOutcome:
-        """Apply every batch of the stream that is stored and not applied, in order, each in one transaction.
+        """Apply all stored batches of the stream in order, each in one transaction.
 
-        Of results also those that come in later, until none has come for `ATTENDS_SECONDS`: unless another run attends
-        to them, which then applies this batch as well.
+        Also apply later batches of results, until none has come for `ATTENDS_SECONDS`. If another run attends to
+        results, return at once: that run applies this batch too.
         """
         if batch.stream is not StreamName.RESULTS:
             return await self._apply_snapshots(batch)
-        earlier = activity.info().heartbeat_details
-        outcome = ApplyOutcome.model_validate(earlier[0]) if earlier else ApplyOutcome()
+        outcome = earlier_progress(ApplyOutcome) or ApplyOutcome()
         async with resident(self._listener, received(batch.stream)) as here:
             await self._attend_to_results(outcome, here)
         return outcome

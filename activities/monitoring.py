@@ -1,4 +1,4 @@
-"""Measuring the response network: host, database, cache, workers, schedules and streams; alerts from what was found."""
+"""Measures the response network (host, database, cache, workers, schedules, streams) and raises or clears alerts."""
 
 import asyncio
 import time
@@ -33,7 +33,7 @@ log = structlog.get_logger(__name__)
 
 
 class MonitoringActivities:
-    """Safe to run twice: a measurement is one row per moment, and alerts are what is true now."""
+    """Safe to run twice: a measurement is one row per scheduled time, and alerts follow the newest measurement."""
 
     def __init__(
         self,
@@ -41,13 +41,13 @@ class MonitoringActivities:
         cache: Cache,
         sealer: Sealer,
         cadences: Mapping[str, Cadence],
-        orchestration: Callable[[], Awaitable[dict[str, Any]]],
+        temporal_state: Callable[[], Awaitable[dict[str, Any]]],
     ) -> None:
         self._engine = engine
         self._cache = cache
         self._sealer = sealer
         self._cadences = cadences
-        self._orchestration = orchestration
+        self._temporal_state = temporal_state
         self._began = time.monotonic()
 
     @activity.defn
@@ -59,7 +59,7 @@ class MonitoringActivities:
                 "measured_at": measured_at.isoformat(),
                 "host": await asyncio.to_thread(host_state),
                 "redis": await self._redis_state(),
-                **await self._orchestration(),
+                **await self._temporal_state(),
             }
             async with self._engine.begin() as connection:
                 started = time.perf_counter()
@@ -74,7 +74,7 @@ class MonitoringActivities:
                 await store_measurement(connection, measured_at, body)
                 try:
                     await self._sealer.seal_snapshot(connection, StreamName.HEALTH, health_records(body, still_open))
-                except StreamStopped as error:  # measuring goes on all the more
+                except StreamStopped as error:  # a stopped stream must not stop the measurements
                     log.warning("health.not_sealed", reason=str(error))
         for name in raised:
             log.warning("alert.raised", alert=name, message=wanted[name])
@@ -90,11 +90,11 @@ class MonitoringActivities:
 
 
 def outcome_of(body: Mapping[str, Any], raised: list[str], cleared: list[str]) -> MonitoringOutcome:
-    """The key figures of a measurement, for whoever looks at the run in Temporal."""
+    """The key figures of a measurement, as Temporal's Web UI shows them."""
     ages = [state["oldest_age_seconds"] for state in body["streams"] if state["oldest_age_seconds"] is not None]
     return MonitoringOutcome(
         backlog={
-            # Of a stream that comes in, what is in flight is what waits to be applied: counted once.
+            # The records in flight of an incoming stream are its pending records: count them once.
             state["stream"]: state["pending_records"] + (state["in_flight_records"] * (state["direction"] == "out"))
             for state in body["streams"]
         },
@@ -113,7 +113,7 @@ def outcome_of(body: Mapping[str, Any], raised: list[str], cleared: list[str]) -
 
 
 def host_state() -> dict[str, Any]:
-    """Load, memory and disk of this machine, by psutil. Blocks for a tenth of a second to measure the processor."""
+    """Load, memory and disk of this machine, by psutil. Blocks for 0.1 s to measure the processor."""
     memory, disk = psutil.virtual_memory(), psutil.disk_usage("/")
     return {
         "cpu_percent": psutil.cpu_percent(interval=0.1),
@@ -127,7 +127,7 @@ def host_state() -> dict[str, Any]:
 
 
 def health_records(body: Mapping[str, Any], alerts: list[OpenAlert]) -> list[bytes]:
-    """What the request network may know of this side's health: how it is, how far streams are, nothing of hosts."""
+    """The part of a measurement that crosses: status, alerts and positions of streams, and nothing about hosts."""
     return [
         orjson.dumps(
             {

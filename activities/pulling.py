@@ -1,12 +1,13 @@
-"""Pulling requests from the request network."""
+"""Pulls requests from the request network."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from temporalio import activity
 
 from exchange.carriers.http import POLL_SECONDS
-from exchange.errors import LinkError
+from exchange.errors import LinkError, LinkUnavailable
 from exchange.transfer.incoming import count_unapplied, unapplied
 from exchange.transfer.pulling import Pull, Started
 from exchange.transfer.rate_limiter import RateLimiter
@@ -14,19 +15,21 @@ from exchange.wire.manifest import MAX_RECORDS
 from models.outcomes import PullProgress
 from models.streams import BatchRef, StreamName
 from monitoring.link_watch import LinkWatch
-from orchestration.link_failures import for_temporal
-from orchestration.resident import ROUND_SECONDS, heartbeating
+from orchestration.link_failures import again_in, for_temporal
+from orchestration.resident import ROUND_SECONDS, earlier_progress, heartbeating
 from storage.database import autocommit
 
 MOST_BATCHES = 500
-"""Batches that are taken with one poll, if so many wait: they are executed together, by one workflow."""
+"""Batches per poll at most. One workflow executes them together."""
 SPACING_SECONDS = 0.1
 WIDEST_SPACING_SECONDS = 1.0
-"""Time from one pull to the next for each batch that waited to be executed before it, and at most. What is pulled
-together grows under load, so that the cost of orchestration, which is per pull, stays bounded. See `RateLimiter`."""
+"""Seconds from one pull to the next: 0.1 for each batch that still waits to be executed, and 1 at most. Under load each
+pull brings more batches, so that the cost of orchestration, which is per pull, stays bounded. See `RateLimiter`."""
+START_SECONDS = 10.0
+"""A new activity retries by itself for this long: both networks may be starting at the same time."""
 LEFT_SECONDS = 5.0
 LEFT_AT_ONCE = 5000
-"""Batches that are stored for so long, not executed, and in no running execution, were left by a worker that died."""
+"""A batch that was stored 5 s ago, is not executed and is in no running execution was left behind by a dead worker."""
 
 STREAM = StreamName.REQUESTS
 
@@ -51,21 +54,25 @@ class PullActivities:
     async def pull_requests(self, so_far: PullProgress) -> PullProgress:
         """For one round: wait for batches of requests, store them and start their execution.
 
-        First, batches that are stored and not executed are started again: whoever stored them may not have lived to do
-        so. Returns early when the worker stops, so that another one goes on at once. An attempt goes on counting where
-        the one before it was.
+        First start the execution of batches that a dead worker left behind. Return early when this worker stops, so
+        that another one continues at once. A later attempt continues the counts of the attempt before it.
         """
-        earlier = activity.info().heartbeat_details
-        progress = PullProgress.model_validate(earlier[0]) if earlier else so_far.model_copy()
+        progress = earlier_progress(PullProgress) or so_far.model_copy()
         async with heartbeating() as beat:
             beat(progress)
-            try:
-                await self._start_left()  # first: it needs no link
-                await self._pull.confirm(STREAM)
-                await self._pull_for_a_round(progress, beat)
-            except LinkError as error:
-                raise for_temporal(error, await self._watch.failed(STREAM, error)) from None
-        return progress
+            began = time.monotonic()
+            while True:
+                try:
+                    await self._start_left()  # first: it needs no link
+                    await self._pull.confirm(STREAM)
+                    await self._pull_for_a_round(progress, beat)
+                    return progress
+                except LinkError as error:
+                    failures = await self._watch.failed(STREAM, error)
+                    passes = isinstance(error, LinkUnavailable) and time.monotonic() - began < START_SECONDS
+                    if not passes:
+                        raise for_temporal(error, failures) from None
+                    await asyncio.sleep(again_in(error, failures))
 
     async def _start_left(self) -> None:
         async with autocommit(self._pull.engine) as connection:
@@ -102,20 +109,20 @@ class PullActivities:
                     progress.batches += pulled.batches
                     progress.records += pulled.records
                     beat(progress)
-                else:  # time to look after what an operator's retry or repair took up again
+                else:  # an operator's retry or repair may have left batches to execute
                     await self._start_left()
         finally:
             left = [task for task in (stopping, poll) if task is not None and not task.done()]
             for task in left:
                 task.cancel()
             if left:
-                await asyncio.wait(left)  # what the poll holds open is closed before the worker closes its pools
+                await asyncio.wait(left)  # the poll must close its connections before the worker closes its pools
 
 
 def ranges(waiting: Sequence[BatchRef], running: Sequence[BatchRef]) -> list[BatchRef]:
-    """The batches that wait and are in none of the running executions, as few ranges; ``waiting`` in order.
+    """The waiting batches that no running execution has, in as few ranges as possible. ``waiting`` is in order.
 
-    A range holds batches of one epoch that follow one another, with as many records as a pull brings at most.
+    A range has consecutive batches of one epoch, and no more records than one pull may bring.
     """
     found: list[BatchRef] = []
     for batch in waiting:

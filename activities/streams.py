@@ -1,4 +1,4 @@
-"""Delivering the streams that the response network pushes."""
+"""Delivers the streams that the response network pushes."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -8,13 +8,13 @@ from temporalio import activity
 
 from exchange.errors import LinkError
 from exchange.transfer.delivery import Delivery
-from execution.catalog import public_records
 from models.outcomes import DrainOutcome
 from models.streams import StreamName
 from monitoring.link_watch import LinkWatch
 from orchestration.link_failures import for_temporal
-from orchestration.resident import ROUND_SECONDS, Resident, heartbeating, resident
+from orchestration.resident import ROUND_SECONDS, Resident, earlier_progress, heartbeating, resident
 from schedules.interval import OwnedInterval
+from settings.snapshot import public_records
 from storage.notices import NotificationListener, ready
 
 
@@ -29,8 +29,8 @@ class StreamActivities:
         interval: Callable[[], AbstractAsyncContextManager[OwnedInterval]],
         follows: bool = True,
     ) -> None:
-        """``interval`` opens the interval that a run of `ExportResults` owns. ``follows``: such a run also delivers
-        what becomes ready during its interval; otherwise only what was ready when it began.
+        """``interval`` opens the interval that a run of `ExportResults` owns. With ``follows``, such a run also
+        delivers results that become ready during its interval.
         """
         self._delivery = delivery
         self._watch = watch
@@ -40,16 +40,16 @@ class StreamActivities:
 
     @activity.defn
     async def seal_settings(self) -> int:
-        """Seal a settings snapshot if what is public changed since the last; gives the number of batches sealed."""
+        """Seal a snapshot if the public settings changed since the last one; returns the number of batches sealed."""
         async with heartbeating(), self._delivery.engine.begin() as connection:
             records = await public_records(connection)
             return len(await self._delivery.sealer.seal_snapshot(connection, StreamName.SETTINGS, records))
 
     @activity.defn
     async def deliver(self, stream: StreamName) -> DrainOutcome:
-        """Seal and deliver until caught up; where there is nothing, send a signed heartbeat.
+        """Seal and deliver all records that are ready; if there are none, send a signed heartbeat.
 
-        An attempt that died left sealed batches behind, which the next one sends first.
+        Batches that an earlier attempt sealed and did not deliver are sent first.
         """
         async with heartbeating() as beat:
             return await self._drain(stream, beat, lambda: True)
@@ -58,11 +58,10 @@ class StreamActivities:
     async def deliver_until_next_tick(self, stream: StreamName) -> DrainOutcome:
         """Deliver what is ready, then whatever becomes ready, until the next run of the schedule waits for this one.
 
-        An operator's pause ends it, too. A run that was triggered by hand while the schedule is paused delivers what is
-        ready and follows nothing. Gives ``unfinished`` where the worker stops or the round is over before that.
+        An operator's pause ends it, too. A run that was triggered by hand during a pause delivers what is ready and
+        ends. Returns ``unfinished`` if the worker stops or the round is over before that.
         """
-        earlier = activity.info().heartbeat_details
-        total = DrainOutcome.model_validate(earlier[0]) if earlier else DrainOutcome()
+        total = earlier_progress(DrainOutcome) or DrainOutcome()
         async with resident(self._listener, ready(stream)) as here, self._interval() as interval:
             if interval.is_paused and activity.info().attempt == 1:
                 total.in_spite_of_pause = True
@@ -79,7 +78,7 @@ class StreamActivities:
             return not (here.is_over or interval.is_over or interval.is_paused)
 
         has_begun = activity.info().attempt > 1
-        while may_go_on() or not (has_begun or here.is_over):  # a run that was just begun delivers what is ready
+        while may_go_on() or not (has_begun or here.is_over):  # the first pass always delivers what is ready
             progress = partial(_beat_with, here, total)
             outcome = await self._drain(stream, progress, may_go_on, heartbeat=not has_begun)
             total, has_begun = total.plus(outcome), True

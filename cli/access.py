@@ -10,7 +10,11 @@ from cli.errors import answer, fail, response_database
 from cli.output import AsJson, print_json, print_table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from storage.database import AnyRow
 
 users = typer.Typer(help="Users and their API keys.", no_args_is_help=True)
 
@@ -35,7 +39,7 @@ def create_user(
     """Create a user and print a new key once. Only its SHA-256 is stored."""
     from uuid_utils.compat import uuid7
 
-    from execution.catalog import put_user
+    from people.users import put_user
 
     if not name.strip() or len(name) > MAX_NAME or not name.isprintable():
         raise fail(f"a name has 1 to {MAX_NAME} printable characters")
@@ -73,18 +77,15 @@ def add_key(
 @users.command("list")
 def list_users(as_json: AsJson = False) -> None:
     """All users."""
-    from dataclasses import asdict
+    from people.users import list_users as find_users
 
-    from people.operations import StoredUser
-    from people.operations import list_users as find_users
-
-    async def work() -> list[StoredUser]:
+    async def work() -> "Sequence[AnyRow]":
         async with response_database() as connection:
             return await find_users(connection)
 
     found = answer(work)
     if as_json:
-        print_json([asdict(user) for user in found])
+        print_json([dict(user._mapping) for user in found])
         return
     print_table(
         "Users",
@@ -94,13 +95,13 @@ def list_users(as_json: AsJson = False) -> None:
 
 
 async def _user_id(connection: "AsyncConnection", name: str) -> UUID | None:
-    from people.operations import find_user_id
+    from people.users import find_user_id
 
     return await find_user_id(connection, name)
 
 
 async def _give_key(connection: "AsyncConnection", user_id: UUID, label: str) -> str:
-    from execution.catalog import put_api_key
+    from people.users import put_api_key
 
     key = new_api_key()
     await put_api_key(connection, user_id, key, label)

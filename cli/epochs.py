@@ -73,6 +73,7 @@ async def _deliver_now(stream: "StreamName") -> None:
     """Trigger the stream's schedule, so that batches sealed again are sent at once. Without Temporal they wait."""
     from cli.errors import response_temporal
     from configuration.cadences import SCHEDULE_OF
+    from configuration.settings import ResponseSettings
     from models.errors import AirlockError
     from schedules.operating import trigger
     from schedules.views import describe
@@ -85,6 +86,6 @@ async def _deliver_now(stream: "StreamName") -> None:
             if (await describe(client, schedule)).paused:
                 typer.echo(f"{schedule} is paused: nothing is delivered until it is resumed", err=True)
             else:
-                await trigger(client, schedule)
+                await trigger(client, schedule, ResponseSettings.load().cadences)
     except AirlockError as error:
         typer.echo(f"{schedule} could not be triggered ({error}); its next run delivers the stream", err=True)

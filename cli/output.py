@@ -19,8 +19,10 @@ def _plain(item: object) -> str:
     return item.isoformat() if isinstance(item, datetime) else str(item)
 
 
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str = "none") -> None:
-    """Print a table, with numbers aligned to the right."""
+def print_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str = "none", style: str | None = None
+) -> None:
+    """Print a table, with numbers aligned to the right. ``style``: a Rich style of its title and rows, as ``red``."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -32,12 +34,12 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
     if not rows:
         console.print(f"{title}: {empty}")
         return
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title, title_justify="left", title_style=style, box=box.SIMPLE_HEAD, pad_edge=False)
     for number, column in enumerate(columns):
         is_number = all(isinstance(row[number], int | float) for row in rows)
         table.add_column(column, justify="right" if is_number else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell(item)) for item in row))
+        table.add_row(*(Text(cell(item)) for item in row), style=style)
     console.print(table)
 
 

@@ -1,6 +1,6 @@
 """`airlock schedules`: show schedules and operate them."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +12,7 @@ from cli.output import AsJson, cell, print_json, print_table, seconds
 if TYPE_CHECKING:
     from temporalio.client import Client
 
+    from configuration.cadences import Cadence
     from schedules.views import ScheduleView
 
 app = typer.Typer(help="Schedules: list, describe, trigger, pause, resume, backfill.", no_args_is_help=True)
@@ -43,10 +44,13 @@ def describe(schedule: ScheduleId, as_json: AsJson = False) -> None:
 
 @app.command()
 def trigger(schedule: ScheduleId, as_json: AsJson = False) -> None:
-    """Run now. If a run is under way, run once more after it."""
+    """Run now. If a run is under way, run once more after it, unless that run lasts until the next tick."""
+    from schedules.operating import Triggered
     from schedules.operating import trigger as act
 
-    _operate(lambda client: act(client, schedule), as_json)
+    view = _operate(lambda client: act(client, schedule, _cadences()), as_json)
+    if isinstance(view, Triggered) and view.answered_by and not as_json:
+        typer.echo(f"No run was started: {view.answered_by} is under way and delivers what is ready at once.")
 
 
 @app.command()
@@ -59,10 +63,10 @@ def pause(schedule: ScheduleId, note: Note = "paused from the command line", as_
 
 @app.command()
 def resume(schedule: ScheduleId, note: Note = "resumed from the command line", as_json: AsJson = False) -> None:
-    """Start scheduled runs again."""
+    """Start scheduled runs again. A schedule that follows its stream starts a run at once."""
     from schedules.operating import resume as act
 
-    _operate(lambda client: act(client, schedule, note), as_json)
+    _operate(lambda client: act(client, schedule, note, _cadences()), as_json)
 
 
 @app.command()
@@ -102,7 +106,13 @@ def show_schedules(views: "list[ScheduleView]") -> None:
     print_table("Schedules", COLUMNS, rows, "none yet: a response worker makes them when it starts")
 
 
-def _operate(act: "Callable[[Client], Awaitable[ScheduleView]]", as_json: bool) -> None:
+def _cadences() -> "Mapping[str, Cadence]":
+    from configuration.settings import ResponseSettings
+
+    return ResponseSettings.load().cadences
+
+
+def _operate(act: "Callable[[Client], Awaitable[ScheduleView]]", as_json: bool) -> "ScheduleView":
     async def work() -> "ScheduleView":
         async with response_temporal() as client:
             return await act(client)
@@ -110,7 +120,7 @@ def _operate(act: "Callable[[Client], Awaitable[ScheduleView]]", as_json: bool) 
     view = answer(work)
     if as_json:
         print_json(view.model_dump(mode="json"))
-        return
+        return view
     last = view.last_run
     lines = {
         "workflow": view.workflow,
@@ -125,6 +135,7 @@ def _operate(act: "Callable[[Client], Awaitable[ScheduleView]]", as_json: bool) 
     typer.echo(view.id)
     for name, text in lines.items():
         typer.echo(f"  {name:9} {cell(text)}")
+    return view
 
 
 def _runs(view: "ScheduleView") -> str:

@@ -41,7 +41,7 @@ def api(network: Annotated[NetworkName, NETWORK]) -> None:
     import asyncio
 
     from api.listening import listeners
-    from api.serving import serve_on
+    from api.serving import serve
     from configuration.logs import configure_logs
     from configuration.settings import RequestSettings, ResponseSettings
 
@@ -58,7 +58,7 @@ def api(network: Annotated[NetworkName, NETWORK]) -> None:
 
             settings = ResponseSettings.load()
             app = create_response_app(settings)
-        asyncio.run(serve_on(app, listeners(settings)))
+        asyncio.run(serve(app, listeners(settings)))
 
 
 def migrate(network: Annotated[NetworkName, NETWORK]) -> None:

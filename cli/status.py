@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from cli.errors import FAILED, answer, explained, networks_here, response_database, temporal_of
+from cli.errors import FAILED, answer, database_of, explained, networks_here, temporal_of
 from cli.output import AsJson, print_json, print_table, seconds
 from cli.schedules import schedules_now, show_schedules
 from cli.streams import show_streams, stream_states_now
@@ -50,7 +50,7 @@ async def _gather() -> dict[str, Any]:
     networks = networks_here()
     schedules = await part(schedules_now())
     return {
-        "alerts": await part(_alerts(schedules)),
+        "alerts": [item for settings in networks for item in await part(_alerts(settings, schedules))],
         "streams": await part(stream_states_now()),
         "schedules": schedules,
         "workers": [item for settings in networks for item in await part(workers_of(settings))],
@@ -59,27 +59,24 @@ async def _gather() -> dict[str, Any]:
     }
 
 
-async def _alerts(schedules: "list[ScheduleView]") -> list[dict[str, Any]]:
-    """Open alerts, and those that the streams call for now: without a worker nobody else raises them."""
-    from dataclasses import asdict
-
+async def _alerts(settings: "NetworkSettings", schedules: "list[ScheduleView]") -> list[dict[str, Any]]:
+    """Open alerts of this network, and those that its streams call for now: without a worker nobody raises them."""
     from configuration.settings import ResponseSettings
     from models.streams import Network
     from monitoring.alerting import judge_stream
     from monitoring.measurement_store import open_alerts, stream_states
 
-    async with response_database() as connection:
-        raised = [asdict(alert) for alert in await open_alerts(connection)]
-        states = await stream_states(connection, Network.RESPONSE)
-    settings, paused = ResponseSettings.load(), {each.id for each in schedules if each.paused}
     wanted: dict[str, str] = {}
-    for state in states:
-        wanted |= judge_stream(state, settings.cadences, paused)
-    known = {alert["name"] for alert in raised}
-    return raised + [
-        {"name": name, "message": message, "raised_at": datetime.now(UTC)}
-        for name, message in wanted.items()
-        if name not in known
+    async with database_of(settings) as engine, engine.begin() as connection:
+        found = {alert.name: (alert.message, alert.raised_at) for alert in await open_alerts(connection)}
+        if isinstance(settings, ResponseSettings):
+            paused = {each.id for each in schedules if each.paused}
+            for state in await stream_states(connection, Network.RESPONSE):
+                wanted |= judge_stream(state, settings.cadences, paused)
+    found = {name: (message, datetime.now(UTC)) for name, message in wanted.items()} | found
+    return [
+        {"network": settings.network.value, "name": name, "message": message, "raised_at": raised_at}
+        for name, (message, raised_at) in found.items()
     ]
 
 
@@ -128,9 +125,9 @@ def _show(found: dict[str, Any]) -> None:
     def ago(moment: str) -> str | None:
         return seconds(float(round((datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds())))
 
-    print_table(
-        "Alerts", ("alert", "message", "since"), [tuple(alert.values()) for alert in found["alerts"]], "none open"
-    )
+    alerts = [tuple(alert.values()) for alert in found["alerts"]]
+    columns = ("network", "alert", "what happens, and what to do", "since")
+    print_table("Alerts", columns, alerts, "none open", "bold red")
     show_streams(found["streams"])
     show_schedules(found["schedules"])
     print_table(

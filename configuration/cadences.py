@@ -1,4 +1,4 @@
-"""The declarative table of schedules: what runs when. Temporal Schedules are made from it, and nothing else is."""
+"""The table of cadences: which schedule runs when. Workers make the Temporal Schedules from it."""
 
 from datetime import timedelta
 from typing import Literal
@@ -16,18 +16,18 @@ class Cadence(BaseModel):
 
     every: float | None = Field(None, ge=1, description="Seconds between runs")
     cron: str | None = Field(None, description="Cron expression, five fields")
-    time_zone: str = Field("UTC", description="IANA time zone that a cron expression is meant in")
-    jitter: float = Field(0, ge=0, description="Seconds by which a run may be put off at random")
+    time_zone: str = Field("UTC", description="IANA time zone of the cron expression")
+    jitter: float = Field(0, ge=0, description="Seconds by which a run may be delayed at random")
     overlap: Literal["skip", "buffer-one"] | None = Field(
-        None, description="What happens while the last run is still going; by default what fits the schedule"
+        None, description="What happens at a tick while the last run goes on; the default depends on the schedule"
     )
     follow: bool = Field(
         True,
-        description="export-results only: deliver what becomes ready until the next tick; false: a cadence is a release"
-        " window, and only what is ready at the tick leaves",
+        description="export-results only. true: deliver results as they become ready. false: deliver at a tick what is"
+        " ready then, and nothing else",
     )
     catch_up: float | None = Field(
-        None, ge=10, description="Seconds for which a missed run is still made up for; about one interval by default"
+        None, ge=10, description="Seconds within which a missed run is started late; by default about one interval"
     )
 
     @model_validator(mode="after")
@@ -42,12 +42,12 @@ class Cadence(BaseModel):
 
     @property
     def overlap_policy(self) -> str:
-        """What happens while the last run is still going."""
+        """What happens at a tick while the last run goes on."""
         return self.overlap or "skip"
 
     @property
     def catch_up_window(self) -> timedelta:
-        """One interval, so that an outage ends in one run and not in a stampede. Temporal takes 10 s at least."""
+        """One interval, so that one run follows an outage, not many. Temporal's minimum is 10 s."""
         return timedelta(seconds=self.catch_up or max(10.0, self.every or 60.0))
 
 
@@ -61,7 +61,7 @@ SCHEDULE_OF = {
     StreamName.RESULTS: EXPORT_RESULTS,
     StreamName.HEALTH: SYSTEM_MONITORING,
 }
-"""Which schedule delivers a stream that the response network pushes."""
+"""The schedule that delivers each stream that the response network pushes."""
 
 DEFAULT_CADENCES = {
     EXPORT_SETTINGS: Cadence(every=60),
@@ -71,8 +71,13 @@ DEFAULT_CADENCES = {
 }
 
 
+def is_followed(schedule_id: str, cadence: Cadence) -> bool:
+    """Whether a run of this schedule stays until the next tick, so that whoever wants a run has one."""
+    return schedule_id == EXPORT_RESULTS and cadence.follow
+
+
 def check_cadences(cadences: dict[str, Cadence]) -> dict[str, Cadence]:
-    """Fill in the schedules that were not named; refuse names that are none of ours."""
+    """Add the defaults of schedules that were not named. Raises ``ValueError`` for a name or value that is wrong."""
     unknown = sorted(set(cadences) - set(DEFAULT_CADENCES))
     if unknown:
         raise ValueError(f"no such schedule: {', '.join(unknown)}; there are {', '.join(DEFAULT_CADENCES)}")
@@ -83,7 +88,7 @@ def check_cadences(cadences: dict[str, Cadence]) -> dict[str, Cadence]:
     if results is not None and results.follow:
         if results.overlap == "skip":
             raise ValueError(
-                f"{EXPORT_RESULTS}: overlap skip would leave each second run out, since a run lasts until the next one"
+                f"{EXPORT_RESULTS}: overlap skip would skip every second run, since a run lasts until the next one"
                 ' waits. Leave overlap out, or set "follow": false'
             )
         cadences = cadences | {EXPORT_RESULTS: results.model_copy(update={"overlap": "buffer-one"})}

@@ -1,4 +1,4 @@
-"""Applying a snapshot that arrived in the request network: settings, or the other side's health."""
+"""Applies the snapshots that arrived in the request network: settings, and the response network's health."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ from models.streams import BatchRef, StreamName
 
 
 async def apply_snapshot(engine: AsyncEngine, batch: BatchRef, outcome: ApplyOutcome) -> None:
-    """Replace the snapshot by the one that this batch completes, and count in ``outcome``. Earlier parts wait."""
+    """Store the snapshot that this batch completes, and count in ``outcome``. A part before the last does nothing."""
     async with engine.begin() as connection:
         await lock_applying(connection, batch.stream)
         found = await received_range(connection, batch)
@@ -51,7 +51,7 @@ async def apply_snapshot(engine: AsyncEngine, batch: BatchRef, outcome: ApplyOut
 
 
 async def _parts(connection: AsyncConnection, last: BatchRef, manifest: Manifest) -> list[ReceivedBatch]:
-    """The batches that make a snapshot together, up to its last one; fewer than its parts where one does not belong."""
+    """The batches of a snapshot, given its last one. Fewer than ``manifest.parts`` if a part is missing."""
     before = last.sequence - manifest.parts
     found = []
     for stored in await received_range(connection, last.model_copy(update={"first": before + 1})):
@@ -62,7 +62,7 @@ async def _parts(connection: AsyncConnection, last: BatchRef, manifest: Manifest
 
 
 def bad_records(stream: StreamName, numbered: Sequence[tuple[int, bytes]], complete: bool) -> list[RejectedRecord]:
-    """The records of a snapshot that are not what the stream carries: all of them where parts of it are missing."""
+    """The invalid records of a snapshot. All records are invalid if parts of the snapshot are missing."""
     if not complete:
         return [(number, line, "parts of this snapshot are missing") for number, line in numbered]
     bad = []

@@ -1,4 +1,4 @@
-"""What a measurement means: which alerts it calls for. A pure function, so that every rule can be tested alone."""
+"""The alerts that a measurement raises. Pure functions, so that tests can check each rule alone."""
 
 import math
 from collections.abc import Mapping, Set
@@ -20,8 +20,9 @@ def judge(
     cadences: Mapping[str, Cadence],
     awake_seconds: float = math.inf,
 ) -> dict[str, str]:
-    """The alerts that a measurement calls for, as name → message for an operator. ``awake_seconds``: since the worker
-    that measures began; what was not done before that is no alert.
+    """The alerts that a measurement raises, as name → message for an operator.
+
+    ``awake_seconds``: time since the measuring worker started. Work that was missed before that raises no alert.
     """
     wanted: dict[str, str] = {}
     paused = {name for name, schedule in body.get("schedules", {}).items() if schedule and schedule["paused"]}
@@ -36,13 +37,16 @@ def judge(
         wanted["no-workers"] = "no response worker polls its task queue: start one with: airlock worker response"
     host = body["host"]
     if host["disk_free_bytes"] < DISK_FREE_BYTES:
-        wanted["disk-low"] = f"{host['disk_free_bytes'] / 1024**2:.0f} MiB of disk are free: make room"
+        wanted["disk-low"] = f"only {host['disk_free_bytes'] / 1024**2:.0f} MiB of disk are free: make room"
     if host["memory_percent"] > MEMORY_PERCENT:
-        wanted["memory-low"] = f"{host['memory_percent']:.0f} % of the memory is in use"
+        wanted["memory-low"] = (
+            f"{host['memory_percent']:.0f} % of the memory is in use: stop what else runs here, or add some"
+        )
     database = body["database"]
     if database["connections"] > 0.9 * database["max_connections"]:
         wanted["database-connections"] = (
-            f"{database['connections']} of {database['max_connections']} database connections are in use"
+            f"{database['connections']} of {database['max_connections']} database connections are in use:"
+            " raise max_connections, or end what holds them"
         )
     return wanted
 
@@ -53,7 +57,7 @@ def _seconds_between(earlier: Mapping[str, Any], body: Mapping[str, Any]) -> flo
 
 
 def _moving(body: Mapping[str, Any], earlier: Mapping[str, Any]) -> Set[str]:
-    """Schedules whose stream went on since the last measurement: one long run of theirs is busy and not stuck."""
+    """Schedules whose streams delivered since the last measurement: a long run of one is busy, not stuck."""
     before = {state["stream"]: state["delivered"] for state in earlier.get("streams", ())}
     return {
         schedule
@@ -66,7 +70,7 @@ def _moving(body: Mapping[str, Any], earlier: Mapping[str, Any]) -> Set[str]:
 def judge_stream(
     state: Mapping[str, Any], cadences: Mapping[str, Cadence], paused: Set[str], awake_seconds: float = math.inf
 ) -> dict[str, str]:
-    """The alerts that one stream calls for; ``paused`` are the schedules that an operator paused."""
+    """The alerts that one stream raises. ``paused``: schedules that an operator paused."""
     name = StreamName(state["stream"])
     wanted: dict[str, str] = {}
     if state["stopped"]:
@@ -79,13 +83,14 @@ def judge_stream(
     cadence = cadence_of(name, cadences)
     link = judge_link(state, cadence, SCHEDULE_OF.get(name) in paused)
     age = state["oldest_age_seconds"]
-    if awake_seconds <= LATE_CADENCES * cadence:  # the worker has only just begun: time to deliver what it found
+    if awake_seconds <= LATE_CADENCES * cadence:  # the worker has just started: give it time to deliver
         link.pop(not_tried(name), None)
         age = None
     if not link and state["direction"] == "out" and age is not None and age > LATE_CADENCES * cadence:
         waiting = state["pending_records"] + state["in_flight_records"]
         wanted[f"stream-late:{name}"] = (
-            f"{name}: {counted(waiting, 'record')} not delivered, the oldest for {age:.0f} s"
+            f"{name}: {counted(waiting, 'record')} not delivered, the oldest for {age:.0f} s: look at the run that"
+            " delivers them in the Temporal Web UI; it may need more workers"
         )
     return wanted | link
 
@@ -96,19 +101,23 @@ def _judge_schedules(
     for name, schedule in now.items():
         if schedule is None:
             wanted[f"schedule-missing:{name}"] = (
-                f"the schedule {name} does not exist: a response worker makes it at its start"
+                f"the schedule {name} does not exist: a response worker makes it when it starts"
             )
             continue
         if schedule["paused"]:
-            wanted[f"schedule-paused:{name}"] = f"{name} is paused: {schedule['note'] or 'no reason given'}"
+            wanted[f"schedule-paused:{name}"] = (
+                f"{name} is paused: {schedule['note'] or 'no reason given'}; to go on: airlock schedules resume {name}"
+            )
         earlier = before.get(name) or {}
         skipped = schedule["skipped_overlap"] - earlier.get("skipped_overlap", schedule["skipped_overlap"])
         if skipped > 0 and schedule["actions"] == earlier.get("actions") and name not in moving:
             wanted[f"schedule-skipping:{name}"] = (
                 f"{counted(skipped, 'run')} of {name} skipped since the last measurement,"
-                " and one goes on without delivering"
+                " and one goes on without delivering: look at it in the Temporal Web UI"
             )
         missed = schedule["missed_catch_up"] - earlier.get("missed_catch_up", schedule["missed_catch_up"])
         if missed > 0 and was_awake:
             missed_runs = counted(missed, "run")
-            wanted[f"schedule-missed:{name}"] = f"{missed_runs} of {name} missed in an outage and not made up for"
+            wanted[f"schedule-missed:{name}"] = (
+                f"{missed_runs} of {name} missed in an outage: nothing to do, the next run does their work"
+            )

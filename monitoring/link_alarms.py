@@ -1,7 +1,7 @@
-"""Which alarm a stream's silence calls for: none where nothing is to be sent, else what keeps it from flowing.
+"""The alarm of a stream whose link does not work. A stream with nothing to send raises none: its heartbeats come.
 
-Pure functions on a state of `monitoring.measurement_store.stream_states`, so that whoever looks judges alike: the measurement, a
-delivery that fails, and `airlock status` while no worker lives. *Nothing to send* is no alarm: heartbeats come.
+Pure functions of a state from `monitoring.measurement_store`. A measurement, a failed delivery and `airlock status` use
+the same rules.
 """
 
 from collections.abc import Mapping
@@ -12,53 +12,53 @@ from models.streams import StreamName
 from models.wording import counted
 
 LATE_CADENCES = 2.5
-"""Cadences after which what was expected and did not come is an alert."""
+"""An alarm is raised when nothing was heard for this many cadences."""
 FAILING_CADENCES = 1.5
-"""So long may attempts fail, in cadences. They begin a cadence after the last one that succeeded, at most: so the alarm
-is raised within `LATE_CADENCES` of it."""
+"""An alarm is raised when attempts fail for this many cadences. Attempts begin at most one cadence after the last
+success, so the alarm comes within `LATE_CADENCES` of it."""
 SURE_AFTER = 2
-"""Refusals in a row that make an alarm at once: they do not pass by themselves."""
+"""This many refusals in a row raise an alarm at once: they do not pass by themselves."""
 POLL_CADENCE = 60.0
-"""Of the pulled stream, in seconds: a long poll and its way back."""
+"""Seconds for the pulled stream: a long poll and its answer."""
 
 PATIENT = {
-    "dead": "the request network does not answer: {detail}",
-    "throttled": "the request network asks to wait{until}: {detail}",
+    "dead": "the request network does not answer: bring it, or what is between, back. {detail}",
+    "throttled": "the request network asks to wait{until}: raise the limit there if this lasts. {detail}",
     "gap": "the receiver asks for earlier batches again and again: {detail}; see: airlock verify --stream {stream}",
 }
-"""What passes by itself in most cases: an alarm when it lasts."""
+"""Troubles that often pass by themselves: an alarm only if they last."""
 SURE = {
     "clock-skew": "the clocks differ{apart}, so signatures are refused: set both networks' clocks (NTP). {detail}",
-    "unknown-key": "a key is not trusted, or no longer: see airlock keys. {detail}",
-    "bad-signature": "signatures do not fit: is the link id the same on both sides, who changes bytes? {detail}",
-    "refused": "the link is refused, and not by a request network of ours: is a proxy on the way? {detail}",
+    "unknown-key": "a key is unknown or retired: see airlock keys list. {detail}",
+    "bad-signature": "signatures are wrong: compare the link ids of both sides; does a proxy change bytes? {detail}",
+    "refused": "something other than the request network refuses the link: look at the proxies on the way. {detail}",
     "oversize": "a batch is refused as too large on its way: raise the limit there. {detail}",
     "unsupported-version": "the two sides speak different versions of the protocol: update one. {detail}",
-    "malformed": "what the other side answers cannot be read: does a proxy answer in its place? {detail}",
+    "malformed": "an answer cannot be read: does a proxy answer instead of the request network? {detail}",
 }
-"""What waits for somebody."""
+"""Troubles that wait for an operator."""
 WORDS = PATIENT | SURE
 
 
 def cadence_of(stream: StreamName, cadences: Mapping[str, Cadence]) -> float:
-    """Seconds in which something is to be heard on a stream. Cron may mean anything: a day is allowed for it."""
+    """Seconds in which a stream must be heard; a day for a cron expression, whose ticks are not known here."""
     return POLL_CADENCE if stream is StreamName.REQUESTS else cadences[SCHEDULE_OF[stream]].every or 86_400.0
 
 
 def alarm_names(stream: StreamName) -> set[str]:
-    """All that `judge_link` may raise for a stream."""
+    """All alarms that `judge_link` may raise for a stream."""
     return {f"link-{kind}:{stream}" for kind in WORDS} | {not_tried(stream), f"stream-refused:{stream}"}
 
 
 def not_tried(stream: str) -> str:
-    """The alarm of a stream that nobody attends to."""
+    """The alarm of a stream that nothing tries to deliver or pull."""
     return f"not-tried:{stream}"
 
 
 def judge_link(state: Mapping[str, Any], cadence: float, paused: bool = False) -> dict[str, str]:
-    """The alarm that a stream of the response network calls for, as name → message; none while it flows or idles.
+    """The alarm of a stream in the response network, as name → message; none while the link works.
 
-    ``cadence`` in seconds; ``paused``: an operator paused what delivers it, so that nothing is expected.
+    ``cadence`` is in seconds. ``paused``: an operator paused its schedule, so nothing is expected.
     """
     stream, link = state["stream"], state.get("link")
     waiting = state["pending_records"] + state["in_flight_records"] if state["direction"] == "out" else 0
@@ -68,7 +68,7 @@ def judge_link(state: Mapping[str, Any], cadence: float, paused: bool = False) -
     if link and link["failures"]:
         kind = link["kind"]
         if kind == "stopped":
-            return {f"stream-refused:{stream}": f"{stream} is stopped on the other side: {link['detail']}"}
+            return {f"stream-refused:{stream}": f"the other side has stopped {stream}: {link['detail']}"}
         lasts = link["failing_seconds"] > FAILING_CADENCES * cadence
         if lasts or (kind in SURE and link["failures"] >= SURE_AFTER):
             since = f"For {link['failing_seconds']:.0f} s now."
@@ -77,7 +77,7 @@ def judge_link(state: Mapping[str, Any], cadence: float, paused: bool = False) -
     silent = _least(state["last_contact_seconds"], link and link["tried_seconds"])
     if silent is not None and silent > LATE_CADENCES * cadence and not paused:
         runs = "the pull loop" if stream == StreamName.REQUESTS else f"the schedule {SCHEDULE_OF[StreamName(stream)]}"
-        return {not_tried(stream): f"{stream} was not even tried for {silent:.0f} s: do a worker and {runs} run?{kept}"}
+        return {not_tried(stream): f"{stream} was not tried for {silent:.0f} s: do a worker and {runs} run?{kept}"}
     return {}
 
 

@@ -1,31 +1,16 @@
-"""How the last attempts to use the link ended, stream by stream."""
+"""The outcome of the last attempts to use the link, for each stream."""
 
 from dataclasses import dataclass
-from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from models.streams import StreamName
-from storage.database import execute, row, value
-
-
-@dataclass(frozen=True)
-class LinkAttempts:
-    """``kind`` is None where the last attempt succeeded; ``clock_ahead`` in seconds, of the other side's clock."""
-
-    tried_at: datetime
-    ok_at: datetime | None
-    failing_since: datetime | None
-    failures: int
-    kind: str | None
-    detail: str | None
-    wait_until: datetime | None
-    clock_ahead: float | None
+from storage.database import AnyRow, execute, row, value
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why an attempt failed; ``wait`` in seconds, if the other side asked for it."""
+    """Why an attempt failed. ``wait``: seconds that the other side asked for; ``clock_ahead``: seconds of its clock."""
 
     kind: str
     detail: str
@@ -34,7 +19,7 @@ class Failure:
 
 
 async def record_success(connection: AsyncConnection, stream: StreamName) -> None:
-    """An attempt succeeded."""
+    """Record a success."""
     await execute(
         connection,
         """
@@ -47,7 +32,7 @@ async def record_success(connection: AsyncConnection, stream: StreamName) -> Non
 
 
 async def record_failure(connection: AsyncConnection, stream: StreamName, failure: Failure) -> int:
-    """An attempt failed; gives how many in a row that makes."""
+    """Record a failure; returns the number of failures in a row."""
     failures: int = await value(
         connection,
         """
@@ -70,12 +55,11 @@ async def record_failure(connection: AsyncConnection, stream: StreamName, failur
     return failures
 
 
-async def link_attempts(connection: AsyncConnection, stream: StreamName) -> LinkAttempts | None:
-    """None before the first attempt."""
-    found = await row(
+async def link_attempts(connection: AsyncConnection, stream: StreamName) -> AnyRow | None:
+    """The last attempts; ``kind`` is None after a success. None before the first attempt."""
+    return await row(
         connection,
         "SELECT tried_at, ok_at, failing_since, failures, kind, detail, wait_until, clock_ahead FROM link_attempts"
         " WHERE stream = :stream",
         stream=stream,
     )
-    return LinkAttempts(*found) if found else None

@@ -1,6 +1,6 @@
-"""Notes how each use of the link ended, and raises or clears the stream's alarm there and then.
+"""Records the outcome of each use of the link, and raises or clears the stream's alarm at once.
 
-A measurement alone would tell late, and not at all while the worker that measures waits for a dead link.
+A measurement alone would raise it late, and never while the measuring worker waits for a dead link.
 """
 
 import time
@@ -23,11 +23,11 @@ from storage.database import is_unreachable
 log = structlog.get_logger(__name__)
 
 EVERY_SECONDS = 5.0
-"""How often a success is worth a note, where the one before was one too."""
+"""A success after another success is recorded this often at most."""
 
 
 class LinkWatch:
-    """Safe to call at any time: what it cannot note, because the database is away, the next attempt will."""
+    """Records attempts. While the database is away it records nothing; the next attempt does."""
 
     def __init__(self, engine: AsyncEngine, cadences: Mapping[str, Cadence]) -> None:
         self._engine = engine
@@ -78,7 +78,7 @@ class LinkWatch:
 
 
 def classify(error: LinkError) -> Failure:
-    """What kind of trouble an error of the link is."""
+    """The kind of trouble that an error of the link shows."""
     detail = str(error)
     if isinstance(error, LinkUnavailable):
         if isinstance(error.__cause__, Gap):

@@ -8,16 +8,19 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from exchange.transfer.incoming import incoming_stream, unapplied
-from exchange.transfer.outgoing import outbox_backlog, outgoing_stream, undelivered_backlog
+from exchange.transfer.incoming import IncomingStream, incoming_stream, unapplied
+from exchange.transfer.outgoing import OutgoingStream, outbox_backlog, outgoing_stream, undelivered_backlog
 from models.streams import Network, StreamName
 from monitoring.link_attempts import link_attempts
 from storage.database import execute, lock_until_commit, row, rows
 
+OF_WORKFLOWS = "workflow-stuck:"
+"""How the alerts of `monitoring.workflow_watch` begin, which alone clears them."""
+
 
 @dataclass(frozen=True)
 class OpenAlert:
-    """Something that wants attention, until it is cleared."""
+    """An alert that is raised and not cleared."""
 
     name: str
     message: str
@@ -37,57 +40,50 @@ async def database_state(connection: AsyncConnection) -> dict[str, int]:
 
 
 async def stream_states(connection: AsyncConnection, network: Network) -> list[dict[str, Any]]:
-    """Each stream as this network sees it: positions, backlog in records, age of the oldest in seconds."""
+    """The state of each stream, as `stream_state` describes it."""
     return [await stream_state(connection, network, stream) for stream in StreamName]
 
 
 async def stream_state(connection: AsyncConnection, network: Network, stream: StreamName) -> dict[str, Any]:
-    """One of them. In the response network, which opens all connections, with how its last attempts ended."""
+    """One stream as this network sees it: positions, backlog in records, age of the oldest record in seconds.
+
+    The response network, which opens all connections, adds the outcome of its last attempts.
+    """
     now = datetime.now(UTC)
 
     def age(moment: datetime | None) -> float | None:
         return None if moment is None else round((now - moment).total_seconds(), 1)
 
-    if stream.sender is network:
-        head = await outgoing_stream(connection, stream)
+    end: OutgoingStream | IncomingStream
+    is_outgoing = stream.sender is network
+    if is_outgoing:
+        end = await outgoing_stream(connection, stream)
+        delivered, contact = end.delivered, end.receipt_at
         pending, oldest_pending = await outbox_backlog(connection, stream)
         batches, records, oldest_sealed = await undelivered_backlog(connection, stream)
-        oldest = [moment for moment in (oldest_pending, oldest_sealed) if moment is not None]
-        state: dict[str, Any] = {
-            "stream": stream.value,
-            "direction": "out",
-            "epoch": head.epoch,
-            "sequence": head.sequence,
-            "records": head.record,
-            "delivered": head.delivered,
-            "applied": head.applied,
-            "pending_records": pending,
-            "in_flight_batches": batches,
-            "in_flight_records": records,
-            "oldest_age_seconds": age(min(oldest)) if oldest else None,
-            "last_contact_seconds": age(head.receipt_at),
-            "quarantined": head.quarantined,
-            "stopped": head.stopped,
-        }
+        oldest = min((moment for moment in (oldest_pending, oldest_sealed) if moment is not None), default=None)
     else:
-        cursor = await incoming_stream(connection, stream)
+        end = await incoming_stream(connection, stream)
+        delivered, contact = end.sequence, end.heard_at
         waiting = await unapplied(connection, stream)
-        state = {
-            "stream": stream.value,
-            "direction": "in",
-            "epoch": cursor.epoch,
-            "sequence": cursor.sequence,
-            "records": cursor.record,
-            "delivered": cursor.sequence,
-            "applied": cursor.applied,
-            "pending_records": sum(batch.records for batch in waiting),
-            "in_flight_batches": len(waiting),
-            "in_flight_records": sum(batch.records for batch in waiting),
-            "oldest_age_seconds": None,
-            "last_contact_seconds": age(cursor.heard_at),
-            "quarantined": cursor.quarantined,
-            "stopped": cursor.stopped,
-        }
+        batches, records, oldest = len(waiting), sum(batch.records for batch in waiting), None
+        pending = records
+    state: dict[str, Any] = {
+        "stream": stream.value,
+        "direction": "out" if is_outgoing else "in",
+        "epoch": end.epoch,
+        "sequence": end.sequence,
+        "records": end.record,
+        "delivered": delivered,
+        "applied": end.applied,
+        "pending_records": pending,
+        "in_flight_batches": batches,
+        "in_flight_records": records,
+        "oldest_age_seconds": age(oldest),
+        "last_contact_seconds": age(contact),
+        "quarantined": end.quarantined,
+        "stopped": end.stopped,
+    }
     if network is Network.REQUEST:
         return state
     tried = await link_attempts(connection, stream)
@@ -105,7 +101,7 @@ async def stream_state(connection: AsyncConnection, network: Network, stream: St
 
 
 async def store_measurement(connection: AsyncConnection, measured_at: datetime, body: dict[str, Any]) -> None:
-    """Keep a measurement as history; the same moment again replaces it."""
+    """Store a measurement; another one of the same time replaces it."""
     await execute(
         connection,
         "INSERT INTO measurements (measured_at, body) VALUES (:measured_at, CAST(:body AS jsonb))"
@@ -126,12 +122,16 @@ async def recent_measurements(connection: AsyncConnection, limit: int) -> list[d
 async def settle_alerts(
     connection: AsyncConnection, wanted: dict[str, str], among: Collection[str] | None = None
 ) -> tuple[list[str], list[str], list[OpenAlert]]:
-    """Raise what is wanted (name → message), clear what is not wanted any more; gives both, and all that are open.
+    """Raise the wanted alerts (name → message) and clear the other open ones, or only those whose names are ``among``.
 
-    With ``among``, only alerts of these names are looked at. One caller at a time, until its transaction ends.
+    With ``among``, look only at alerts of these names; otherwise at all but those of workflows. Returns the names
+    raised, the names cleared and all open alerts. Holds a lock until the transaction ends.
     """
     await lock_until_commit(connection, "alerts")
-    open_before = {alert.name for alert in await open_alerts(connection) if among is None or alert.name in among}
+    names = {alert.name for alert in await open_alerts(connection)}
+    open_before = {
+        name for name in names if (name in among if among is not None else not name.startswith(OF_WORKFLOWS))
+    }
     for name, message in wanted.items():
         await execute(
             connection,
@@ -151,7 +151,7 @@ async def settle_alerts(
 
 
 async def open_alerts(connection: AsyncConnection, prefix: str = "", age: timedelta = timedelta()) -> list[OpenAlert]:
-    """What wants attention now, oldest first: of names with this ``prefix``, and raised ``age`` ago at least."""
+    """Open alerts, oldest first, whose names have this ``prefix`` and which were raised at least ``age`` ago."""
     found: Sequence[Any] = await rows(
         connection,
         "SELECT name, message, raised_at FROM alerts WHERE cleared_at IS NULL"

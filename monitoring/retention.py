@@ -1,4 +1,4 @@
-"""What may be forgotten, and when: nothing that the other side has not confirmed, nothing that somebody waits for."""
+"""Deletes what is past retention, but nothing that the other side has not confirmed or that a caller waits for."""
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -6,9 +6,9 @@ from models.streams import Network
 from storage.database import execute
 
 CHUNK = 10_000
-"""Rows per statement, so that no transaction is long."""
+"""Rows per statement, so that transactions stay short."""
 
-# `:age` is the retention in seconds. Manifests stay for ever: they are small, and they are the proof.
+# `:age` is the retention in seconds. Manifests are kept for ever: they are small, and they are the proof.
 _EMPTY_SEALED = """
     UPDATE sealed_batches SET payload = NULL WHERE (stream, epoch, sequence) IN (
         SELECT stream, sealed_batches.epoch, sealed_batches.sequence
@@ -86,16 +86,16 @@ _DELETE: dict[Network, dict[str, str]] = {
 
 
 def deletable(network: Network) -> tuple[str, ...]:
-    """The tables that `delete_old` tends, in an order in which it may be called."""
+    """The tables of `delete_old`, in the order in which to call it."""
     return tuple(_DELETE[network])
 
 
 async def empty_batches(connection: AsyncConnection, age_seconds: float) -> int:
-    """Drop the payloads of up to two `CHUNK` batches that are applied on the other side, or here, and old enough."""
+    """Delete the payloads of up to two `CHUNK` old batches that were applied, on the other side or here."""
     sealed = await execute(connection, _EMPTY_SEALED, age=age_seconds, chunk=CHUNK)
     return sealed + await execute(connection, _EMPTY_RECEIVED, age=age_seconds, chunk=CHUNK)
 
 
 async def delete_old(connection: AsyncConnection, network: Network, table: str, age_seconds: float) -> int:
-    """Delete up to `CHUNK` rows of one table that are finished and old enough; gives how many."""
+    """Delete up to `CHUNK` finished, old rows of one table; returns how many."""
     return await execute(connection, _DELETE[network][table], age=age_seconds, chunk=CHUNK)

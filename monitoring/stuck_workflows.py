@@ -1,4 +1,4 @@
-"""Workflows that cannot go on: their tasks fail again and again, or they outlive their bound."""
+"""Finds workflow runs that are stuck: their workflow task keeps failing, or they outlive their bound."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,20 +18,21 @@ from temporalio.service import RPCError, RPCStatusCode
 from schedules.answers import RPC_TIMEOUT
 
 OLD_ENOUGH = timedelta(seconds=15)
-"""Younger runs are not looked at: their first task may be under way."""
+"""Younger runs are left out: their first task may be under way."""
 FAILED_ATTEMPTS = 3
-"""Of one workflow task. A worker that was killed costs one or two."""
+"""Failures of one workflow task. A killed worker causes one or two."""
 ENDED_AFTER = timedelta(seconds=40)
-"""How long a workflow task may fail until its run is ended, so that another one can do the work."""
+"""A run whose task fails for this time is terminated, so that another run can do its work."""
 MOST_LOOKED_AT = 200
+TASK_FAILED = (EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED, EventType.EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT)
 
 DEFAULT_BOUND = timedelta(hours=3)
-"""For a run whose workflow type says nothing else."""
+"""For workflow types without a bound of their own."""
 
 
 @dataclass(frozen=True)
 class StuckWorkflow:
-    """A run that needs attention; ``reason`` is a sentence. ``is_failing``: it cannot go on by itself."""
+    """A run that needs attention. ``reason`` is a sentence; ``is_failing``: it cannot go on by itself."""
 
     workflow: str
     id: str
@@ -42,7 +43,7 @@ class StuckWorkflow:
 
 
 async def find_stuck(client: Client, bounds: Mapping[str, timedelta | None]) -> list[StuckWorkflow]:
-    """The stuck runs among those under way. ``bounds``: workflow type → how long a run may last, None for ever.
+    """The stuck runs. ``bounds``: workflow type → how long a run may last; None for ever.
 
     Raises `RPCError` when Temporal does not answer.
     """
@@ -58,7 +59,7 @@ async def find_stuck(client: Client, bounds: Mapping[str, timedelta | None]) -> 
 
 
 async def _describe(client: Client, listed: ListedWorkflow) -> DescribeWorkflowExecutionResponse | None:
-    """None where it has ended meanwhile and is not kept."""
+    """None if the run has ended and Temporal no longer keeps it."""
     execution = WorkflowExecution(workflow_id=listed.id, run_id=listed.run_id)
     try:
         return await client.workflow_service.describe_workflow_execution(
@@ -76,15 +77,20 @@ async def _failing(
     task = described.pending_workflow_task
     if task.attempt < FAILED_ATTEMPTS:
         return None
-    failing_for = datetime.now(UTC) - task.original_scheduled_time.ToDatetime(tzinfo=UTC)
+    since, why = await _first_task_failure(client, listed)
+    failing_for = datetime.now(UTC) - (since or task.original_scheduled_time.ToDatetime(tzinfo=UTC))
     reason = f"its workflow task has failed {task.attempt - 1} times in {failing_for.total_seconds():.0f} s"
-    if why := await _last_task_failure(client, listed):
+    if why:
         reason += f": {why}"
     return StuckWorkflow(listed.workflow_type, listed.id, listed.run_id, reason, True, failing_for)
 
 
-async def _last_task_failure(client: Client, listed: ListedWorkflow) -> str | None:
-    """The first line of what the newest failed workflow task said."""
+async def _first_task_failure(client: Client, listed: ListedWorkflow) -> tuple[datetime | None, str | None]:
+    """When the task that is tried now failed for the first time, and the first line of what it said.
+
+    Only the first attempt is in the history, where it is one of the newest events. The task's own times are those of
+    its latest attempt.
+    """
     history = await client.workflow_service.get_workflow_execution_history_reverse(
         GetWorkflowExecutionHistoryReverseRequest(
             namespace=client.namespace,
@@ -94,9 +100,10 @@ async def _last_task_failure(client: Client, listed: ListedWorkflow) -> str | No
         timeout=RPC_TIMEOUT,
     )
     for event in history.history.events:
-        if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED:
-            return event.workflow_task_failed_event_attributes.failure.message.partition("\n")[0][:300] or None
-    return None
+        if event.event_type in TASK_FAILED:
+            why = event.workflow_task_failed_event_attributes.failure.message.partition("\n")[0][:300]
+            return event.event_time.ToDatetime(tzinfo=UTC), why or None
+    return None, None
 
 
 def _outlives(
@@ -118,9 +125,9 @@ def _outlives(
 
 
 async def end_failing(client: Client, stuck: StuckWorkflow) -> bool:
-    """Terminate a run that has been failing for `ENDED_AFTER`, so that another one can do its work; False before that.
+    """Terminate a run that has been failing for `ENDED_AFTER`; returns False before that.
 
-    Nothing is lost: what is to be done lies in PostgreSQL, and is found there.
+    Nothing is lost: another run finds the work in PostgreSQL.
     """
     if not stuck.is_failing or stuck.failing_for < ENDED_AFTER:
         return False
@@ -129,6 +136,6 @@ async def end_failing(client: Client, stuck: StuckWorkflow) -> bool:
             reason=f"Airlock: {stuck.reason}. Another run does its work", rpc_timeout=RPC_TIMEOUT
         )
     except RPCError as error:
-        if error.status is not RPCStatusCode.NOT_FOUND:  # it has ended by itself
+        if error.status is not RPCStatusCode.NOT_FOUND:  # the run has ended by itself
             raise
     return True

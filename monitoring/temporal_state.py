@@ -1,4 +1,4 @@
-"""What Temporal says of this network: its schedules and the workers that poll."""
+"""Reads this network's schedules and polling workers from Temporal."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -10,8 +10,8 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 
-class Orchestration:
-    """Reads schedules and pollers; called as a function, gives ``{"schedules": …, "workers": …}``."""
+class TemporalState:
+    """Reads schedules and workers; called as a function, returns ``{"schedules": …, "workers": …}``."""
 
     def __init__(self, client: Client, queue: str, schedules: Iterable[str]) -> None:
         self._client = client
@@ -25,7 +25,7 @@ class Orchestration:
         }
 
     async def _schedule(self, name: str) -> dict[str, Any] | None:
-        """None where there is no such schedule."""
+        """None if the schedule does not exist."""
         try:
             found = await self._client.get_schedule_handle(name).describe()
         except RPCError as error:

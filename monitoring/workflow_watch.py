@@ -1,4 +1,4 @@
-"""One look every few seconds after workflows: none may be stuck in silence, and what must always run runs."""
+"""Checks the running workflows every 15 s: raises alerts for stuck runs, and starts runs that must always exist."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from monitoring.measurement_store import open_alerts, settle_alerts
+from monitoring.measurement_store import OF_WORKFLOWS, open_alerts, settle_alerts
 from monitoring.stuck_workflows import StuckWorkflow, end_failing, find_stuck
 from storage.database import is_unreachable
 
@@ -17,12 +17,11 @@ log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 15.0
 KEPT_OPEN = timedelta(minutes=15)
-"""An alert of a stuck run stays open for this long at least: the run itself is ended within a minute."""
-PREFIX = "workflow-stuck:"
+"""An alert stays open for this long at least, since a failing run is terminated within a minute."""
 
 
 class WorkflowWatch:
-    """Runs beside the activities of every worker; several may. What cannot be looked at now is, the next time."""
+    """A background task of every worker; any number may run. A check that fails is made again the next time."""
 
     def __init__(
         self,
@@ -31,16 +30,14 @@ class WorkflowWatch:
         bounds: Mapping[str, timedelta | None],
         keep_running: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """``bounds``: how long runs may last, as `find_stuck` has it. ``keep_running`` starts what must always run,
-        where it does not.
-        """
+        """``bounds``: as in `find_stuck`. ``keep_running`` starts the run that must always exist, if it does not."""
         self._client = client
         self._engine = engine
         self._bounds = bounds
         self._keep_running = keep_running
 
     async def run(self) -> None:
-        """Look for ever."""
+        """Check the workflows for ever."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             try:
@@ -53,8 +50,9 @@ class WorkflowWatch:
                 log.info("workflows.not_looked_at", reason=type(error).__name__)
 
     async def look(self) -> None:
-        """Raise an alert for each stuck run, and end those that cannot go on. Raises `RPCError`, or what the database
-        raises.
+        """Raise an alert for each stuck run, and terminate those that keep failing.
+
+        Raises `RPCError`, and the database's errors.
         """
         stuck = await find_stuck(self._client, self._bounds)
         await self._settle(stuck)
@@ -65,9 +63,9 @@ class WorkflowWatch:
             await self._keep_running()
 
     async def _settle(self, stuck: list[StuckWorkflow]) -> None:
-        wanted = {PREFIX + each.id: message_of(each) for each in stuck}
+        wanted = {OF_WORKFLOWS + each.id: message_of(each) for each in stuck}
         async with self._engine.begin() as connection:
-            old = await open_alerts(connection, PREFIX, KEPT_OPEN)
+            old = await open_alerts(connection, OF_WORKFLOWS, KEPT_OPEN)
             if not wanted and not old:
                 return
             raised, cleared, _ = await settle_alerts(connection, wanted, wanted.keys() | {alert.name for alert in old})
@@ -78,11 +76,11 @@ class WorkflowWatch:
 
 
 def message_of(stuck: StuckWorkflow) -> str:
-    """What happened and what to do, for an operator."""
+    """The alert's message: what happened, and what an operator does."""
     todo = (
-        "it is ended by itself and its work is done by another run; if this comes again, the version of the workers"
-        " does not fit the runs under way: go back to the version before"
+        "nothing yet: Airlock terminates it, and another run does its work. If this comes again, the workers' version"
+        " does not fit the running workflows: start the version before"
         if stuck.is_failing
-        else f"look at it in the Temporal Web UI; to end it: temporal workflow terminate -w {stuck.id}"
+        else f"look at it in the Temporal Web UI. To end it: temporal workflow terminate -w {stuck.id}"
     )
     return f"{stuck.workflow} {stuck.id}: {stuck.reason}. What to do: {todo}"

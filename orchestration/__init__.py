@@ -1,1 +1,1 @@
-"""What workflows, activities and workers share of Temporal: the client, heartbeats, retries, worker options."""
+"""What all Temporal code shares: the client, resident activities, retries, worker options."""

@@ -16,29 +16,24 @@ from configuration.settings import NetworkSettings
 from models.errors import AirlockError, describe
 from models.streams import Network
 
-TASK_TIMEOUT = timedelta(seconds=8)
-"""Of a workflow's task, in which its short work is done as well: after this, that of a worker which was killed is given
-to another one. The default of 10 s is longer than work that beats is left with a dead worker."""
-
-
 TRACE_CHARACTERS = 600
-"""Of a stack trace that Temporal keeps of an unforeseen error; the worker's log has all of it."""
+"""How much of an unexpected error's stack trace goes to Temporal; the worker's log has all of it."""
 
 
 class OneSentence(DefaultFailureConverter):
-    """Failures as one sentence, without the errors that caused them.
+    """Converts errors to failures of one sentence, without their causes.
 
-    Temporal keeps some 4 KB of an activity's last failure. Three nested causes with their stack traces, as a driver's
-    errors have, are more: all that is left of them is "Failure exceeds size limit."
+    Temporal keeps some 4 KB of an activity's last failure. A database error with three nested causes and their stack
+    traces is larger, and Temporal would show only "Failure exceeds size limit."
     """
 
     def to_failure(self, exception: BaseException, payload_converter: PayloadConverter, failure: Failure) -> None:
-        """Failures that Temporal itself made, such as a failed activity in a workflow, keep their cause."""
+        """Convert. Failures that Temporal made itself, such as a failed activity in a workflow, keep their cause."""
         super().to_failure(exception, payload_converter, failure)
         if isinstance(exception, FailureError) and not isinstance(exception, ApplicationError):
             return
         failure.ClearField("cause")
-        if isinstance(exception, ApplicationError | AirlockError):  # raised on purpose: the sentence is enough
+        if isinstance(exception, ApplicationError | AirlockError):  # raised on purpose: the sentence says enough
             failure.stack_trace = ""
         else:
             failure.message = describe(exception)
@@ -49,9 +44,9 @@ DATA = replace(pydantic_data_converter, failure_converter_class=OneSentence)
 
 
 def sdk_runtime(level: Literal["WARN", "ERROR", "OFF"], heartbeat: timedelta | None = timedelta(seconds=60)) -> Runtime:
-    """The Rust half of Temporal's SDK. Its lines of this level and above go into Airlock's log, in its form.
+    """The SDK's Rust runtime. Its log lines of this level and above go to Airlock's log.
 
-    ``heartbeat``: how often a worker tells Temporal that it lives.
+    ``heartbeat``: how often a worker reports to Temporal that it lives.
     """
     return Runtime(
         telemetry=TelemetryConfig(
@@ -61,7 +56,7 @@ def sdk_runtime(level: Literal["WARN", "ERROR", "OFF"], heartbeat: timedelta | N
                     logging.getLogger("temporalio.core"),
                     append_target_to_name=False,
                     prepend_target_on_message=False,
-                    append_log_fields_to_message=False,  # `configuration.logs` makes them fields
+                    append_log_fields_to_message=False,  # `configuration.logs` adds them as fields
                 ),
             )
         ),
@@ -75,8 +70,9 @@ def task_queue(network: Network) -> str:
 
 
 async def connect_temporal(settings: NetworkSettings, runtime: Runtime, *, identity: str, lazy: bool = False) -> Client:
-    """A client in the network's namespace. A lazy one connects at its first call, so that who holds it starts without
-    Temporal; otherwise raises ``RuntimeError`` when Temporal does not answer.
+    """A client in the network's namespace. Raises ``RuntimeError`` when Temporal does not answer.
+
+    A lazy client connects at its first call, so that its process starts without Temporal.
     """
     api_key = settings.temporal_api_key.get_secret_value() if settings.temporal_api_key else None
     return await Client.connect(

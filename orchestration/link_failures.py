@@ -1,4 +1,4 @@
-"""Errors of the link in the form that Temporal retries rightly."""
+"""Turns errors of the link into failures that Temporal retries after the right pause."""
 
 import random
 from datetime import timedelta
@@ -10,20 +10,21 @@ from exchange.errors import LinkError, LinkPaused, LinkUnavailable, Oversize
 from models.errors import describe
 
 PAUSED_SECONDS = 60.0
-"""How long to leave the other side alone that refuses our signature."""
+"""Longest pause while the other side refuses our calls."""
 
 FIRST_BACKOFF = 0.5
 LONGEST_BACKOFF = 5.0
-"""Seconds before another attempt where nothing answers; the longest is how long a link that is back goes unnoticed."""
+"""Seconds before the next attempt while nothing answers. A link that works again is noticed within the longest."""
 
 
 def again_in(error: LinkError, failures: int) -> float:
-    """Seconds until the next attempt: what was asked for, or twice as long as before up to `LONGEST_BACKOFF`; up to
-    `PAUSED_SECONDS` after a refusal, which one changed byte may cause as well as a wrong key.
+    """Seconds until the next attempt, after this many failures in a row.
 
-    Always with some jitter, so that what failed at the same time does not come back at the same time.
+    This is the time that the other side asked for. Otherwise it doubles with each failure: up to `LONGEST_BACKOFF`, and
+    up to `PAUSED_SECONDS` after a refusal, which may come from a wrong key or from one changed byte. Jitter keeps
+    callers that failed together from returning together.
     """
-    part = random.random()  # noqa: S311 - nobody gains by guessing it
+    part = random.random()  # noqa: S311 - no secret
     if isinstance(error, Oversize):
         return PAUSED_SECONDS * (0.8 + 0.2 * part)
     if isinstance(error, LinkPaused):
@@ -34,10 +35,10 @@ def again_in(error: LinkError, failures: int) -> float:
 
 
 def for_temporal(error: LinkError, failures: int) -> ApplicationError:
-    """The same error with the pause that the other side asked for, or that a refusal deserves. `workflows.timing` names
-    those that no retry mends. Raise it ``from None``: Temporal keeps one sentence, and not the causes' stack traces.
+    """The same error for Temporal, with the pause before its retry. Raise it ``from None``, without causes.
 
-    It is benign: expected, told in one line by `monitoring.link_watch`, and not worth the trace of Temporal's own log.
+    `workflows.timing` names the errors that are not retried. The category *benign* keeps the SDK from logging a stack
+    trace: `monitoring.link_watch` logs the error in one line.
     """
     pause = again_in(error, failures)
     return ApplicationError(

@@ -1,28 +1,36 @@
-"""What activities that stay have in common: heartbeats, notices, and an early end when their worker stops."""
+"""Resident activities: they heartbeat, wait for notices, and return early when their worker stops."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 from temporalio import activity
 
+from configuration.timing import HEARTBEAT_SECONDS
 from storage.notices import NotificationListener, Subscription
 
-EVERY_SECONDS = 3.0
-"""A third of the heartbeat timeout: two may be lost before an attempt is given up for dead."""
 ROUND_SECONDS = 120.0
-"""How long one activity stays. After it the workflow starts another one, so that its history shows what was done."""
+"""How long one resident activity stays. The workflow then starts the next, so that its history shows the progress."""
+
+
+Progress = TypeVar("Progress", bound=BaseModel)
+
+
+def earlier_progress(kind: type[Progress]) -> Progress | None:
+    """The details of the last heartbeat of an earlier attempt; None in a first attempt."""
+    details = activity.info().heartbeat_details
+    return kind.model_validate(details[0]) if details else None
 
 
 @asynccontextmanager
 async def heartbeating() -> AsyncIterator[Callable[[Any], None]]:
-    """Beat in the background for as long as the block runs.
+    """Heartbeat in the background during the block.
 
-    The block gets a function that beats with details. All beats after it, those of later attempts as well, repeat them,
-    since one without would take them away.
+    The block gets a function that heartbeats with details. All later heartbeats repeat these details, in later attempts
+    too, because a heartbeat without details would erase them.
     """
     details = list(activity.info().heartbeat_details)
 
@@ -33,7 +41,7 @@ async def heartbeating() -> AsyncIterator[Callable[[Any], None]]:
     async def beat() -> None:
         while True:
             activity.heartbeat(*details)
-            await asyncio.sleep(EVERY_SECONDS)
+            await asyncio.sleep(HEARTBEAT_SECONDS)
 
     beating = asyncio.create_task(beat())
     try:
@@ -43,14 +51,14 @@ async def heartbeating() -> AsyncIterator[Callable[[Any], None]]:
 
 
 class Resident:
-    """An activity that stays: it works, then waits for a notice, until its round is over or its worker stops."""
+    """An activity that works, waits for a notice and works again, until its round is over or its worker stops."""
 
     def __init__(self, subscription: Subscription, stopping: "asyncio.Task[None]", beat: Callable[[Any], None]) -> None:
         self._subscription = subscription
         self._stopping = stopping
         self._ends_at = time.monotonic() + ROUND_SECONDS
         self.beat = beat
-        """Heartbeat with these details, which later beats repeat."""
+        """Heartbeat with these details, which later heartbeats repeat."""
 
     @property
     def is_over(self) -> bool:
@@ -58,9 +66,7 @@ class Resident:
         return self._stopping.done() or time.monotonic() >= self._ends_at
 
     async def wait(self, seconds: float, until: asyncio.Event | None = None) -> None:
-        """Return when there may be something to do: at a notice, at this event, when the worker stops, or after
-        ``seconds`` at most.
-        """
+        """Return at a notice, at this event, when the worker stops, or after ``seconds`` at most."""
         waits: list[asyncio.Task[Any]] = [asyncio.create_task(self._subscription.wait(seconds))]
         if until is not None:
             waits.append(asyncio.create_task(until.wait()))
@@ -73,7 +79,7 @@ class Resident:
 
 @asynccontextmanager
 async def resident(listener: NotificationListener, notice: str) -> AsyncIterator[Resident]:
-    """Stay for the block: heartbeats go on, and this notice is heard."""
+    """Heartbeat and listen for this notice during the block."""
     stopping = asyncio.create_task(activity.wait_for_worker_shutdown())
     try:
         with listener.subscribe(notice) as subscription:

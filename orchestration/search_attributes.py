@@ -1,4 +1,4 @@
-"""Search attributes by which the Temporal Web UI finds workflows: stream, batch and number of records."""
+"""Search attributes of workflows: stream, batch and number of records."""
 
 from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 
@@ -10,7 +10,7 @@ RECORDS = SearchAttributeKey.for_int("AirlockRecords")
 
 
 def search_attributes(batch: BatchRef) -> TypedSearchAttributes:
-    """What a workflow about one batch is found by."""
+    """The search attributes of a workflow that works on these batches."""
     return TypedSearchAttributes(
         [
             SearchAttributePair(STREAM, batch.stream.value),

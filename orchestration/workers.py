@@ -1,4 +1,4 @@
-"""What every worker of Airlock has in common."""
+"""Options and background tasks of all workers."""
 
 import asyncio
 import os
@@ -17,6 +17,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import PollerBehaviorAutoscaling, Worker, WorkerDeploymentConfig
 
 from configuration.settings import NetworkSettings
+from configuration.timing import STICKY_TIMEOUT
 from configuration.version import VERSION
 from orchestration.client import task_queue
 from orchestration.search_attributes import BATCH, RECORDS, STREAM
@@ -24,22 +25,19 @@ from orchestration.search_attributes import BATCH, RECORDS, STREAM
 log = structlog.get_logger(__name__)
 
 ACTIVITIES_AT_ONCE = 100
-STICKY = timedelta(seconds=5)
-"""For which a workflow's next task waits for the worker that did the last one, whether that lives or not: 10 s is what
-Temporal has by default, and longer than heartbeats leave work with a dead worker."""
 
 
 def identity(network: str) -> str:
-    """Who a worker says that it is: ``response-worker 4711@host``."""
+    """A worker's name in Temporal: ``response-worker 4711@host``."""
     return f"{network}-worker {os.getpid()}@{socket.gethostname()}"
 
 
 def make_worker(
     client: Client, settings: NetworkSettings, workflows: Sequence[type], activities: Sequence[Callable[..., Any]]
 ) -> Worker:
-    """A worker on the network's task queue: sandboxed workflows, pollers that grow with the load, graceful end.
+    """A worker on the network's task queue: sandboxed workflows, pollers that grow with the load, graceful shutdown.
 
-    The deployment version is reported and not used for routing, so that a new version takes over by starting it.
+    The deployment version is reported and not used for routing: a new version takes over when it is started.
     """
     return Worker(
         client,
@@ -49,7 +47,7 @@ def make_worker(
         max_concurrent_activities=ACTIVITIES_AT_ONCE,
         workflow_task_poller_behavior=PollerBehaviorAutoscaling(minimum=1, initial=2, maximum=20),
         activity_task_poller_behavior=PollerBehaviorAutoscaling(minimum=1, initial=2, maximum=20),
-        sticky_queue_schedule_to_start_timeout=STICKY,
+        sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
         graceful_shutdown_timeout=timedelta(seconds=settings.drain_seconds),
         deployment_config=WorkerDeploymentConfig(
             version=WorkerDeploymentVersion(deployment_name=f"airlock-{settings.network}", build_id=VERSION),
@@ -59,7 +57,7 @@ def make_worker(
 
 
 async def ensure_search_attributes(client: Client) -> None:
-    """Register the search attributes that the workflows carry, where the namespace lacks them."""
+    """Register the search attributes that the namespace lacks."""
     wanted = {
         STREAM.name: IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD,
         BATCH.name: IndexedValueType.INDEXED_VALUE_TYPE_INT,
@@ -80,16 +78,16 @@ async def ensure_search_attributes(client: Client) -> None:
 
 
 def start_background_task(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
-    """Run what never ends beside the worker, until the stack is closed. Should it break, that is logged."""
+    """Run this endless work until the stack is closed. An error that ends it is logged."""
 
     async def stop(task: "asyncio.Task[None]") -> None:
         task.cancel()
         await asyncio.wait((task,))
 
-    def tell_if_broken(task: "asyncio.Task[None]") -> None:
+    def log_error(task: "asyncio.Task[None]") -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.critical("worker.task_broke", exc_info=error)
 
     running = asyncio.create_task(work)
-    running.add_done_callback(tell_if_broken)
+    running.add_done_callback(log_error)
     stack.push_async_callback(stop, running)

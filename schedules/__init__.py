@@ -1,1 +1,1 @@
-"""Temporal Schedules: made from the table of cadences, looked at and operated. Knows workflows by name only."""
+"""Temporal Schedules: made from the table of cadences, shown and operated. Workflows are known by name only."""

@@ -1,4 +1,4 @@
-"""Temporal's answers to schedule calls as Airlock's errors. Calls do not wait long: a person or a start-up waits."""
+"""Turns Temporal's errors into Airlock's. Calls have a short timeout, because a person or a start-up waits for them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from models.errors import ConfigurationError, InvalidInput, NotFound, Unavailable
 
 RPC_TIMEOUT = timedelta(seconds=5)
-"""Temporal answers in milliseconds; the client tries again within this time."""
+"""For a call with its retries; Temporal answers in milliseconds."""
 
 _AWAY = (
     RPCStatusCode.UNAVAILABLE,
@@ -23,7 +23,7 @@ _REFUSED = (RPCStatusCode.UNAUTHENTICATED, RPCStatusCode.PERMISSION_DENIED)
 
 @contextmanager
 def temporal_answers(client: Client, schedule_id: str = "") -> Iterator[None]:
-    """Raises `Unavailable`, `NotFound`, `InvalidInput` or `ConfigurationError` for what Temporal says."""
+    """Raise `Unavailable`, `NotFound`, `InvalidInput` or `ConfigurationError` instead of Temporal's own errors."""
     address = client.service_client.config.target_host
     try:
         yield
@@ -37,13 +37,11 @@ def temporal_answers(client: Client, schedule_id: str = "") -> Iterator[None]:
         if error.status is RPCStatusCode.NOT_FOUND:
             if "namespace" in error.message.lower():
                 raise ConfigurationError(f"Temporal at {address} has no namespace {client.namespace!r}") from error
-            raise NotFound(
-                f"The schedule {schedule_id} is not there: a response worker makes it when it starts"
-            ) from error
+            raise NotFound(f"The schedule {schedule_id} does not exist: a response worker makes it") from error
         if error.status is RPCStatusCode.INVALID_ARGUMENT:
-            raise InvalidInput(f"Temporal does not take the schedule {schedule_id}: {error.message}") from error
+            raise InvalidInput(f"Temporal does not accept the schedule {schedule_id}: {error.message}") from error
         raise
-    except RuntimeError as error:  # a lazy client says so when its first call cannot connect
+    except RuntimeError as error:  # a lazy client could not connect for its first call
         if "connect" not in str(error):
             raise
         raise Unavailable(f"Temporal at {address} does not answer; try again") from error

@@ -1,4 +1,4 @@
-"""From a cadence to the Temporal Schedule that it means, and how to tell whether two schedules mean the same."""
+"""Makes the Temporal Schedule of a cadence, and tells whether two schedules are equal."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,25 +14,32 @@ from temporalio.client import (
     SchedulePolicy,
     ScheduleSpec,
 )
-from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
+from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.converter import DataConverter
 
-from configuration.cadences import CACHE_MAINTENANCE, EXPORT_RESULTS, EXPORT_SETTINGS, SYSTEM_MONITORING, Cadence
+from configuration.cadences import (
+    CACHE_MAINTENANCE,
+    EXPORT_RESULTS,
+    EXPORT_SETTINGS,
+    SYSTEM_MONITORING,
+    Cadence,
+    is_followed,
+)
+from configuration.timing import TASK_TIMEOUT
 from models.streams import Network, StreamName
-from orchestration.client import TASK_TIMEOUT, task_queue
+from orchestration.client import task_queue
+from orchestration.search_attributes import STREAM
 
 LONGEST_RUN = timedelta(hours=1)
-"""Under overlap *skip* a stuck run holds back all that follow, so none may last for ever. Generous: a backlog of days
-is drained in minutes, and what is left over goes with the next run."""
-
-STREAM_ATTRIBUTE = SearchAttributeKey.for_keyword("AirlockStream")
+"""Temporal ends a run after this time: under overlap *skip* a stuck run would hold back all later ones. A backlog of
+days is delivered in minutes, and the next run delivers the rest."""
 
 OVERLAP = {"skip": ScheduleOverlapPolicy.SKIP, "buffer-one": ScheduleOverlapPolicy.BUFFER_ONE}
 
 
 @dataclass(frozen=True)
 class Scheduled:
-    """What a schedule starts: a workflow by its name, what the Web UI says of it, the stream that it is found by."""
+    """A workflow that a schedule starts: its name, its summary in the Web UI, and its stream as a search attribute."""
 
     workflow: str
     summary: str
@@ -48,9 +55,9 @@ SCHEDULED = {
 
 
 def schedule_for(schedule_id: str, cadence: Cadence) -> Schedule:
-    """The schedule of this name, running at this cadence. Its runs are called after it, with their time added."""
+    """The schedule of this name at this cadence. The workflow id of a run is the schedule's name and the time."""
     starts = SCHEDULED[schedule_id]
-    attributes = [SearchAttributePair(STREAM_ATTRIBUTE, starts.stream.value)] if starts.stream else []
+    attributes = [SearchAttributePair(STREAM, starts.stream.value)] if starts.stream else []
     return Schedule(
         action=ScheduleActionStartWorkflow(
             starts.workflow,
@@ -67,16 +74,16 @@ def schedule_for(schedule_id: str, cadence: Cadence) -> Schedule:
 
 
 def longest_run(schedule_id: str, cadence: Cadence) -> timedelta:
-    """After this Temporal ends a run. One that follows its stream lasts for an interval, and for as long as a cron
-    expression leaves between two ticks, which may be a month.
+    """When Temporal ends a run. A run that follows its stream lasts until the next tick: an interval, or with a cron
+    expression up to a month.
     """
-    if schedule_id != EXPORT_RESULTS or not cadence.follow:
+    if not is_followed(schedule_id, cadence):
         return LONGEST_RUN
     return timedelta(seconds=cadence.every) + LONGEST_RUN if cadence.every else timedelta(days=32)
 
 
 def _spec(cadence: Cadence) -> ScheduleSpec:
-    """Temporal turns a cron expression into a calendar and keeps only its comment: so the expression is the comment."""
+    """The times of a cadence. Temporal keeps only the comment of a cron expression, so it is there again."""
     jitter = timedelta(seconds=cadence.jitter) if cadence.jitter else None
     if cadence.cron is None:
         assert cadence.every is not None, "a cadence has every or cron"
@@ -86,7 +93,7 @@ def _spec(cadence: Cadence) -> ScheduleSpec:
 
 
 def same_schedule(seen: Schedule, wanted: Schedule, converter: DataConverter) -> bool:
-    """Whether the schedule on the server does what is wanted, when it is wanted; pause and note do not count."""
+    """Whether the schedule on the server has the wanted action, times and policy. Pause and note are not compared."""
     return _meaning(seen, converter) == _meaning(wanted, converter)
 
 
@@ -107,7 +114,7 @@ def _meaning(schedule: Schedule, converter: DataConverter) -> tuple[Any, ...]:
 
 
 def cron_of(item: str | ScheduleCalendarSpec) -> str | None:
-    """The cron expression that was sent, or from which the server made this calendar; None for a stranger's."""
+    """The cron expression of this item, from its comment; None for a calendar that was made by other tools."""
     return item.partition(" # ")[2] if isinstance(item, str) else item.comment
 
 

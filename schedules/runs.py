@@ -1,4 +1,4 @@
-"""Which workflow run did a step of a request's way: asked of Temporal, never guessed from a name."""
+"""Finds the workflow run of each step in a request's trace. It asks Temporal, and never guesses from a name."""
 
 import asyncio
 from collections.abc import Iterable
@@ -11,19 +11,19 @@ from models.streams import Network, named_by
 from models.traces import Trace, TraceStep
 
 RPC_SECONDS = timedelta(seconds=2)
-"""A trace is an answer to somebody: without Temporal it has everything but the runs."""
+"""A caller waits for the trace. Without Temporal it has everything but the runs."""
 CLOCKS = timedelta(seconds=1)
-"""By which Temporal's clock and PostgreSQL's may differ."""
+"""How much the clocks of Temporal and PostgreSQL may differ."""
 MOST_BATCHES = 500
-"""That one run works on; it is found by the last of them."""
+"""Batches of one run at most. Its search attribute names the last of them."""
 BY_BATCH = ("ExecuteRequests", "FulfillRequests")
-"""Workflows about certain batches, which their ids name. Of each other type, one run at a time is under way."""
+"""Workflows whose ids name their batches. Of each other type, one run at a time works."""
 
 
 async def with_runs(client: Client, network: Network, trace: Trace) -> Trace:
-    """The same trace with the workflow id and the run of each step of this network.
+    """The same trace with the workflow id and the run id of each step of this network.
 
-    Both stay unknown where Temporal does not answer, where its retention is over, and of the other network's steps.
+    They stay unknown when Temporal does not answer, and for runs that it no longer keeps.
     """
     try:
         named = await asyncio.gather(*(_named(client, network, step) for step in trace.steps))
@@ -53,7 +53,7 @@ def _query(step: TraceStep, at: datetime) -> str:
 
 
 def run_of(step: TraceStep, runs: Iterable[WorkflowExecution]) -> WorkflowExecution | None:
-    """The one of these runs that did the step: the newest one about its batch, else the newest begun before it."""
+    """The run that did the step: the newest run of its batch, or else the newest run that started before the step."""
     assert step.at is not None
     if step.workflow in BY_BATCH:
         about = [run for run in runs if _is_about(run, step)]

@@ -1,4 +1,4 @@
-"""At start-up: make the schedules on the server equal to the table of cadences, changing only what differs."""
+"""At start-up, makes the schedules on the server equal to the table of cadences. Changes only what differs."""
 
 from collections.abc import Container, Mapping
 
@@ -21,11 +21,11 @@ from schedules.definitions import same_schedule, schedule_for
 log = structlog.get_logger(__name__)
 
 MARK = {"airlock": "schedule"}
-"""The memo of our schedules. What does not carry it belongs to somebody else and is never deleted."""
+"""The memo of our schedules. A schedule without it is not ours, and is never deleted."""
 
 
 class SyncOutcome(BaseModel):
-    """What became of each schedule, by id."""
+    """The ids of the schedules, by what happened to them."""
 
     created: list[str] = Field(default_factory=list)
     changed: list[str] = Field(default_factory=list)
@@ -34,10 +34,10 @@ class SyncOutcome(BaseModel):
 
 
 async def sync_schedules(client: Client, cadences: Mapping[str, Cadence]) -> SyncOutcome:
-    """Create what is missing, change what differs, delete those of ours that left the configuration.
+    """Create missing schedules, change those that differ, and delete ours that are no longer configured.
 
     An operator's pause and note are kept. Any number of workers may do this at the same time. Raises `Unavailable` when
-    Temporal does not answer and `ConfigurationError` for a cadence that it does not take.
+    Temporal does not answer, and `ConfigurationError` for a cadence that it does not accept.
     """
     outcome = SyncOutcome()
     for schedule_id, cadence in cadences.items():
@@ -55,7 +55,7 @@ async def sync_schedules(client: Client, cadences: Mapping[str, Cadence]) -> Syn
 
 async def _sync(client: Client, schedule_id: str, wanted: Schedule) -> str:
     try:
-        # At once for the first time: nobody shall wait a cadence for the first settings to cross.
+        # The first run starts at once, so that the first settings cross without waiting for a tick.
         await client.create_schedule(schedule_id, wanted, memo=MARK, trigger_immediately=True, rpc_timeout=RPC_TIMEOUT)
         return "created"
     except ScheduleAlreadyRunningError:
@@ -66,7 +66,7 @@ async def _sync(client: Client, schedule_id: str, wanted: Schedule) -> str:
         nonlocal kind
         current = seen.description.schedule
         if same_schedule(current, wanted, client.data_converter):
-            return None  # an update replaces everything: leave well alone
+            return None  # an update replaces the whole schedule, so make none without need
         kind = "changed"
         wanted.state = current.state  # a fresh state would undo the operator's pause
         return ScheduleUpdate(wanted)
@@ -76,14 +76,14 @@ async def _sync(client: Client, schedule_id: str, wanted: Schedule) -> str:
 
 
 async def _delete_ours_except(client: Client, wanted: Container[str]) -> list[str]:
-    """The list lags behind by a moment: what it misses now is deleted at the next start."""
+    """The list may lag a little. A schedule that it misses is deleted at the next start."""
     deleted = []
     async for found in await client.list_schedules(rpc_timeout=RPC_TIMEOUT):
         if found.id not in wanted and (await found.memo()).items() >= MARK.items():
             try:
                 await client.get_schedule_handle(found.id).delete(rpc_timeout=RPC_TIMEOUT)
             except RPCError as error:
-                if error.status is not RPCStatusCode.NOT_FOUND:  # another worker was quicker
+                if error.status is not RPCStatusCode.NOT_FOUND:  # another worker deleted it
                     raise
             deleted.append(found.id)
     return deleted

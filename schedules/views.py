@@ -1,4 +1,4 @@
-"""What a schedule is and does now, for people and programs."""
+"""The state of a schedule, for people and programs."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ class ScheduleRun(BaseModel):
 
 
 class ScheduleView(BaseModel):
-    """A schedule, when it runs, and how it went. Exactly one of ``every`` and ``cron`` is there."""
+    """A schedule, its times and its last run. Exactly one of ``every`` and ``cron`` is set."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -56,29 +56,29 @@ class ScheduleView(BaseModel):
     every: float | None = Field(description="Seconds between runs")
     cron: str | None
     time_zone: str
-    jitter: float = Field(description="Seconds by which a run may be put off at random")
+    jitter: float = Field(description="Seconds by which a run may be delayed at random")
     overlap: str
     paused: bool
-    note: str | None = Field(description="What was said when it was last paused or resumed")
+    note: str | None = Field(description="The note of the last pause or resume")
     next_run: datetime | None = Field(description="Null while it is paused")
     last_run: ScheduleRun | None
     running: list[str] = Field(description="Workflow ids of runs under way")
     actions: int = Field(description="Runs started since the schedule was made")
     skipped_overlap: int = Field(
-        description="Runs left out because one was under way; a trigger that one already waiting covers counts too"
+        description="Runs skipped because one was under way, and triggers while another run was waiting already"
     )
-    missed_catch_up: int = Field(description="Runs left out because an outage was longer than the catch-up window")
+    missed_catch_up: int = Field(description="Runs missed because an outage was longer than the catch-up window")
 
 
 def known_schedule(schedule_id: str) -> str:
-    """The id, if it is one of ours. Raises `NotFound` naming those that are."""
+    """Return the id if it is one of ours. Raises `NotFound` with the names of ours."""
     if schedule_id not in DEFAULT_CADENCES:
         raise NotFound(f"There is no schedule {schedule_id!r}; there are {', '.join(DEFAULT_CADENCES)}")
     return schedule_id
 
 
 async def list_schedules(client: Client) -> list[ScheduleView]:
-    """Our schedules that exist, in the table's order. Other people's are not shown. Raises `Unavailable`."""
+    """Our schedules that exist, in the table's order. Raises `Unavailable`."""
 
     async def look(schedule_id: str) -> ScheduleView | None:
         try:
@@ -101,10 +101,10 @@ async def describe(client: Client, schedule_id: str) -> ScheduleView:
 
 
 def view_of(description: ScheduleDescription) -> ScheduleView:
-    """What Temporal says of a schedule, in our words."""
+    """A schedule as Temporal describes it, in our terms."""
     schedule, info = description.schedule, description.info
     spec, action = schedule.spec, schedule.action
-    crons = [cron_of(calendar) or "a calendar made elsewhere" for calendar in spec.calendars]
+    crons = [cron_of(calendar) or "a calendar made by another tool" for calendar in spec.calendars]
     return ScheduleView(
         id=description.id,
         workflow=action.workflow if isinstance(action, ScheduleActionStartWorkflow) else "",
@@ -129,7 +129,7 @@ def _is_known_to_run(description: ScheduleDescription, run: ScheduleRun) -> bool
 
 
 async def _outcome(client: Client, run: ScheduleRun) -> str:
-    """Asked of the run itself: of runs that start in the same second Temporal notes only one's end."""
+    """Ask the run itself: of runs that start in the same second, the schedule records the end of only one."""
     try:
         found = await client.get_workflow_handle(run.workflow_id, run_id=run.run_id).describe(rpc_timeout=RPC_TIMEOUT)
     except RPCError:
@@ -138,7 +138,7 @@ async def _outcome(client: Client, run: ScheduleRun) -> str:
 
 
 def _last_run(description: ScheduleDescription) -> ScheduleRun | None:
-    """From the raw answer: it says how the run ended, which the SDK's own class leaves out."""
+    """Read from the raw answer: the SDK's class does not have the run's outcome."""
     recent = description.raw_description.info.recent_actions
     if not recent:
         return None

@@ -1,7 +1,7 @@
-"""Who attends to what: one run of a workflow at a time applies the results that come in, or makes the callbacks.
+"""Attendance is a lease in PostgreSQL: one workflow run at a time applies results, and one makes callbacks.
 
-A row says which run it is and until when. Whoever commits new work reads it in the same transaction, and starts a run
-only where none attends. A run that dies stops renewing its row, so that its place is free after `LEASE_SECONDS`.
+A row names the run and the end of its lease. A transaction that commits new work reads this row, and starts a run only
+if none attends. A run that dies does not renew its row, so that another may take its place after `LEASE_SECONDS`.
 """
 
 import time
@@ -9,23 +9,18 @@ from collections.abc import Awaitable, Callable
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from configuration.timing import LEASE_SECONDS, RENEW_SECONDS
 from storage.database import execute, row
-
-LEASE_SECONDS = 12.0
-"""How long a row counts without being renewed: longer than a heartbeat timeout, after which the same run goes on with
-another worker, so that a killed worker does not cause a second run."""
-RENEW_SECONDS = 4.0
-"""A third of it: two renewals may fail."""
 
 RESULTS = "apply results"
 CALLBACKS = "make callbacks"
 
 
 async def attend(connection: AsyncConnection, subject: str, attendant: str) -> bool:
-    """Attend to this subject from now on, or renew that; False where another run does.
+    """Take or renew the lease of this subject; False if another run has it.
 
-    The row stays locked until the transaction ends, whatever the answer. So a caller that commits work, and is told
-    that another run attends, commits before that run can `leave`.
+    Either way the row stays locked until the transaction ends. So a caller that gets False and commits new work does so
+    before the other run can `leave`.
     """
     found = await row(
         connection,
@@ -44,8 +39,9 @@ async def attend(connection: AsyncConnection, subject: str, attendant: str) -> b
 
 
 async def leave(connection: AsyncConnection, subject: str, attendant: str) -> None:
-    """Attend no longer. Look for work after this in the same transaction, and roll back if there is some: what is not
-    seen then is committed later, by a caller that finds nobody here and starts a run.
+    """Give up the lease. Then look for work in the same transaction, and roll back if there is some.
+
+    Work that is not visible then is committed later, by a caller that finds no lease and starts a run.
     """
     await execute(
         connection,
@@ -55,18 +51,8 @@ async def leave(connection: AsyncConnection, subject: str, attendant: str) -> No
     )
 
 
-async def is_attended(connection: AsyncConnection, subject: str) -> bool:
-    """Whether a run attends to this subject now."""
-    found = await row(
-        connection,
-        "SELECT FROM attendances WHERE subject = :subject AND attended_until >= clock_timestamp()",
-        subject=subject,
-    )
-    return found is not None
-
-
 class Attendance:
-    """A run's own place at a subject, kept while it works."""
+    """A run's lease, kept while it works."""
 
     def __init__(self, engine: AsyncEngine, subject: str, attendant: str) -> None:
         """``attendant``: the workflow id of the run."""
@@ -77,7 +63,7 @@ class Attendance:
         self._has_it = True
 
     async def renew_in_time(self) -> bool:
-        """Take the place, or renew it when `RENEW_SECONDS` have passed; False where another run has it."""
+        """Take the lease, or renew it after `RENEW_SECONDS`; False if another run has it."""
         if time.monotonic() >= self._renew_at:
             async with self._engine.begin() as connection:
                 self._has_it = await attend(connection, self._subject, self._attendant)
@@ -85,7 +71,7 @@ class Attendance:
         return self._has_it
 
     async def leave_unless(self, is_work_left: Callable[[AsyncConnection], Awaitable[bool]]) -> bool:
-        """Give the place up, unless work came in meanwhile: then nothing changes, and False is returned."""
+        """Give up the lease. If work came in meanwhile, keep it and return False."""
         async with self._engine.connect() as connection, connection.begin() as transaction:
             await leave(connection, self._subject, self._attendant)
             if await is_work_left(connection):

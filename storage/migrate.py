@@ -1,6 +1,6 @@
 """Bring a network's database to the newest schema, with Alembic.
 
-Each network has the tables of the exchange and its own; they are separate lines of migrations in one folder each.
+Each network has two lines of migrations: ``exchange``, which both networks have, and its own.
 """
 
 import asyncio
@@ -22,11 +22,11 @@ from storage.database import driver_url, lock_until_commit
 MIGRATIONS = Path(__file__).parent / "migrations"
 VERSION_TABLE = "schema_versions"
 UNRELEASED = re.compile(r"(exchange|request|response)_\d{4}")
-"""Revisions of unreleased versions, which are not upgraded. Those of released ones are ``exchange_1`` and so on."""
+"""Revisions of unreleased versions, which cannot be upgraded. Released ones are ``exchange_1`` and so on."""
 
 
 def alembic_config(network: str, connection: Connection | None = None) -> Config:
-    """Alembic's configuration for one network: no ini file, only what differs from the defaults."""
+    """Alembic's configuration for one network, without an ini file."""
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     config.set_main_option("path_separator", "newline")
@@ -36,9 +36,9 @@ def alembic_config(network: str, connection: Connection | None = None) -> Config
 
 
 async def upgrade(database_url: str, network: str) -> None:
-    """Apply what is missing, one migrator at a time; does nothing where all is applied.
+    """Apply the migrations that are missing, one migrator at a time.
 
-    Raises `ConfigurationError` where another version made the database, which this one cannot upgrade.
+    Raises `ConfigurationError` if another version made the database and this one cannot upgrade it.
     """
     engine = create_async_engine(driver_url(database_url), poolclass=NullPool)
     try:

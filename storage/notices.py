@@ -1,4 +1,4 @@
-"""Waiting for the notices of a database: one connection of a process listens, and many may wait for what it hears."""
+"""Waiting for a database's notices: one connection of a process listens, and any number of waiters subscribe."""
 
 import asyncio
 from collections import defaultdict
@@ -9,12 +9,12 @@ from models.streams import StreamName
 from storage.database import Ask
 
 LISTENING_POLL_SECONDS = 10.0
-"""How often a waiter looks without a notice, while notices come in: only should one have been lost."""
+"""How often a waiter polls while notices come in, in case one was lost."""
 DEAF_POLL_SECONDS = 1.0
-"""How often a waiter looks while notices do not come in."""
+"""How often a waiter polls while notices do not come in."""
 
 FINISHED = "finished"
-"""The notice that requests have an outcome."""
+"""The notice that requests are finished."""
 
 
 def ready(stream: StreamName) -> str:
@@ -28,19 +28,20 @@ def received(stream: StreamName) -> str:
 
 
 class Subscription:
-    """One waiter's view of a notice. Look first, then wait: what was committed before has given its notice."""
+    """One waiter for a notice. Look for work first, then wait: earlier commits send no further notice."""
 
     def __init__(self, listener: "NotificationListener") -> None:
         self._listener = listener
         self._heard = asyncio.Event()
 
     def hear(self) -> None:
-        """Have the waiter look."""
+        """Wake the waiter."""
         self._heard.set()
 
     async def wait(self, seconds: float) -> None:
-        """Return at the next notice, at once if one came since the last call, or when it is time to look without one;
-        after ``seconds`` at most.
+        """Return at a notice, at once if one came since the last call, or when it is time to poll.
+
+        The wait takes ``seconds`` at most.
         """
         poll = LISTENING_POLL_SECONDS if self._listener.is_listening else DEAF_POLL_SECONDS
         try:
@@ -52,19 +53,19 @@ class Subscription:
 
 
 class NotificationListener:
-    """Passes each notice on to those who wait for it. Hand `hear` and `connected` to `storage.database.listen`."""
+    """Passes notices to their subscribers. Its `hear` and `connected` are callbacks for `storage.database.listen`."""
 
     def __init__(self) -> None:
         self._subscriptions: defaultdict[str, set[Subscription]] = defaultdict(set)
         self.is_listening = False
 
     def hear(self, notice: str) -> None:
-        """A notice from the database."""
+        """Wake the subscribers of this notice."""
         for subscription in self._subscriptions.get(notice, ()):
             subscription.hear()
 
     def connected(self, ask: Ask | None) -> None:
-        """Notices come in again, or were lost: everybody looks once."""
+        """Wake all subscribers: listening began, or the connection was lost."""
         self.is_listening = ask is not None
         for subscriptions in self._subscriptions.values():
             for subscription in subscriptions:
@@ -72,7 +73,7 @@ class NotificationListener:
 
     @contextmanager
     def subscribe(self, notice: str) -> Iterator[Subscription]:
-        """Hear this notice for the block."""
+        """Subscribe to this notice during the block."""
         subscription = Subscription(self)
         self._subscriptions[notice].add(subscription)
         try:

@@ -1,4 +1,4 @@
-"""The request network's worker: applies what arrives and fulfils what was asked. It has no schedules."""
+"""The request network's worker: applies batches and follows requests. It has no schedules."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -25,10 +25,10 @@ from workflows.fulfilment import FulfillRequests
 from workflows.importing import ImportBatch
 
 BOUNDS: dict[str, timedelta | None] = {
-    "ImportBatch": None,  # it attends for as long as results come
+    "ImportBatch": None,  # it lasts as long as results come
     "FulfillRequests": None,  # it lasts until the latest deadline of its requests
 }
-"""How long a run may last before an alert says so."""
+"""How long a run may last until an alert is raised."""
 
 
 @asynccontextmanager
@@ -46,7 +46,7 @@ async def request_worker(settings: RequestSettings, runtime: Runtime) -> AsyncIt
         stack.push_async_callback(http.aclose)
 
         listener = NotificationListener()
-        importing = ImportActivities(engine, cache, settings.result_cache_seconds, listener)
+        importing = ImportActivities(engine, listener)
         sender = CallbackSender(engine, keys, settings.callback_private_addresses, settings.callback_give_up, http)
         fulfilment = FulfilmentActivities(engine, sender, listener)
         maintenance = MaintenanceActivities(Network.REQUEST, engine, cache, settings.retention)

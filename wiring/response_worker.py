@@ -19,6 +19,7 @@ from activities.streams import StreamActivities
 from cache.redis_cache import Cache
 from configuration.cadences import EXPORT_RESULTS
 from configuration.settings import ResponseSettings
+from configuration.timing import TASK_TIMEOUT
 from exchange.carriers.http import LinkClient, client_tls
 from exchange.link_keys.introduction import KeyExchange
 from exchange.link_keys.live_keys import LiveKeys
@@ -34,9 +35,9 @@ from execution.sql import SqlSources
 from models.outcomes import PullProgress
 from models.streams import PULL_WORKFLOW_ID, BatchRef, Network, StreamName, named_by
 from monitoring.link_watch import LinkWatch
-from monitoring.temporal_state import Orchestration
+from monitoring.temporal_state import TemporalState
 from monitoring.workflow_watch import WorkflowWatch
-from orchestration.client import TASK_TIMEOUT, connect_temporal, task_queue
+from orchestration.client import connect_temporal, task_queue
 from orchestration.search_attributes import STREAM, search_attributes
 from orchestration.workers import ensure_search_attributes, identity, make_worker, start_background_task
 from schedules.interval import owned_interval
@@ -51,9 +52,9 @@ log = structlog.get_logger(__name__)
 
 
 async def start_execution(client: Client, batches: BatchRef) -> None:
-    """Start the execution of batches that were pulled together; where it runs already, nothing.
+    """Start the execution of batches that were pulled together, unless it runs already.
 
-    A request that comes alone is executed by this worker, which Temporal hands the first task with its answer.
+    For a single request Temporal returns the first task with its answer, so that this worker executes it at once.
     """
     await client.start_workflow(
         ExecuteRequests.run,
@@ -69,14 +70,14 @@ async def start_execution(client: Client, batches: BatchRef) -> None:
 
 
 async def running_executions(client: Client) -> list[BatchRef]:
-    """The batches of executions that run now, as far as Temporal's list, which lags a little, knows of them."""
+    """The batches of all running executions. Temporal's list may lag a little."""
     query = "WorkflowType = 'ExecuteRequests' AND ExecutionStatus = 'Running'"
     found = [named_by(listed.id) async for listed in client.list_workflows(query)]
     return [batches for batches in found if batches is not None]
 
 
 async def start_pulling(client: Client) -> None:
-    """Start the run that pulls requests for ever; where it runs already, nothing."""
+    """Start the run that pulls requests for ever, unless it runs already."""
     await client.start_workflow(
         PullRequests.run,
         PullProgress(),
@@ -89,20 +90,20 @@ async def start_pulling(client: Client) -> None:
 
 
 def bounds(settings: ResponseSettings) -> dict[str, timedelta | None]:
-    """How long a run may last before an alert says so."""
+    """How long a run may last until an alert is raised."""
     interval = settings.cadences[EXPORT_RESULTS].every
     return {
         "PullRequests": None,  # for ever
         "ExportSettings": timedelta(minutes=10),  # seconds, unless the link is dead
         "ExportResults": timedelta(seconds=interval, minutes=10) if interval else None,  # until the next tick
-        "SystemMonitoring": timedelta(minutes=5),  # it waits a minute for the link at most
+        "SystemMonitoring": timedelta(minutes=5),  # it waits for the link for a minute at most
         "CacheMaintenance": timedelta(hours=1),
     }
 
 
 @asynccontextmanager
 async def response_worker(settings: ResponseSettings, runtime: Runtime) -> AsyncIterator[Worker]:
-    """A worker that is ready to run; its schedules are in sync and its pull loop is started."""
+    """A worker that is ready to run. Its schedules are in sync, and the pull loop is started."""
     client = await connect_temporal(settings, runtime, identity=identity(Network.RESPONSE))
     async with AsyncExitStack() as stack:
         url = settings.database_url.get_secret_value()
@@ -135,8 +136,8 @@ async def response_worker(settings: ResponseSettings, runtime: Runtime) -> Async
         executing = ExecutionActivities(engine, sealer, executors, settings.executions)
         pull = Pull(engine, Receiver(engine, keys, settings.link_id), link)
         pulling = PullActivities(pull, partial(start_execution, client), partial(running_executions, client), watch)
-        orchestration = Orchestration(client, task_queue(Network.RESPONSE), settings.cadences)
-        monitoring = MonitoringActivities(engine, cache, sealer, settings.cadences, orchestration)
+        temporal_state = TemporalState(client, task_queue(Network.RESPONSE), settings.cadences)
+        monitoring = MonitoringActivities(engine, cache, sealer, settings.cadences, temporal_state)
         maintenance = MaintenanceActivities(Network.RESPONSE, engine, cache, settings.retention)
 
         await ensure_search_attributes(client)

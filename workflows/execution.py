@@ -1,4 +1,4 @@
-"""Requests executed in the response network, range of batches by range of batches."""
+"""Executes requests in the response network, one range of batches at a time."""
 
 from temporalio import workflow
 
@@ -11,7 +11,7 @@ with workflow.unsafe.imports_passed_through():
 
 @workflow.defn
 class ExecuteRequests:
-    """Run each request of these batches, which were pulled together, through its executor; store a result for each."""
+    """Execute each request of these batches, which were pulled together, and store a result for it."""
 
     @workflow.run
     async def run(self, batches: BatchRef) -> ExecutionOutcome:

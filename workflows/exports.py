@@ -1,4 +1,4 @@
-"""What the response network sends on a schedule."""
+"""The scheduled workflows of the response network."""
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, RetryState
@@ -15,7 +15,7 @@ with workflow.unsafe.imports_passed_through():
 
 @workflow.defn
 class ExportSettings:
-    """Seal a settings snapshot if what is public changed, and deliver it; otherwise say that nothing did."""
+    """Seal a snapshot if the public settings changed, and deliver it; otherwise send a heartbeat."""
 
     @workflow.run
     async def run(self) -> DrainOutcome:
@@ -34,8 +34,9 @@ class ExportResults:
     """Deliver every result that is ready, and what becomes ready until the next run of the schedule takes over."""
 
     @workflow.run
-    async def run(self) -> DrainOutcome:
-        total = DrainOutcome(unfinished=True)
+    async def run(self, so_far: DrainOutcome | None = None) -> DrainOutcome:
+        """``so_far``: what the run delivered before its history became too long; an interval may last for a month."""
+        total = so_far or DrainOutcome(unfinished=True)
         while total.unfinished:
             outcome = await workflow.execute_activity_method(
                 StreamActivities.deliver_until_next_tick,
@@ -45,14 +46,16 @@ class ExportResults:
             )
             total = total.plus(outcome)
             _record_delivery(StreamName.RESULTS, total)
+            if total.unfinished and workflow.info().is_continue_as_new_suggested():
+                workflow.continue_as_new(total)
         return total
 
 
 @workflow.defn
 class SystemMonitoring:
-    """Measure this side, raise and clear alerts, and send what the request network may know of it.
+    """Measure this side, raise and clear alerts, and send a health report.
 
-    Measuring goes on while the link is dead: a run waits no longer than `HEALTH_WAITS` for it.
+    A run waits for the link for `HEALTH_WAITS` at most, so measurements continue while the link is dead.
     """
 
     @workflow.run
@@ -93,6 +96,6 @@ class CacheMaintenance:
 
 
 def _record_delivery(stream: StreamName, outcome: DrainOutcome) -> None:
-    """Show in the Web UI what was delivered, and let it be found by its number of records."""
+    """Show the delivery in the Web UI, and make the run searchable by its number of records."""
     workflow.set_current_details(f"{stream}: {outcome}")
     workflow.upsert_search_attributes([RECORDS.value_set(outcome.records)])

@@ -1,4 +1,4 @@
-"""Groups of requests in the request network, from submission to their end; started by the API."""
+"""Follows groups of requests in the request network until all are finished; started by the API."""
 
 import asyncio
 from datetime import timedelta
@@ -15,10 +15,10 @@ with workflow.unsafe.imports_passed_through():
 
 @workflow.defn
 class FulfillRequests:
-    """Close requests of these groups at their deadlines, and make their callbacks, until nothing is open.
+    """Close requests of these groups at their deadlines and make their callbacks, until nothing is open.
 
-    Most groups are answered before the first look, some seconds after they were submitted, and cost that one look.
-    Callbacks are made by an activity that attends to those of all groups: where another run does that, this one waits.
+    Most groups are answered before the first look, 5 s after their submission, and cost only that look. One run at a
+    time makes the callbacks of all groups; the others wait for it.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class FulfillRequests:
 
     @workflow.run
     async def run(self, groups: BatchRef) -> GroupState:
-        look = 1  # number 0 was the delay of this start
+        look = 1  # look 0 was the delay of the start
         while True:
             state = await workflow.execute_activity_method(
                 FulfilmentActivities.settle_groups, groups, summary="close what is overdue, count the rest", **QUICK
@@ -45,7 +45,7 @@ class FulfillRequests:
             look += 1
 
     async def _make_callbacks(self) -> None:
-        """Attend to callbacks, of whatever group, until none has been due for a while or another run attends."""
+        """Make the callbacks of all groups until none was due for a while, or another run makes them."""
         while True:
             outcome = await workflow.execute_activity_method(
                 FulfilmentActivities.make_callbacks, summary="make callbacks as requests finish", **RESIDENT

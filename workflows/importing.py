@@ -1,6 +1,6 @@
-"""Applying what arrives in the request network; started by the API when it comes in.
+"""Applies batches that arrive in the request network; started by the API.
 
-One workflow to a module: the sandbox loads the module of a workflow afresh for each run, while its caller waits.
+It is alone in its module: the sandbox loads a workflow's module again for each run, while a caller waits.
 """
 
 from temporalio import workflow
@@ -15,9 +15,9 @@ with workflow.unsafe.imports_passed_through():
 
 @workflow.defn
 class ImportBatch:
-    """Apply a batch that was accepted, and attend to its stream for a while: what follows is applied by the same run.
+    """Apply a received batch, and attend to its stream for a while: this run also applies the batches that follow.
 
-    A health batch, which comes every few minutes, is also the occasion to tend this side: it has no schedules.
+    The request network has no schedules, so a health batch, which comes every few minutes, also starts maintenance.
     """
 
     @workflow.run

@@ -1,4 +1,4 @@
-"""Requests pulled into the response network, for ever."""
+"""Pulls requests into the response network, for ever."""
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, is_cancelled_exception
@@ -11,7 +11,7 @@ with workflow.unsafe.imports_passed_through():
 
 @workflow.defn
 class PullRequests:
-    """Long-poll the request network, accept batches and start the execution of what came together; for ever."""
+    """Long-poll the request network, store batches and start their execution, for ever."""
 
     @workflow.run
     async def run(self, progress: PullProgress) -> None:

@@ -1,12 +1,14 @@
-"""Timeouts and retries of workflows, named once, each with its reason."""
+"""Timeouts and retries of activities, each with its reason."""
 
 from datetime import timedelta
 from typing import TypedDict
 
 from temporalio.common import RetryPolicy
 
+from configuration.timing import HEARTBEAT_TIMEOUT
+
 UNTIL_AN_OPERATOR_DECIDES = ["Fork", "StreamStopped", "ConfigurationError"]
-"""Errors that no retry mends. Exact class names: Temporal matches no base classes."""
+"""Errors that no retry can fix. Temporal compares exact class names, not base classes."""
 
 
 class Timing(TypedDict):
@@ -17,12 +19,9 @@ class Timing(TypedDict):
     retry_policy: RetryPolicy
 
 
-_HEARTBEAT_TIMEOUT = timedelta(seconds=9)
-"""A killed worker is noticed after this long, so that its work is taken over within 10 s."""
-
 QUICK: Timing = {
-    "start_to_close_timeout": timedelta(minutes=2),  # a few statements; the database ends each after 60 s
-    "heartbeat_timeout": _HEARTBEAT_TIMEOUT,
+    "start_to_close_timeout": timedelta(minutes=2),  # a few statements, each of which PostgreSQL ends after 60 s
+    "heartbeat_timeout": HEARTBEAT_TIMEOUT,
     "retry_policy": RetryPolicy(
         initial_interval=timedelta(milliseconds=200),
         maximum_interval=timedelta(seconds=10),
@@ -31,27 +30,26 @@ QUICK: Timing = {
 }
 
 OVER_THE_LINK: Timing = {
-    "start_to_close_timeout": timedelta(minutes=30),  # a long backlog; the next attempt goes on where this one was
-    "heartbeat_timeout": _HEARTBEAT_TIMEOUT,
+    "start_to_close_timeout": timedelta(minutes=30),  # a long backlog; the next attempt continues where this one ended
+    "heartbeat_timeout": HEARTBEAT_TIMEOUT,
     "retry_policy": RetryPolicy(
         initial_interval=timedelta(milliseconds=500),
-        maximum_interval=timedelta(seconds=5),  # for ever: how long a link that is back may go unnoticed
+        maximum_interval=timedelta(seconds=5),  # retried for ever; a link that works again is noticed within this time
         non_retryable_error_types=UNTIL_AN_OPERATOR_DECIDES,
     ),
 }
 
 RESIDENT = OVER_THE_LINK
-"""Of activities that stay and listen: they return by themselves after `orchestration.resident.ROUND_SECONDS`, well within
-that bound."""
+"""Resident activities return by themselves after `orchestration.resident.ROUND_SECONDS`, well within 30 minutes."""
 
 WHOLE_BATCH: Timing = {
-    "start_to_close_timeout": timedelta(hours=2),  # 5,000 requests of a slow type; results are stored as they come
-    "heartbeat_timeout": _HEARTBEAT_TIMEOUT,
+    "start_to_close_timeout": timedelta(hours=2),  # 5,000 requests of a slow type; results are stored on the way
+    "heartbeat_timeout": HEARTBEAT_TIMEOUT,
     "retry_policy": RetryPolicy(initial_interval=timedelta(milliseconds=500), maximum_interval=timedelta(seconds=10)),
 }
 
 HEALTH_WAITS = timedelta(seconds=60)
-"""For the link, at most: under overlap *skip* a run that waited for it would keep this side from being measured."""
+"""Longest wait for the link. Under overlap *skip* a run that waits longer would prevent the next measurement."""
 
 WHILE_STOPPED = timedelta(seconds=15)
-"""How often a stopped stream is looked at for an operator's decision; what waits on it waits no longer than this."""
+"""How often a stopped stream is tried again. After an operator's decision it continues within this time."""

@@ -60,9 +60,7 @@ def to_bundle(wires: Sequence[bytes]) -> bytes:
 
 
 def from_bundle(content: bytes) -> list[bytes]:
-    """Split an answer into batches, which are not verified yet. A single batch may come bare. Raises `Malformed`."""
-    if content[:1] == b"{":
-        return [content]
+    """Split an answer into batches, which are not verified yet. Raises `Malformed`."""
     wires: list[bytes] = []
     place = 0
     while place < len(content):

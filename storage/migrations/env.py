@@ -1,4 +1,4 @@
-"""Run by Alembic: uses the connection and the transaction that `storage.migrate` hands over."""
+"""Run by Alembic, in the connection and transaction of `storage.migrate`."""
 
 from alembic import context
 

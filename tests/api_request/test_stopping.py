@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from api.listening import Listener
 from api.request import create_app
 from api.serving import served
 from configuration.home import CLONE
@@ -159,5 +160,5 @@ async def test_a_port_that_is_taken_ends_the_start_with_a_sentence(fresh: Networ
         holder.listen()
         port = holder.getsockname()[1]
         with pytest.raises(ConfigurationError, match=f"127.0.0.1:{port}.*in use"):
-            async with served(create_app(settings_for(fresh)), "127.0.0.1", port) as serving:
+            async with served(create_app(settings_for(fresh)), [Listener("127.0.0.1", port)]) as serving:
                 await asyncio.wait((serving,))

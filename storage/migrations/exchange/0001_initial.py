@@ -1,4 +1,4 @@
-"""The crossing's own tables, the same in both networks."""
+"""The tables of the exchange, the same in both networks."""
 
 from alembic import op
 
@@ -23,11 +23,11 @@ CREATE TABLE outgoing_streams (
     stopped            text,
     batch_bytes        integer
 );
-COMMENT ON TABLE outgoing_streams IS 'The sender''s end of each stream: newest batch sealed, how far receipts go';
-COMMENT ON COLUMN outgoing_streams.content IS 'SHA-256 of the records of the newest snapshot, to tell change from none';
-COMMENT ON COLUMN outgoing_streams.receipt_issued_at IS 'By the receiver''s clock: of its newest receipt';
-COMMENT ON COLUMN outgoing_streams.batch_bytes IS 'Most bytes of records to seal together, since something on the way
-refused a larger batch (413); NULL for the protocol''s own bound';
+COMMENT ON TABLE outgoing_streams IS 'The sender''s end of each stream: newest sealed batch, newest receipt';
+COMMENT ON COLUMN outgoing_streams.content IS 'SHA-256 of the records of the newest snapshot, to detect a change';
+COMMENT ON COLUMN outgoing_streams.receipt_issued_at IS 'Time of the newest receipt, by the receiver''s clock';
+COMMENT ON COLUMN outgoing_streams.batch_bytes IS 'Most bytes of records in a batch, after a proxy refused a larger one
+(413); NULL for the protocol''s own bound';
 
 CREATE TABLE outbox (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -36,7 +36,7 @@ CREATE TABLE outbox (
     created_at  timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX outbox_by_stream ON outbox (stream, id);
-COMMENT ON TABLE outbox IS 'Records that are committed and not sealed yet; sealing takes them away';
+COMMENT ON TABLE outbox IS 'Records that are committed and not sealed yet; sealing deletes them';
 
 CREATE TABLE sealed_batches (
     stream        text NOT NULL,
@@ -58,7 +58,7 @@ CREATE TABLE sealed_batches (
 ALTER TABLE sealed_batches ALTER COLUMN payload SET STORAGE EXTERNAL;
 CREATE INDEX sealed_batches_undelivered ON sealed_batches (stream, epoch, sequence)
     WHERE delivered_at IS NULL AND voided_at IS NULL;
-COMMENT ON COLUMN sealed_batches.payload IS 'NULL once retention has emptied a delivered batch; the manifest stays';
+COMMENT ON COLUMN sealed_batches.payload IS 'NULL after retention; the manifest is kept';
 
 CREATE TABLE incoming_streams (
     stream             text PRIMARY KEY,
@@ -72,10 +72,10 @@ CREATE TABLE incoming_streams (
     heard_issued_at    timestamptz,
     stopped            text
 );
-COMMENT ON TABLE incoming_streams IS 'The receiver''s end: newest batch of an unbroken run that is stored, and applied';
-COMMENT ON COLUMN incoming_streams.heard_issued_at IS 'By the sender''s clock: of its newest heartbeat';
-COMMENT ON COLUMN incoming_streams.quarantined IS 'Records that are quarantined and wait for an operator: neither
-applied by a retry nor dropped. Goes into receipts';
+COMMENT ON TABLE incoming_streams IS 'The receiver''s end: newest batch stored without a gap, newest batch applied';
+COMMENT ON COLUMN incoming_streams.heard_issued_at IS 'Time of the newest heartbeat, by the sender''s clock';
+COMMENT ON COLUMN incoming_streams.quarantined IS 'Open records: neither applied by a retry nor dropped. Receipts
+carry this number';
 
 CREATE TABLE received_batches (
     stream        text NOT NULL,
@@ -116,8 +116,7 @@ CREATE TABLE quarantined_records (
 );
 CREATE INDEX quarantined_records_open ON quarantined_records (stream, epoch, record)
     WHERE applied_at IS NULL AND dropped_at IS NULL;
-COMMENT ON TABLE quarantined_records IS 'Records that crossed but cannot be applied: why, and what became of
-them';
+COMMENT ON TABLE quarantined_records IS 'Records that crossed and cannot be applied, with reason and outcome';
 
 CREATE TABLE set_aside (
     number        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -127,9 +126,8 @@ CREATE TABLE set_aside (
     reason        text NOT NULL,
     set_aside_at  timestamptz NOT NULL DEFAULT now()
 );
-COMMENT ON TABLE set_aside IS 'Rows that no batch explains, as they were, with the reason: evidence. Nothing deletes
-them by itself';
-COMMENT ON COLUMN set_aside.whole IS 'The row with all its columns; bytes as \\x and hexadecimal digits';
+COMMENT ON TABLE set_aside IS 'Rows that no batch explains, with the reason. Evidence: no program deletes them';
+COMMENT ON COLUMN set_aside.whole IS 'All columns of the row; bytes as \\x and hexadecimal digits';
 
 CREATE TABLE epochs (
     stream             text NOT NULL,
@@ -141,8 +139,8 @@ CREATE TABLE epochs (
     begun_at           timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (stream, epoch)
 );
-COMMENT ON TABLE epochs IS 'Each epoch follows the last batch that both sides had. Batches of earlier epochs after that
-one are void: their records were sealed again in the new epoch';
+COMMENT ON TABLE epochs IS 'Each epoch follows the last batch that both sides had. Later batches of the epoch before are
+void: their records were sealed again in the new epoch';
 
 CREATE TABLE link_keys (
     key_id         text PRIMARY KEY,
@@ -154,11 +152,11 @@ CREATE TABLE link_keys (
     retires_at     timestamptz,
     revoked_at     timestamptz
 );
-COMMENT ON TABLE link_keys IS 'Public keys of both networks as this one knows them; this outweighs the key files';
+COMMENT ON TABLE link_keys IS 'Public keys of both networks as this one knows them; precedes the key files';
 COMMENT ON COLUMN link_keys.introduced_by IS 'Id of the key that vouched for this one; NULL for an operator or a file';
-COMMENT ON COLUMN link_keys.confirmed_at IS 'Of a key of our own: when the other network said that it trusts it';
-COMMENT ON COLUMN link_keys.retires_at IS 'From then on it is believed only for batches, which may be older';
-COMMENT ON COLUMN link_keys.revoked_at IS 'Since then nothing that it signed is believed';
+COMMENT ON COLUMN link_keys.confirmed_at IS 'When the other network confirmed that it trusts this key of ours';
+COMMENT ON COLUMN link_keys.retires_at IS 'After this time only batches are accepted that it signed: they may be older';
+COMMENT ON COLUMN link_keys.revoked_at IS 'After this time nothing that it signed is accepted';
 
 CREATE TABLE alerts (
     alert_id    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -179,4 +177,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    raise NotImplementedError("the exchange's tables hold what others rely on: restore a backup instead")
+    raise NotImplementedError("a downgrade would delete the exchange's tables: restore a backup instead")

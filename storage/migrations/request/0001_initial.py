@@ -29,11 +29,11 @@ CREATE TABLE requests (
 );
 CREATE INDEX requests_by_user ON requests (user_id, request_id DESC);
 CREATE INDEX requests_by_group ON requests (epoch, sequence);
-COMMENT ON COLUMN requests.sequence IS 'The batch of the requests stream that it was sealed in: its group';
-COMMENT ON COLUMN requests.closed IS 'How it ended without a result';
+COMMENT ON COLUMN requests.sequence IS 'The batch of the requests stream in which it was sealed: its group';
+COMMENT ON COLUMN requests.closed IS 'Why it ended without a result';
 CREATE INDEX requests_to_call_back ON requests (request_id)
     WHERE callback_url IS NOT NULL AND callback_at IS NULL;
-COMMENT ON COLUMN requests.callback_after IS 'After failed attempts: when the next one may be made';
+COMMENT ON COLUMN requests.callback_after IS 'When the next attempt may be made, after failed ones';
 COMMENT ON COLUMN requests.callback_at IS 'When the callback was delivered or, with callback_lost, given up';
 
 CREATE TABLE request_groups (
@@ -46,14 +46,14 @@ CREATE TABLE request_groups (
     PRIMARY KEY (epoch, sequence)
 );
 CREATE INDEX request_groups_open ON request_groups (epoch, sequence) WHERE fulfilled_at IS NULL;
-COMMENT ON COLUMN request_groups.seen_at IS 'When a workflow last looked after this group; NULL: none has begun';
+COMMENT ON COLUMN request_groups.seen_at IS 'When a workflow last looked at this group; NULL before the first look';
 
 CREATE TABLE attendances (
     subject         text PRIMARY KEY,
     attendant       text NOT NULL,
     attended_until  timestamptz NOT NULL
 );
-COMMENT ON TABLE attendances IS 'Which workflow run applies results, or makes callbacks, and until when that counts';
+COMMENT ON TABLE attendances IS 'The workflow run that applies results, or makes callbacks, and the end of its lease';
 
 CREATE TABLE idempotency_keys (
     user_id      uuid NOT NULL,
@@ -77,8 +77,8 @@ CREATE TABLE results (
 );
 CREATE INDEX results_by_batch ON results (epoch, sequence);
 COMMENT ON COLUMN results.body IS 'The record as it crossed, byte for byte';
-COMMENT ON COLUMN results.first_read_at IS 'Noted beside the reading, within a second or so; NULL where it was never
-read, or the note was lost with its process';
+COMMENT ON COLUMN results.first_read_at IS 'Recorded within about a second of the read; NULL if the result was never
+read, or if the process ended before it was recorded';
 
 CREATE TABLE snapshots (
     stream      text PRIMARY KEY,
@@ -99,4 +99,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    raise NotImplementedError("requests and results are not given up by a downgrade: restore a backup instead")
+    raise NotImplementedError("a downgrade would delete requests and results: restore a backup instead")

@@ -91,10 +91,8 @@ CREATE TABLE link_attempts (
     wait_until     timestamptz,
     clock_ahead    double precision
 );
-COMMENT ON TABLE link_attempts IS 'How the last attempts to use the link ended: for the alarm that says why nothing
-comes';
-COMMENT ON COLUMN link_attempts.failures IS 'In a row. With failing_since, kind and detail of the last one it is cleared
-by the first attempt that succeeds';
+COMMENT ON TABLE link_attempts IS 'The outcome of the last attempts to use the link, for alarms';
+COMMENT ON COLUMN link_attempts.failures IS 'In a row. A success clears it, with failing_since, kind and detail';
 COMMENT ON COLUMN link_attempts.clock_ahead IS 'Seconds by which the other side''s clock is ahead of ours';
 
 CREATE TABLE measurements (
@@ -112,4 +110,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    raise NotImplementedError("settings and results are not given up by a downgrade: restore a backup instead")
+    raise NotImplementedError("a downgrade would delete settings and results: restore a backup instead")
