@@ -58,7 +58,7 @@ def create_user(
 @users.command("add-key")
 def add_key(
     name: UserName,
-    label: Annotated[str, typer.Option(help="What the key is for.")] = "",
+    label: Annotated[str, typer.Option(help="The purpose of the key.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Make another key for a user and print it once."""

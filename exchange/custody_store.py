@@ -15,20 +15,17 @@ async def trace_in_request_network(
     return await row(
         connection,
         """
-        SELECT requests.type, requests.submitted_at, requests.deadline_at, requests.closed, requests.closed_at,
+        SELECT requests.submitted_at, requests.closed, requests.closed_at,
                requests.epoch AS request_epoch, requests.sequence AS request_sequence,
                sealed.sealed_at, sealed.sent_at, sealed.delivered_at,
                CASE WHEN outgoing_streams.epoch = requests.epoch THEN outgoing_streams.applied END AS applied_there,
-               outgoing_streams.stopped AS sending_stopped, request_groups.seen_at, request_groups.fulfilled_at,
-               results.status, results.epoch AS result_epoch,
-               results.sequence AS result_sequence,
+               outgoing_streams.stopped AS sending_stopped,
+               results.status, results.epoch AS result_epoch, results.sequence AS result_sequence,
                results.received_at AS result_at, results.first_read_at, results.body,
-               come.received_at AS batch_received_at, come.applied_at AS batch_applied_at,
-               come.manifest AS result_manifest, sealed.voided_at,
+               come.received_at AS batch_received_at, come.manifest AS result_manifest, sealed.voided_at,
                (SELECT min(stopped) FROM incoming_streams WHERE stream = 'results') AS receiving_stopped,
                requests.callback_url IS NOT NULL AS wants_callback, requests.callback_at, requests.callback_lost
         FROM requests
-        LEFT JOIN request_groups USING (epoch, sequence)
         LEFT JOIN sealed_batches AS sealed ON sealed.stream = 'requests' AND sealed.epoch = requests.epoch
              AND sealed.sequence = requests.sequence
         LEFT JOIN outgoing_streams ON outgoing_streams.stream = 'requests'
@@ -63,11 +60,9 @@ async def trace_in_response_network(connection: AsyncConnection, request_id: UUI
     return await row(
         connection,
         """
-        SELECT requests.type, requests.submitted_at, requests.deadline_at,
-               requests.epoch AS request_epoch, requests.sequence AS request_sequence,
-               batch.received_at AS pulled_at, batch.applied_at AS executed_batch_at,
-               requests.received_at AS opened_at, results.created_at AS executed_at, results.status, results.reason,
-               results.duration_ms, cancellations.cancelled_at,
+        SELECT requests.epoch AS request_epoch, requests.sequence AS request_sequence,
+               batch.received_at AS pulled_at, requests.received_at AS opened_at,
+               results.created_at AS executed_at, results.status, results.reason, cancellations.cancelled_at,
                (SELECT min(stopped) FROM outgoing_streams WHERE stream = 'results') AS sending_stopped
         FROM requests
         LEFT JOIN received_batches AS batch ON batch.stream = 'requests' AND batch.epoch = requests.epoch

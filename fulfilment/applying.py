@@ -14,7 +14,6 @@ from exchange.concurrency import concurrently
 from exchange.transfer.incoming import (
     ReceivedBatch,
     first_unapplied,
-    is_unapplied,
     lock_applying,
     mark_applied,
     records_of,
@@ -78,7 +77,7 @@ class ResultApplier:
         batch, numbered, results, rejected = opened.batch, opened.numbered, opened.results, opened.rejected
         async with self.engine.begin() as connection:
             await lock_applying(connection, batch.stream)
-            if not await is_unapplied(connection, batch):
+            if not await mark_applied(connection, batch.stream, batch.epoch, batch.sequence):
                 return
             first = numbered[0][0] if numbered else 0
             aside = await quarantined_numbers(connection, batch.stream, batch.epoch, first, len(numbered))
@@ -88,7 +87,6 @@ class ResultApplier:
             rejected = rejected + await _explain(connection, results, passed_over)
             for number, body, reason in rejected:
                 await quarantine(connection, batch.stream, batch.epoch, batch.sequence, number, body, reason)
-            await mark_applied(connection, batch.stream, batch.epoch, batch.sequence)
         outcome.batches += 1
         outcome.records += len(results) - len(passed_over)
         outcome.quarantined += len(rejected) + len(aside)

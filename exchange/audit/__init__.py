@@ -1,1 +1,1 @@
-"""Do both networks agree, to the last record? Digests, audits and their comparison. Changes nothing."""
+"""Verifying that both networks agree: digests, audits and their comparison. Only reads."""

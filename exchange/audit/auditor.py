@@ -40,8 +40,8 @@ from exchange.audit.unsealed_results import unsealed_results
 from exchange.concurrency import in_thread_if_large
 from exchange.errors import Malformed
 from exchange.transfer.epoch_store import boundaries, first_void
-from exchange.transfer.incoming import incoming_stream
-from exchange.transfer.outgoing import outbox_backlog, outgoing_stream
+from exchange.transfer.incoming import IncomingStream, incoming_stream
+from exchange.transfer.outgoing import OutgoingStream, outbox_backlog, outgoing_stream
 from exchange.transfer.quarantine_store import count_quarantined, quarantined_numbers
 from exchange.wire.batch import unpack
 from exchange.wire.manifest import Manifest, hash_of
@@ -67,34 +67,35 @@ class Auditor:
         """The end of the stream here."""
         async with self.engine.begin() as connection:  # not read-only: a stream's row is inserted at its first use
             now = await value(connection, "SELECT now()")
+            end: OutgoingStream | IncomingStream
+            pending, snapshot = 0, None
             if stream.sender is self.network:
-                out = await outgoing_stream(connection, stream)
+                end = out = await outgoing_stream(connection, stream)
                 pending, _ = await outbox_backlog(connection, stream)
-                newest = (out.sequence, out.content.hex()) if out.sequence and out.content else (None, None)
-                place = (out.epoch, out.sequence, out.record, out.hash.hex(), out.applied)
-                rest = (pending, out.quarantined, out.stopped)
+                quarantined = out.quarantined
+                if out.sequence and out.content:
+                    snapshot = (out.sequence, out.content.hex())
             else:
-                come = await incoming_stream(connection, stream)
+                end = await incoming_stream(connection, stream)
+                quarantined = await count_quarantined(connection, stream)
                 row = await find_snapshot(connection, stream) if stream.is_snapshot else None
-                shown = row is not None and row.epoch == come.epoch
-                newest = (row.sequence, hashlib.sha256(row.records).hexdigest()) if row and shown else (None, None)
-                place = (come.epoch, come.sequence, come.record, come.hash.hex(), come.applied)
-                rest = (0, await count_quarantined(connection, stream), come.stopped)
-            epochs = await spans(connection, self.network, stream, place[0], place[1])
+                if row is not None and row.epoch == end.epoch:
+                    snapshot = (row.sequence, hashlib.sha256(row.records).hexdigest())
+            epochs = await spans(connection, self.network, stream, end.epoch, end.sequence)
         return StreamHead(
             network=self.network,
             stream=stream,
-            epoch=place[0],
-            sequence=place[1],
-            record=place[2],
-            hash=place[3],
-            applied=place[4],
-            pending=rest[0],
-            quarantined=rest[1],
-            stopped=rest[2],
+            epoch=end.epoch,
+            sequence=end.sequence,
+            record=end.record,
+            hash=end.hash.hex(),
+            applied=end.applied,
+            pending=pending,
+            quarantined=quarantined,
+            stopped=end.stopped,
             epochs=epochs,
-            snapshot_sequence=newest[0],
-            snapshot_sha256=newest[1],
+            snapshot_sequence=snapshot[0] if snapshot else None,
+            snapshot_sha256=snapshot[1] if snapshot else None,
             read_at=now,
         )
 

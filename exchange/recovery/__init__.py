@@ -1,1 +1,1 @@
-"""What an operator decides after trouble: repairs, new epochs, records in quarantine."""
+"""Recovery by an operator: repairs, new epochs, records in quarantine."""

@@ -155,19 +155,6 @@ async def first_unapplied(
     return ReceivedBatch(*found) if found else None
 
 
-async def is_unapplied(connection: AsyncConnection, batch: BatchRef) -> bool:
-    """Whether a batch is stored and not applied yet."""
-    found: bool = await value(
-        connection,
-        "SELECT EXISTS (SELECT FROM received_batches WHERE stream = :stream AND epoch = :epoch"
-        " AND sequence = :sequence AND applied_at IS NULL)",
-        stream=batch.stream,
-        epoch=batch.epoch,
-        sequence=batch.sequence,
-    )
-    return found
-
-
 async def unapplied(
     connection: AsyncConnection, stream: StreamName, older_than_seconds: float = 0.0, limit: int = 200
 ) -> list[BatchRef]:
