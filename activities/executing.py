@@ -9,11 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio import activity
 
 from exchange.concurrency import concurrently
-from exchange.transfer.incoming import lock_applying, mark_applied, quarantine, received_range
-from exchange.transfer.opening import records_of
-from exchange.transfer.quarantine_store import numbers_set_aside
+from exchange.transfer.incoming import lock_applying, mark_applied, received_range, records_of
+from exchange.transfer.quarantine_store import quarantine, quarantined_numbers
 from exchange.transfer.sealing import Sealer
-from execution.catalog import secret_settings
 from execution.execution_store import (
     FinishedResult,
     WaitingRequest,
@@ -23,10 +21,11 @@ from execution.execution_store import (
 )
 from execution.intake import take_requests
 from execution.registry import ExecutableType, Executors
-from execution.types import executable_types
+from execution.request_types import executable_types
 from models.outcomes import ExecutionOutcome
 from models.streams import BatchRef, StreamName
 from orchestration.resident import heartbeating
+from settings.setting_store import secret_settings
 from storage.database import autocommit
 
 log = structlog.get_logger(__name__)
@@ -86,7 +85,7 @@ class ExecutionActivities:
             if not opened:
                 return 0
             begin, last = opened[0].first_record, opened[-1]
-            aside = await numbers_set_aside(
+            aside = await quarantined_numbers(
                 connection, batch.stream, batch.epoch, begin, last.first_record + last.records - begin
             )
             rejections = 0

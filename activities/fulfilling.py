@@ -7,8 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from temporalio import activity
 
 from configuration.timing import RENEW_SECONDS
-from fulfilment.callback_store import callbacks_due
-from fulfilment.callbacks import CallbackSender
+from fulfilment.callbacks import CallbackSender, callbacks_due
 from fulfilment.request_store import expire_overdue, group_state, mark_groups_fulfilled, mark_groups_seen
 from models.outcomes import CallbackOutcome, GroupState
 from models.streams import BatchRef

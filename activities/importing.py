@@ -5,7 +5,6 @@ import time
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from temporalio import activity
 
-from cache.redis_cache import Cache
 from configuration.timing import RENEW_SECONDS
 from exchange.transfer.incoming import first_unapplied, unapplied
 from fulfilment.applying import ResultApplier
@@ -24,10 +23,9 @@ that comes within this time the start of a workflow: measured, some 40 ms."""
 class ImportActivities:
     """Safe to run twice: one transaction applies a batch and marks it as applied, and an existing result stays."""
 
-    def __init__(self, engine: AsyncEngine, cache: Cache, cache_seconds: int, listener: NotificationListener) -> None:
-        """``cache_seconds``: how long a result stays in the cache."""
+    def __init__(self, engine: AsyncEngine, listener: NotificationListener) -> None:
         self._engine = engine
-        self._results = ResultApplier(engine, cache, cache_seconds)
+        self._results = ResultApplier(engine)
         self._listener = listener
 
     @activity.defn

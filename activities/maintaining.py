@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from temporalio import activity
 
 from cache.redis_cache import PREFIX, Cache, answer_key, settings_key
-from execution.catalog import list_request_types
+from execution.request_types import list_request_types
 from fulfilment.result_store import find_snapshot
 from models.errors import describe
 from models.outcomes import MaintenanceOutcome

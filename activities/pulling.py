@@ -1,12 +1,13 @@
 """Pulls requests from the request network."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from temporalio import activity
 
 from exchange.carriers.http import POLL_SECONDS
-from exchange.errors import LinkError
+from exchange.errors import LinkError, LinkUnavailable
 from exchange.transfer.incoming import count_unapplied, unapplied
 from exchange.transfer.pulling import Pull, Started
 from exchange.transfer.rate_limiter import RateLimiter
@@ -14,7 +15,7 @@ from exchange.wire.manifest import MAX_RECORDS
 from models.outcomes import PullProgress
 from models.streams import BatchRef, StreamName
 from monitoring.link_watch import LinkWatch
-from orchestration.link_failures import for_temporal
+from orchestration.link_failures import again_in, for_temporal
 from orchestration.resident import ROUND_SECONDS, earlier_progress, heartbeating
 from storage.database import autocommit
 
@@ -24,6 +25,8 @@ SPACING_SECONDS = 0.1
 WIDEST_SPACING_SECONDS = 1.0
 """Seconds from one pull to the next: 0.1 for each batch that still waits to be executed, and 1 at most. Under load each
 pull brings more batches, so that the cost of orchestration, which is per pull, stays bounded. See `RateLimiter`."""
+START_SECONDS = 10.0
+"""A new activity retries by itself for this long: both networks may be starting at the same time."""
 LEFT_SECONDS = 5.0
 LEFT_AT_ONCE = 5000
 """A batch that was stored 5 s ago, is not executed and is in no running execution was left behind by a dead worker."""
@@ -57,13 +60,19 @@ class PullActivities:
         progress = earlier_progress(PullProgress) or so_far.model_copy()
         async with heartbeating() as beat:
             beat(progress)
-            try:
-                await self._start_left()  # first: it needs no link
-                await self._pull.confirm(STREAM)
-                await self._pull_for_a_round(progress, beat)
-            except LinkError as error:
-                raise for_temporal(error, await self._watch.failed(STREAM, error)) from None
-        return progress
+            began = time.monotonic()
+            while True:
+                try:
+                    await self._start_left()  # first: it needs no link
+                    await self._pull.confirm(STREAM)
+                    await self._pull_for_a_round(progress, beat)
+                    return progress
+                except LinkError as error:
+                    failures = await self._watch.failed(STREAM, error)
+                    passes = isinstance(error, LinkUnavailable) and time.monotonic() - began < START_SECONDS
+                    if not passes:
+                        raise for_temporal(error, failures) from None
+                    await asyncio.sleep(again_in(error, failures))
 
     async def _start_left(self) -> None:
         async with autocommit(self._pull.engine) as connection:

@@ -8,13 +8,13 @@ from temporalio import activity
 
 from exchange.errors import LinkError
 from exchange.transfer.delivery import Delivery
-from execution.catalog import public_records
 from models.outcomes import DrainOutcome
 from models.streams import StreamName
 from monitoring.link_watch import LinkWatch
 from orchestration.link_failures import for_temporal
 from orchestration.resident import ROUND_SECONDS, Resident, earlier_progress, heartbeating, resident
 from schedules.interval import OwnedInterval
+from settings.snapshot import public_records
 from storage.notices import NotificationListener, ready
 
 

@@ -1,16 +1,18 @@
-"""Routes whose endpoints are called without FastAPI's routing and resolution of parameters, which cost several times
-what a short answer does. FastAPI describes them in the OpenAPI document, as it does any other.
+"""Routes that bypass FastAPI's routing and parameter resolution, which take several times as long as a short answer.
 
-Such an endpoint takes the request and gives a response. It reads its parameters with `Parameters`.
+Such an endpoint takes the request and returns a response. It reads its parameters with `Parameters`. FastAPI describes
+the route in the OpenAPI document like any other.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Generic, TypeVar, get_type_hints
 
 from fastapi import Depends, Request, Response
 from fastapi.params import Header, Param, Path, Query
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter, ValidationError
+from starlette.datastructures import QueryParams
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.problems import error_response, invalid_fields
@@ -19,7 +21,7 @@ Model = TypeVar("Model")
 
 
 class DirectRoutes:
-    """Answers these routes, before the app that they are registered with; gives on every other call."""
+    """Answers these routes and passes all other calls to the app."""
 
     def __init__(self, app: ASGIApp, routes: Sequence[APIRoute]) -> None:
         self._app = app
@@ -29,7 +31,7 @@ class DirectRoutes:
         if scope["type"] == "http":
             for methods, path, route in self._routes:
                 if scope["method"] in methods and (match := path.match(scope["path"])):
-                    scope["route"] = route  # metrics are named after it
+                    scope["route"] = route  # for the labels of the metrics
                     scope["path_params"] = match.groupdict()
                     response = await _answer(route, Request(scope, receive))
                     await response(scope, receive, send)
@@ -46,13 +48,13 @@ async def _answer(route: APIRoute, request: Request) -> Response:
 
 
 class Parameters(Generic[Model]):
-    """The parameters of a direct route: a dataclass whose fields are annotated with FastAPI's `Path`, `Query` and
-    `Header`. It describes them in the OpenAPI document, and reads them.
+    """Describes and reads the parameters of a direct route. ``model`` is a dataclass whose fields are annotated with
+    FastAPI's `Path`, `Query` and `Header`.
     """
 
     def __init__(self, model: type[Model]) -> None:
         self.described = Depends(model)
-        """For the route's ``dependencies``. Where the route is answered directly, it is never called."""
+        """For the route's ``dependencies``, only for the OpenAPI document: it is never called."""
         self._adapter = TypeAdapter(model)
         self._path: list[str] = []
         self._query: list[str] = []
@@ -67,11 +69,11 @@ class Parameters(Generic[Model]):
                 self._headers[name] = name.replace("_", "-")
 
     def read(self, request: Request) -> Model:
-        """Raises `InvalidInput` that names every parameter that does not fit."""
+        """Read the parameters. Raises `InvalidInput` with every invalid parameter."""
         given: dict[str, Any] = {name: request.path_params[name] for name in self._path}
-        if request.scope["query_string"]:
-            query = request.query_params
-            given |= {name: query[name] for name in self._query if name in query}
+        if query := request.scope["query_string"]:
+            asked = _parsed(query)
+            given |= {name: asked[name] for name in self._query if name in asked}
         for name, header in self._headers.items():
             if (content := request.headers.get(header)) is not None:
                 given[name] = content
@@ -80,3 +82,9 @@ class Parameters(Generic[Model]):
         except ValidationError as error:
             fields = [(str(item["loc"][0]), item["msg"]) for item in error.errors(include_url=False)]
             raise invalid_fields((self._headers.get(name, name), message) for name, message in fields) from None
+
+
+@lru_cache(maxsize=128)
+def _parsed(query: bytes) -> QueryParams:
+    """Most callers write the same query each time."""
+    return QueryParams(query)

@@ -1,9 +1,9 @@
-"""How long `airlock verify` takes over N requests and their results, and how much memory both sides use.
+"""Duration of `airlock verify` for N requests and their results, and memory of both sides.
 
 .venv/bin/python bench/verify_millions.py [--records 1000000] [--home DIRECTORY]
 
-Fills both networks' databases through the code that seals, receives and applies, without Temporal, then serves the
-request network's API and runs the command, as an operator does. A directory that is given is filled once and kept.
+Fills both databases through the code that seals, receives and applies, without Temporal. Then it serves the request
+network's API and runs the command. A directory given with --home is filled once and kept.
 """
 
 import argparse
@@ -60,13 +60,13 @@ REQUESTS, RESULTS = StreamName.REQUESTS, StreamName.RESULTS
 
 @dataclass(frozen=True)
 class End:
-    """One network's end."""
+    """One network: its database and its keys."""
 
     engine: AsyncEngine
     keys: LinkKeys
 
     async def wire(self, batch: BatchRef) -> bytes:
-        """The bytes of a batch sealed here, which counts as delivered from now on."""
+        """The bytes of a batch sealed here; marks it as delivered."""
         async with self.engine.begin() as connection:
             stored = await batch_after(connection, batch.stream, batch.epoch, batch.sequence - 1)
             await mark_delivered(
@@ -78,7 +78,7 @@ class End:
 
 
 async def fill(request: End, response: End, records: int) -> None:
-    """Requests that have gone all the way, a full batch at a time, until there are so many."""
+    """Add answered requests, a full batch at a time, until there are ``records``."""
     async with response.engine.connect() as connection:
         done = await value(connection, "SELECT count(*) FROM results")
     while done < records:
@@ -139,7 +139,7 @@ def result_body(request_id: UUID, now: datetime) -> bytes:
 
 
 def variables(databases: Databases, keys: Path, port: int, home: Path) -> dict[str, str]:
-    """The environment of the API and of the command."""
+    """Environment variables of the API and of the command."""
     mine = {key: content for key, content in os.environ.items() if not key.startswith("AIRLOCK_")}
     return mine | {
         "AIRLOCK_HOME": str(home),
@@ -159,7 +159,7 @@ def variables(databases: Databases, keys: Path, port: int, home: Path) -> dict[s
 
 
 def measure(environment: dict[str, str], port: int) -> dict[str, object]:
-    """Serve the API, verify over the link, and look at both processes' memory."""
+    """Serve the API, verify over the link, and measure the memory of both processes."""
     api = subprocess.Popen([sys.executable, "-m", "cli", "api", "request"], env=environment, cwd=CLONE)
     try:
         until_it_answers(port, api)
@@ -187,7 +187,7 @@ def measure(environment: dict[str, str], port: int) -> dict[str, object]:
 
 
 def peak_mib(pid: int) -> int:
-    """The most memory that a process has had resident so far."""
+    """Peak of a process's resident memory so far."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM"))
 
@@ -230,7 +230,7 @@ async def bench(root: Path, records: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, default=1_000_000)
-    parser.add_argument("--home", type=Path, help="keeps what is filled; otherwise all is thrown away")
+    parser.add_argument("--home", type=Path, help="directory that is kept; a temporary one without it")
     options = parser.parse_args()
     if options.home is not None:
         asyncio.run(bench(options.home.resolve(), options.records))

@@ -1,4 +1,4 @@
-"""The end of a run: what was done, what it cost, and what is not as it must be."""
+"""The summary of a run: faults, their cost, discrepancies."""
 
 import os
 import platform
@@ -19,7 +19,7 @@ DONE, DIFFERS, INTERRUPTED = "done", "differs", "interrupted"
 
 @dataclass(frozen=True)
 class Summary:
-    """Everything that a run says. Times in seconds."""
+    """The summary of a run. Times in seconds."""
 
     verdict: str
     seed: int
@@ -48,11 +48,11 @@ class Summary:
 
     @property
     def is_good(self) -> bool:
-        """Whether the run came to its end and nothing differs."""
+        """Whether the run reached its end without a discrepancy."""
         return self.verdict == DONE
 
     def as_json(self) -> dict[str, Any]:
-        """What ``--json`` prints."""
+        """Output of ``--json``."""
         return asdict(self) | {"discrepancies": [each.as_json() for each in self.discrepancies]}
 
 
@@ -68,7 +68,7 @@ def summarise(
     verify: str = "not run",
     interrupted: bool = False,
 ) -> Summary:
-    """Bring it all together."""
+    """Compute the summary."""
     requests = answered(ledger)
     calm = calm_latencies(done, requests)
     accepted = list(ledger.accepted())
@@ -106,7 +106,7 @@ def summarise(
 
 
 def machine() -> str:
-    """What the numbers were measured on."""
+    """The machine in words."""
     return f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
 
 

@@ -1,1 +1,1 @@
-"""The command line. Modules import what they need inside their commands, so that ``--help`` does not wait for it."""
+"""The command line. Commands import what they need when they run, so that ``--help`` is fast."""

@@ -10,7 +10,11 @@ from cli.errors import answer, fail, response_database
 from cli.output import AsJson, print_json, print_table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from storage.database import AnyRow
 
 users = typer.Typer(help="Users and their API keys.", no_args_is_help=True)
 
@@ -27,14 +31,15 @@ def new_api_key() -> str:
 def create_user(
     name: UserName,
     role: Annotated[
-        Literal["user", "operator"], typer.Option(help="A user asks; an operator runs the response network.")
+        Literal["user", "operator"],
+        typer.Option(help="A user submits requests; an operator runs the response network."),
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Create a user and print a new key, once. Only its SHA-256 is stored."""
+    """Create a user and print a new key once. Only its SHA-256 is stored."""
     from uuid_utils.compat import uuid7
 
-    from execution.catalog import put_user
+    from people.users import put_user
 
     if not name.strip() or len(name) > MAX_NAME or not name.isprintable():
         raise fail(f"a name has 1 to {MAX_NAME} printable characters")
@@ -42,7 +47,7 @@ def create_user(
     async def work() -> tuple[UUID, str]:
         async with response_database() as connection:
             if await _user_id(connection, name) is not None:
-                raise fail(f"there is a user {name!r} already; give one more key with: airlock users add-key {name}")
+                raise fail(f"user {name!r} exists already; make another key with: airlock users add-key {name}")
             user_id = await put_user(connection, uuid7(), name, role)
             return user_id, await _give_key(connection, user_id, "made at creation")
 
@@ -56,7 +61,7 @@ def add_key(
     label: Annotated[str, typer.Option(help="What the key is for.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Give a user one more key and print it, once."""
+    """Make another key for a user and print it once."""
 
     async def work() -> tuple[UUID, str]:
         async with response_database() as connection:
@@ -72,18 +77,15 @@ def add_key(
 @users.command("list")
 def list_users(as_json: AsJson = False) -> None:
     """All users."""
-    from dataclasses import asdict
+    from people.users import list_users as find_users
 
-    from people.operations import StoredUser
-    from people.operations import list_users as find_users
-
-    async def work() -> list[StoredUser]:
+    async def work() -> "Sequence[AnyRow]":
         async with response_database() as connection:
             return await find_users(connection)
 
     found = answer(work)
     if as_json:
-        print_json([asdict(user) for user in found])
+        print_json([dict(user._mapping) for user in found])
         return
     print_table(
         "Users",
@@ -93,13 +95,13 @@ def list_users(as_json: AsJson = False) -> None:
 
 
 async def _user_id(connection: "AsyncConnection", name: str) -> UUID | None:
-    from people.operations import find_user_id
+    from people.users import find_user_id
 
     return await find_user_id(connection, name)
 
 
 async def _give_key(connection: "AsyncConnection", user_id: UUID, label: str) -> str:
-    from execution.catalog import put_api_key
+    from people.users import put_api_key
 
     key = new_api_key()
     await put_api_key(connection, user_id, key, label)
@@ -111,4 +113,4 @@ def _show_key(user_id: UUID, name: str, key: str, as_json: bool) -> None:
         print_json({"user_id": str(user_id), "name": name, "key": key})
         return
     typer.echo(key)
-    typer.echo("This key is not shown again. The request network knows it after the next settings export.", err=True)
+    typer.echo("This key is not shown again. The request network accepts it after the next settings export.", err=True)

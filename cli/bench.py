@@ -1,5 +1,6 @@
-"""`airlock bench`: every figure beside its limit and beside Celery, in one table."""
+"""`airlock bench`: every figure in one table, compared with its limit and with Celery."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,30 +18,30 @@ NOT_MEASURED = MISCONFIGURED
 
 
 def bench(
-    figures: Annotated[list[str] | None, typer.Argument(metavar="[FIGURE]...", help="All where none is named.")] = None,
+    figures: Annotated[list[str] | None, typer.Argument(metavar="[FIGURE]...", help="All by default.")] = None,
     rounds: Annotated[
         int | None, typer.Option(min=1, max=99, help="Rounds of each figure; 5 by default, 3 of long ones.")
     ] = None,
     scale: Annotated[
-        float, typer.Option(min=0.01, max=1.0, help="Records and seconds, as a part of the full size.")
+        float, typer.Option(min=0.01, max=1.0, help="Fraction of the full number of records and seconds.")
     ] = 1.0,
     quick: Annotated[
-        bool, typer.Option("--quick", help="One small round, to see that everything works. The numbers mean nothing.")
+        bool, typer.Option("--quick", help="One small round, to test that all works. Its figures mean nothing.")
     ] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write every round to a file.")
     ] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw a chart: .svg or .png.")] = None,
-    compare: Annotated[Path | None, typer.Option(metavar="FILE", help="What --json wrote earlier.")] = None,
-    list_them: Annotated[bool, typer.Option("--list", help="Name the figures, and end.")] = False,
+    compare: Annotated[Path | None, typer.Option(metavar="FILE", help="An earlier file of --json.")] = None,
+    list_them: Annotated[bool, typer.Option("--list", help="List the figures and exit.")] = False,
 ) -> None:
-    """Measure Airlock beside the limit of the machine and beside Celery doing the same job.
+    """Measure Airlock, and compare it with the machine's limit and with Celery on the same job.
 
-    Starts what it needs on free ports and stops it. Exits with 0 when everything was measured, whatever came of it, and
-    with 2 when something could not be measured.
+    Starts the servers that it needs on free ports and stops them. Exits with 0 when everything was measured, whatever
+    the figures, and with 2 when something could not be measured.
     """
     from bench.catalogue import FIGURES, chosen, described
-    from bench.plot import check_plot_file
+    from bench.plot import check_plot_file, draw
     from bench.report import Report
 
     if list_them:
@@ -60,19 +61,22 @@ def bench(
     report = _measured(wanted, rounds or (1 if quick else None), QUICK_SCALE if quick else scale)
     _show(report, earlier)
     if json_file:
-        _write(report, json_file)
+        json_file.write_text(json.dumps(report.as_json(), indent=1) + "\n")
     if plot:
-        _draw(report, plot)
+        try:
+            draw(report, plot)
+        except ValueError as error:
+            raise fail(str(error), NOT_MEASURED) from None
     if report.not_measured:
         raise typer.Exit(NOT_MEASURED)
 
 
 def check_directory(path: Path) -> None:
-    """Raises `ValueError` where a file cannot be written later: hours of measuring would be lost."""
+    """Raise `ValueError` if a file cannot be written there, before hours of measuring."""
     import os
 
     if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise ValueError(f"{path} cannot be written: name a file in a directory that is there")
+        raise ValueError(f"{path} cannot be written: name a file in an existing directory")
 
 
 def _measured(figures: "list[Figure]", rounds: int | None, scale: float) -> "Report":
@@ -84,20 +88,14 @@ def _measured(figures: "list[Figure]", rounds: int | None, scale: float) -> "Rep
 
     configure_logs(level="ERROR")  # standard output is for the table
     with tempfile.TemporaryDirectory(prefix="airlock-bench-", ignore_cleanup_errors=True) as directory:
-        Path(directory).chmod(0o755)  # PostgreSQL runs as another user where we are root
-        session = Session(
-            figures,
-            Path(directory),
-            lambda text: typer.echo(text, err=True),
-            rounds,
-            scale,
-        )
+        Path(directory).chmod(0o755)  # PostgreSQL runs as another user if we are root
+        session = Session(figures, Path(directory), lambda text: typer.echo(text, err=True), rounds, scale)
         asyncio.run(_until_stopped(session))
         return session.report()
 
 
 async def _until_stopped(session: "Session") -> None:
-    """Run; SIGINT and SIGTERM stop everything that was started, a second one in a hurry."""
+    """Run until the end, SIGINT or SIGTERM. A signal stops everything that was started."""
     import asyncio
     import signal
     from contextlib import suppress
@@ -114,7 +112,7 @@ def _show(report: "Report", earlier: "Report | None") -> None:
     from bench.machine import in_words
     from bench.report import COLUMNS, comparison, falls_short, notes, rows
 
-    print_table("Airlock beside its limit and beside Celery: median (lowest to highest)", COLUMNS, rows(report))
+    print_table("Airlock, its limit, and Celery: median (lowest to highest)", COLUMNS, rows(report))
     for sentence in falls_short(report):
         typer.echo(sentence)
     for number, note in enumerate(notes(report)):
@@ -130,18 +128,3 @@ def _show(report: "Report", earlier: "Report | None") -> None:
         print_table(f"\nAgainst the run of {earlier.date}", columns, comparison(report, earlier), "nothing in common")
         if dict(earlier.machine) != dict(report.machine):
             typer.echo(f"another machine or other versions then: {in_words(earlier.machine)}")
-
-
-def _write(report: "Report", path: Path) -> None:
-    import json
-
-    path.write_text(json.dumps(report.as_json(), indent=1) + "\n")
-
-
-def _draw(report: "Report", path: Path) -> None:
-    from bench.plot import draw
-
-    try:
-        draw(report, path)
-    except ValueError as error:
-        raise fail(str(error), NOT_MEASURED) from None

@@ -1,4 +1,4 @@
-"""`airlock chaos`: a whole Airlock under load while a seeded plan of faults is done to it, and the comparison after."""
+"""`airlock chaos`: runs a whole Airlock under load with a seeded plan of faults, then compares all records."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,13 +16,13 @@ DIFFERS, CANNOT_RUN = 1, MISCONFIGURED
 
 
 def chaos(
-    seed: Annotated[int, typer.Option(help="Same seed and minutes, same faults and same load.")] = 1,
+    seed: Annotated[int, typer.Option(help="The same seed and minutes give the same faults and load.")] = 1,
     minutes: Annotated[float, typer.Option(min=0.1, max=24 * 60, help="How long the load lasts.")] = 10.0,
     rate: Annotated[float, typer.Option(min=0.1, max=10_000, help="Requests per second.")] = 20.0,
     faults: Annotated[str, typer.Option(metavar="KIND,KIND", help="Only these kinds of faults.")] = "",
-    plan: Annotated[bool, typer.Option("--plan", help="Print the faults that it would do, and end.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Print the planned faults and exit.")] = False,
     home: Annotated[
-        Path | None, typer.Option(help="Empty directory for everything; it is kept. A temporary one by default.")
+        Path | None, typer.Option(help="Empty directory for the run, which is kept; a temporary one by default.")
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the temporary directory even when all is well.")] = False,
     as_json: AsJson = False,

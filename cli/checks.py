@@ -1,4 +1,4 @@
-"""`airlock test`: every check that a change must pass, in the order in which they fail fastest."""
+"""`airlock test`: every check that a change must pass, the fastest first."""
 
 import os
 import subprocess
@@ -16,12 +16,12 @@ QUICK = (
     *("tests/models", "tests/configuration", "tests/exchange", "tests/execution", "tests/cache", "tests/storage"),
     *("tests/activities", "tests/alarms", "tests/quarantine"),
 )
-"""The inner loop: pure functions, and activities on a real PostgreSQL and Redis. Tests that start Temporal, an API or a
-whole Airlock are left out, as are fuzzing, faults and measurements."""
+"""Tests of ``--quick``: pure functions, and activities on a real PostgreSQL and Redis. Temporal, the APIs, whole
+Airlocks, fuzzing, faults and measurements are left out."""
 
 
 def checks(programs: Path) -> dict[str, list[str]]:
-    """What runs before the tests: name → command."""
+    """The checks before the tests, by name."""
     return {
         "ruff check": [str(programs / "ruff"), "check", "."],
         "ruff format": [str(programs / "ruff"), "format", "--check", "."],
@@ -45,12 +45,13 @@ def run_checks(
         list[str] | None, typer.Argument(metavar="[PYTEST ARGUMENTS]", help="With any, only pytest runs.")
     ] = None,
 ) -> None:
-    """Run ruff, mypy, import-linter, an audit of dependencies and pytest, all, and fail if one fails. Arguments go to
-    pytest; with any, nothing else runs: airlock test tests/models -k uuid.
+    """Run ruff, mypy, import-linter, an audit of dependencies and pytest. Fails if one of them fails.
+
+    With arguments, only pytest runs: airlock test tests/models -k uuid.
     """
     programs = Path(sys.executable).parent
     if not (programs / "ruff").exists():
-        raise fail("what the tests need is not installed; run ./airlock test, which installs it")
+        raise fail("the packages of the tests are not installed; run ./airlock test, which installs them")
     before = {} if arguments else checks(programs)
     if quick:
         before.pop("dependencies", None)
@@ -78,11 +79,11 @@ def _heading(name: str) -> None:
 
 
 def _run(command: list[str]) -> int:
-    """Its exit code. Runs in the clone, whatever directory the user is in, and waits for a clean end on Ctrl-C."""
+    """Run a command in the clone and return its exit code. On Ctrl-C, wait until it has ended."""
     sys.stdout.flush()
     with subprocess.Popen(command, cwd=CLONE, env=os.environ | {"PYTHONPATH": str(CLONE)}) as process:  # noqa: S603
         while True:
             try:
                 return process.wait()
             except KeyboardInterrupt:
-                continue  # it got the same Ctrl-C and is stopping its servers
+                continue  # the command got the same signal and is stopping its servers

@@ -1,10 +1,11 @@
-"""`airlock trace`: one request's way through both networks, and what it waits for now."""
+"""`airlock trace`: the way of one request through both networks, and what it waits for."""
 
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
 
+from cli.both_sides import link_client
 from cli.errors import FAILED, answer, fail, response_database, temporal_of
 from cli.output import AsJson, print_json, print_table
 
@@ -13,13 +14,13 @@ if TYPE_CHECKING:
 
 
 def trace(
-    request_id: Annotated[UUID, typer.Argument(metavar="REQUEST_ID", help="As the request network's API gave it.")],
+    request_id: Annotated[UUID, typer.Argument(metavar="REQUEST_ID", help="As the request network's API returned it.")],
     as_json: AsJson = False,
 ) -> None:
-    """Follow one request: submitted, pulled, executed, delivered, applied. Exits with 1 where only half is known."""
+    """Follow one request: submitted, pulled, executed, delivered, applied. Exits with 1 if a part is unknown."""
     found, trouble = answer(lambda: _trace(request_id))
     if found is None:
-        raise fail(f"this network knows nothing of request {request_id}{f'; {trouble}' if trouble else ''}")
+        raise fail(f"this network does not know request {request_id}{f'; {trouble}' if trouble else ''}")
     if as_json:
         print_json(found.model_dump(mode="json") | {"trouble": trouble})
     else:
@@ -30,31 +31,25 @@ def trace(
 
 async def _trace(request_id: UUID) -> "tuple[Trace | None, str | None]":
     from configuration.settings import ResponseSettings
-    from exchange.carriers.http import LinkClient
-    from exchange.carriers.http_tls import client_tls
     from exchange.custody import joined, local_trace, remote_trace, result_batch_of
-    from exchange.link_keys.live_keys import keys_seen_by
-    from exchange.wire.http_signature import HttpSigner
+    from exchange.link_keys.live_keys import current_keys
     from models.errors import AirlockError
     from schedules.runs import with_runs
 
     settings = ResponseSettings.load()
     async with response_database() as connection:
-        keys = await keys_seen_by(connection, settings.network, settings.keys)
-    signer = HttpSigner(keys, settings.link_id, settings.clock_skew)
-    link = LinkClient(settings.link_url, signer, min(settings.link_timeout, 10.0), client_tls(settings))
-    far, trouble = None, None
-    try:
-        far = await remote_trace(link, request_id)
-    except AirlockError as error:
-        trouble = str(error)
-    finally:
-        await link.aclose()
+        keys = await current_keys(connection, settings.network, settings.keys)
+    remote, trouble = None, None
+    async with link_client(settings, keys, min(settings.link_timeout, 10.0)) as link:
+        try:
+            remote = await remote_trace(link, request_id)
+        except AirlockError as error:
+            trouble = str(error)
     async with response_database() as connection:
-        near = await local_trace(connection, request_id, result_batch_of(far) if far else None)
-    if near is not None:
-        near = await with_runs(await temporal_of(settings), settings.network, near)
-    return (joined(near, far) if near or far else None), trouble
+        local = await local_trace(connection, request_id, result_batch_of(remote) if remote else None)
+    if local is not None:
+        local = await with_runs(await temporal_of(settings), settings.network, local)
+    return joined(local, remote), trouble
 
 
 def _show(found: "Trace") -> None:

@@ -1,7 +1,6 @@
-"""Whether what is installed is what was pinned: `python -m cli.dependencies`, a part of `airlock test`. Offline.
+"""Checks that the installed packages are the pinned ones: `python -m cli.dependencies`, part of `airlock test`.
 
-Known weaknesses of the pinned versions are another question, which only an advisory database on the net can answer;
-docs/security.md says how to ask it.
+It works offline. It does not look for known vulnerabilities, which needs an advisory database: see docs/security.md.
 """
 
 import re
@@ -20,7 +19,7 @@ from configuration.home import CLONE
 
 PINNED = ("run.txt", "test.txt")
 TOOLS = frozenset({"pip", "setuptools", "wheel"})
-"""Came with the environment itself."""
+"""Installed by the virtual environment itself."""
 
 _HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 _ADDRESS = re.compile(r"\w+://|^\s*(--?(index-url|extra-index-url|find-links|trusted-host|editable|i|f|e)\b)|\s@\s")
@@ -33,11 +32,11 @@ class Pin:
     name: str
     version: str
     wanted: bool
-    """Whether its marker holds here."""
+    """Whether its environment marker holds here."""
 
 
 def read_pins(file: Path) -> tuple[list[Pin], list[str]]:
-    """The pins of a file, and what is wrong with it."""
+    """The pins of a file, and its errors."""
     pins: list[Pin] = []
     wrong: list[str] = []
     text = file.read_text()
@@ -56,14 +55,14 @@ def read_pins(file: Path) -> tuple[list[Pin], list[str]]:
             wrong.append(f"{file.name}: {requirement.name} is not pinned to one version")
             continue
         if not hashes or len(hashes) != line.count("--hash"):
-            wrong.append(f"{file.name}: {requirement.name} has no SHA-256, or something else for one")
+            wrong.append(f"{file.name}: {requirement.name} has no SHA-256, or a malformed one")
         holds = requirement.marker is None or requirement.marker.evaluate()
         pins.append(Pin(canonicalize_name(requirement.name), exact[0], holds))
     return pins, wrong
 
 
 def _requirements(text: str) -> Iterator[str]:
-    """Each requirement with its hashes, as one line without comments."""
+    """Each requirement with its hashes, as one line without comments and continuations."""
     for line in re.sub(r"\\\n", " ", text).splitlines():
         stated = re.sub(r"(^|\s)#.*", "", line).strip()
         if stated:
@@ -71,7 +70,7 @@ def _requirements(text: str) -> Iterator[str]:
 
 
 def differences(pins: Sequence[Pin], installed: dict[str, str]) -> list[str]:
-    """What is missing, of another version, or there without being pinned."""
+    """Packages that are missing, of another version, or not pinned."""
     pinned = {pin.name: pin.version for pin in pins if pin.wanted}
     wrong = [
         f"{name}: {version} is pinned, {installed.get(name, 'nothing')} is installed"
@@ -83,7 +82,7 @@ def differences(pins: Sequence[Pin], installed: dict[str, str]) -> list[str]:
 
 
 def missing_needs(installed: dict[str, str]) -> list[str]:
-    """What an installed package needs and does not find, as its own metadata says."""
+    """Requirements of installed packages that are not met, by their metadata."""
     wrong = []
     for distribution in distributions():
         for stated in distribution.requires or ():
@@ -99,7 +98,7 @@ def missing_needs(installed: dict[str, str]) -> list[str]:
 
 
 def check(directory: Path) -> tuple[list[str], int]:
-    """What is wrong, and how many packages are pinned."""
+    """All errors, and the number of pinned packages."""
     installed: dict[str, str] = {canonicalize_name(found.name): found.version for found in distributions()}
     pins: dict[str, Pin] = {}
     wrong: list[str] = []
@@ -114,12 +113,12 @@ def check(directory: Path) -> tuple[list[str], int]:
 
 
 def main() -> None:
-    """Print what is wrong and fail, or say that nothing is."""
+    """Print all errors and fail, or print that there is none."""
     wrong, count = check(CLONE / "requirements")
     for line in wrong:
         typer.echo(line)
     if wrong:
-        raise fail("what is installed is not what is pinned; remove .venv and run ./airlock test, which installs it")
+        raise fail("the installed packages are not the pinned ones; remove .venv and run ./airlock test")
     typer.echo(f"{count} packages: each pinned to one version with its SHA-256, and that version installed, no other")
 
 

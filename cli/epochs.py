@@ -1,4 +1,4 @@
-"""`airlock stream new-epoch`: an operator lets a stopped stream go on."""
+"""`airlock stream new-epoch`: an operator lets a stopped stream continue."""
 
 import asyncio
 import getpass
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.errors import explained, fail
-from cli.naming import stream_named
+from cli.errors import MISCONFIGURED, explained, fail
+from cli.naming import StreamText
 from cli.output import AsJson, print_json
 from models.wording import counted
 
@@ -25,26 +25,27 @@ def _stream() -> None:
 
 @app.command("new-epoch")
 def new_epoch(
-    stream: Annotated[str, typer.Argument(metavar="STREAM", help="settings, requests, results or health.")],
-    reason: Annotated[str, typer.Option("--reason", help="Why; kept with the epoch on both sides.")],
+    stream: Annotated[StreamText, typer.Argument(metavar="STREAM", help="settings, requests, results or health.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why; stored with the epoch on both sides.")],
     accept_loss: Annotated[
-        bool, typer.Option("--accept-loss", help="Go on without records whose payload is past retention.")
+        bool, typer.Option("--accept-loss", help="Continue without records whose payload is past retention.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Let a stream whose two histories differ go on, after the last batch that both networks have.
+    """Let a stream whose two histories differ continue after the last batch that both networks have.
 
-    Run it in the response network. What one side lost and the other still has comes back, what was not received is
-    sealed and sent again, and nothing is applied twice.
+    Run it in the response network. Each side gets back what it lost and the other still has. Batches that were not
+    received are sealed and sent again. Nothing is applied twice.
     """
-    name = stream_named(stream)
+    from models.streams import StreamName
+
     if not (reason := reason.strip()):
-        raise fail('say why: --reason "…"; it is kept with the epoch', 2)
+        raise fail('say why: --reason "…"; it is stored with the epoch', MISCONFIGURED)
     with explained():
         try:
-            outcome = asyncio.run(_order(name, reason[:400], accept_loss))
+            outcome = asyncio.run(_order(StreamName(stream), reason[:400], accept_loss))
         except KeyboardInterrupt:
-            raise fail("interrupted: the stream may rest until the new epoch is ordered again") from None
+            raise fail("interrupted: the stream may stay stopped until the new epoch is ordered again") from None
     if as_json:
         print_json(outcome.model_dump(mode="json"))
         return
@@ -60,19 +61,19 @@ async def _order(stream: "StreamName", reason: str, accept_loss: bool) -> "Epoch
     from exchange.recovery.epoch_ordering import EpochOrdering
     from exchange.transfer.sealing import Sealer
 
-    async with both_sides() as (settings, near, far):
-        ordering = EpochOrdering(
-            near.engine, near, far, Sealer(near.keys, settings.link_id), lambda step: typer.echo(step, err=True)
-        )
+    async with both_sides() as (settings, local, remote):
+        sealer = Sealer(local.keys, settings.link_id)
+        ordering = EpochOrdering(local, remote, sealer, lambda step: typer.echo(step, err=True))
         outcome = await ordering.order(stream, reason, getpass.getuser(), accept_loss)
     await _deliver_now(stream)
     return outcome
 
 
 async def _deliver_now(stream: "StreamName") -> None:
-    """Have its schedule run: what was sealed again need not wait for the clock. Where Temporal is away, it does."""
+    """Trigger the stream's schedule, so that batches sealed again are sent at once. Without Temporal they wait."""
     from cli.errors import response_temporal
     from configuration.cadences import SCHEDULE_OF
+    from configuration.settings import ResponseSettings
     from models.errors import AirlockError
     from schedules.operating import trigger
     from schedules.views import describe
@@ -85,6 +86,6 @@ async def _deliver_now(stream: "StreamName") -> None:
             if (await describe(client, schedule)).paused:
                 typer.echo(f"{schedule} is paused: nothing is delivered until it is resumed", err=True)
             else:
-                await trigger(client, schedule)
+                await trigger(client, schedule, ResponseSettings.load().cadences)
     except AirlockError as error:
-        typer.echo(f"it is delivered when {schedule} runs next: it could not be triggered ({error})", err=True)
+        typer.echo(f"{schedule} could not be triggered ({error}); its next run delivers the stream", err=True)

@@ -1,4 +1,4 @@
-"""How a command runs and fails: errors are one or two sentences on standard error that say what to do."""
+"""Running a command and reporting its errors: one or two sentences on standard error that say what to do."""
 
 import asyncio
 import sys
@@ -19,11 +19,11 @@ Answer = TypeVar("Answer")
 
 FAILED, MISCONFIGURED = 1, 2
 PATIENCE = 20.0
-"""Seconds that a command which only asks may take."""
+"""Most seconds for a command that only asks."""
 
 
 def fail(message: str, code: int = FAILED) -> typer.Exit:
-    """Say what is wrong, in red where there is a terminal; raise what this gives."""
+    """Print an error, in red on a terminal. Raise the returned exit."""
     text = f"airlock: {message}"
     typer.echo(typer.style(text, fg=typer.colors.RED) if sys.stderr.isatty() else text, err=True)
     return typer.Exit(code)
@@ -31,7 +31,7 @@ def fail(message: str, code: int = FAILED) -> typer.Exit:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Errors that Airlock raises on purpose as a sentence and an exit code: 2 for configuration, 1 for all others."""
+    """Turn an `AirlockError` into a message and an exit code: 2 for configuration, 1 for all others."""
     from models.errors import AirlockError, ConfigurationError
 
     try:
@@ -43,7 +43,7 @@ def explained() -> Iterator[None]:
 
 
 def answer(work: Callable[[], Awaitable[Answer]]) -> Answer:
-    """Run a command that asks; what it cannot reach within `PATIENCE` is named."""
+    """Run a command that only asks. It fails after `PATIENCE`."""
 
     async def bounded() -> Answer:
         async with asyncio.timeout(PATIENCE):
@@ -58,7 +58,7 @@ def answer(work: Callable[[], Awaitable[Answer]]) -> Answer:
 
 @asynccontextmanager
 async def response_database() -> AsyncIterator["AsyncConnection"]:
-    """A transaction in the response network's database. Raises `Unavailable` or `ConfigurationError` that names it."""
+    """A transaction in the response network's database. Raises `Unavailable` or `ConfigurationError`."""
     from configuration.settings import ResponseSettings
 
     settings = ResponseSettings.load()
@@ -68,7 +68,7 @@ async def response_database() -> AsyncIterator["AsyncConnection"]:
 
 @asynccontextmanager
 async def database_of(settings: "NetworkSettings") -> AsyncIterator["AsyncEngine"]:
-    """A network's database. What goes wrong with it in the block becomes `Unavailable` or `ConfigurationError`."""
+    """A network's database. Its errors in the block become `Unavailable` or `ConfigurationError`."""
     from sqlalchemy.exc import DBAPIError
 
     from models.errors import AirlockError
@@ -88,8 +88,8 @@ async def database_of(settings: "NetworkSettings") -> AsyncIterator["AsyncEngine
 
 
 def networks_here(network: str | None = None) -> "list[NetworkSettings]":
-    """The networks that are configured here, or the one that is named: one in production, both where everything runs on
-    one machine, then the response network first. Raises `ConfigurationError` where there is none.
+    """The configured networks, or the named one. In production it is one; on one machine both, the response network
+    first. Raises `ConfigurationError` if there is none.
     """
     from configuration.settings import SETTINGS
     from models.errors import ConfigurationError
@@ -110,7 +110,7 @@ def networks_here(network: str | None = None) -> "list[NetworkSettings]":
 
 
 def database_trouble(settings: "NetworkSettings", error: Exception) -> Exception:
-    """What a database error means for whoever typed the command."""
+    """Translate a database error for the user."""
     from models.errors import ConfigurationError, Unavailable, describe
     from storage.database import is_unreachable
 
@@ -122,7 +122,7 @@ def database_trouble(settings: "NetworkSettings", error: Exception) -> Exception
     if state.startswith("28"):
         return ConfigurationError(f"{where} refuses the login in {variable}: {describe(error)}")
     if state == "3D000":
-        return ConfigurationError(f"{where} has no database {url.path.lstrip('/')!r}; create it or mend {variable}")
+        return ConfigurationError(f"{where} has no database {url.path.lstrip('/')!r}; create it or correct {variable}")
     if state in ("42P01", "3F000"):
         return ConfigurationError(f"{where} lacks Airlock's tables; run: airlock migrate {settings.network}")
     if isinstance(error, OSError) or is_unreachable(error):
@@ -131,7 +131,7 @@ def database_trouble(settings: "NetworkSettings", error: Exception) -> Exception
 
 
 async def temporal_of(settings: "NetworkSettings") -> "Client":
-    """A client of this network's Temporal that connects at its first call and keeps quiet."""
+    """A client of this network's Temporal. It connects at its first call, and logs nothing."""
     from orchestration.client import connect_temporal, sdk_runtime
 
     return await connect_temporal(settings, sdk_runtime("OFF"), lazy=True, identity="airlock-command")
@@ -139,7 +139,7 @@ async def temporal_of(settings: "NetworkSettings") -> "Client":
 
 @asynccontextmanager
 async def response_temporal() -> AsyncIterator["Client"]:
-    """The response network's Temporal. Raises `Unavailable` that names the variable."""
+    """The response network's Temporal. Raises `Unavailable` that says what to do."""
     from configuration.settings import ResponseSettings
     from models.errors import Unavailable
 
@@ -147,12 +147,7 @@ async def response_temporal() -> AsyncIterator["Client"]:
     try:
         yield client
     except Unavailable as error:
-        raise Unavailable(temporal_trouble(client)) from error
-
-
-def temporal_trouble(client: "Client", network: str = "response") -> str:
-    """What to do about a Temporal that does not answer."""
-    return (
-        f"Temporal at {client.service_client.config.target_host} does not answer. Is it running (./airlock up), and is"
-        f" AIRLOCK_{network.upper()}_TEMPORAL_ADDRESS right?"
-    )
+        raise Unavailable(
+            f"Temporal at {client.service_client.config.target_host} does not answer. Is it running (./airlock up), and"
+            " is AIRLOCK_RESPONSE_TEMPORAL_ADDRESS right?"
+        ) from error

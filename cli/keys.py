@@ -1,16 +1,17 @@
-"""Keys of the link: made, rotated, listed, ended, and trusted by hand."""
+"""Keys of the link: create, rotate, list, retire and trust."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from cli.errors import database_of, explained, fail
+from cli.both_sides import link_client
+from cli.errors import database_of, explained, fail, networks_here
+from cli.naming import NetworkName
 from cli.output import AsJson, print_json, print_table
-from cli.servers import NetworkName
 
 if TYPE_CHECKING:
     from configuration.settings import NetworkSettings
@@ -23,22 +24,17 @@ keys = typer.Typer(help="Keys of the link between the networks.", no_args_is_hel
 
 Side = Annotated[
     NetworkName | None,
-    typer.Option("--network", help="Whose keys: the network that this machine belongs to; response where both do."),
+    typer.Option("--network", help="Whose keys; by default the configured network's, response if both are."),
 ]
 KeyId = Annotated[str, typer.Argument(metavar="KEY_ID", help="16 hexadecimal digits, as listed.")]
 
 
-@keys.callback()
-def _keys() -> None:
-    """Keys of the link between the networks."""
-
-
 @keys.command("create")
 def create_keys(
-    directory: Annotated[Path, typer.Argument(help="Gets a directory per network; existing keys are kept.")],
+    directory: Annotated[Path, typer.Argument(help="Gets one subdirectory per network; existing keys are kept.")],
     as_json: AsJson = False,
 ) -> None:
-    """Make both networks' signing keys and let each trust the other's."""
+    """Make both networks' signing keys, so that each trusts the other's."""
     from exchange.wire.keys import ensure_link_keys
 
     with explained():
@@ -53,21 +49,21 @@ def create_keys(
         return
     for network, key in made.items():
         typer.echo(f"{network}: key {key} in {directory / network}")
-    typer.echo("Give each network its own directory only: signing.pem must not be seen by the other.", err=True)
+    typer.echo("Give each network only its own directory: the other one must not see signing.pem.", err=True)
 
 
 @keys.command("rotate")
 def rotate(
     network: Side = None,
     overlap: Annotated[
-        float, typer.Option(min=10, max=90 * 86400, help="Seconds for which the key before stays trusted.")
+        float, typer.Option(min=10, max=90 * 86400, help="Seconds for which the previous key stays trusted.")
     ] = 86400,
     wait: Annotated[
         float, typer.Option(min=0, max=86400, help="Seconds to wait for the other network's confirmation.")
     ] = 120,
     as_json: AsJson = False,
 ) -> None:
-    """Have a new key sign, and the one before retire. Stops nothing; run again, it completes what was cut off."""
+    """Replace the signing key; the previous one retires. Nothing stops. After an interruption, run it again."""
     from dataclasses import asdict
 
     from exchange.link_keys.rotation import Rotated, Rotation
@@ -111,13 +107,13 @@ def list_keys(network: Side = None, as_json: AsJson = False) -> None:
 
 @keys.command("retire")
 def retire(key_id: KeyId, network: Side = None, as_json: AsJson = False) -> None:
-    """Revoke a key at once, for good: nothing that it signed is believed any more. For a key that others may have."""
+    """Revoke a key that others may have, at once and for good. Nothing that it signed is accepted any more."""
     from exchange.link_keys.states import revoke
 
     async def work(settings: "NetworkSettings", live: "LiveKeys") -> str:
         text = await revoke(live, key_id)
         async with _exchange(settings, live) as exchange:
-            return f"{text} {await _told(exchange)}".strip()
+            return f"{text} {await _tell(exchange)}".strip()
 
     text = _run(network, work)
     print_json({"key_id": key_id, "text": text}) if as_json else typer.echo(text)
@@ -129,7 +125,7 @@ def trust(
     network: Side = None,
     as_json: AsJson = False,
 ) -> None:
-    """Trust a key of the other network that none vouches for: the one before was lost. Compare its id first."""
+    """Trust a key of the other network, whose previous key was lost. Compare its id first."""
     from exchange.link_keys.states import trust_file
 
     async def work(_settings: "NetworkSettings", live: "LiveKeys") -> str:
@@ -139,17 +135,17 @@ def trust(
     if as_json:
         print_json({"key_id": key_id})
     else:
-        typer.echo(f"key {key_id} is trusted from now on; running processes see that within a second")
+        typer.echo(f"key {key_id} is trusted from now on; running processes accept it within a second")
 
 
 def _run(network: NetworkName | None, work: "Callable[[NetworkSettings, LiveKeys], Awaitable[Answer]]") -> Answer:
     """Run with this network's settings, database and keys."""
     with explained():
-        settings = _settings(network)
+        settings = networks_here(network)[0]
         try:
             return asyncio.run(_with_keys(settings, work))
         except KeyboardInterrupt:
-            raise fail("stopped; what was begun is completed by the same command") from None
+            raise fail("interrupted; run the same command again to complete it") from None
 
 
 async def _with_keys(settings: "NetworkSettings", work: "Callable[[Any, LiveKeys], Awaitable[Answer]]") -> Answer:
@@ -163,44 +159,25 @@ async def _with_keys(settings: "NetworkSettings", work: "Callable[[Any, LiveKeys
 
 @asynccontextmanager
 async def _exchange(settings: "NetworkSettings", live: "LiveKeys") -> "AsyncIterator[KeyExchange | None]":
-    """What tells the other network; None in the request network, which is asked and never calls."""
+    """Exchanges key lists with the other network; None in the request network, which opens no connections."""
     from configuration.settings import ResponseSettings
-    from exchange.carriers.http import LinkClient
-    from exchange.carriers.http_tls import client_tls
     from exchange.link_keys.introduction import KeyExchange
-    from exchange.wire.http_signature import HttpSigner
 
     if not isinstance(settings, ResponseSettings):
         yield None
         return
-    async with AsyncExitStack() as stack:
-        signer = HttpSigner(live, settings.link_id, settings.clock_skew)
-        link = LinkClient(settings.link_url, signer, settings.link_timeout, client_tls(settings))
-        stack.push_async_callback(link.aclose)
+    async with link_client(settings, live, settings.link_timeout) as link:
         yield KeyExchange(live, link, settings.link_id)
 
 
-async def _told(exchange: "KeyExchange | None") -> str:
-    """Tell the other network now, where this one can; gives what that came to."""
+async def _tell(exchange: "KeyExchange | None") -> str:
+    """Tell the other network now, if this one opens connections. Returns the result as a sentence."""
     from exchange.errors import LinkError
 
     if exchange is None:
-        return "The response network hears of it when it asks next."
+        return "The response network learns of it when it asks next."
     try:
         await exchange.once()
     except LinkError as error:
-        return f"The other network has not heard of it yet ({error}); the worker tells it when it can."
-    return "The other network has heard of it."
-
-
-def _settings(network: NetworkName | None) -> "NetworkSettings":
-    from configuration.settings import SETTINGS, RequestSettings, ResponseSettings
-    from models.errors import ConfigurationError
-    from models.streams import Network
-
-    if network is not None:
-        return SETTINGS[Network(network)].load()
-    try:
-        return ResponseSettings.load()
-    except ConfigurationError:
-        return RequestSettings.load()
+        return f"The other network does not know it yet ({error}); the worker tells it when it can."
+    return "The other network knows it."

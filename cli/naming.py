@@ -1,18 +1,6 @@
-"""Streams as an operator names them: one of the four."""
+"""Values of arguments and options: the names of networks and streams. Typer refuses any other, with exit code 2."""
 
-from typing import TYPE_CHECKING
+from typing import Literal
 
-from cli.errors import MISCONFIGURED, fail
-
-if TYPE_CHECKING:
-    from models.streams import StreamName
-
-
-def stream_named(name: str) -> "StreamName":
-    """The stream of this name. Where there is none, the command ends with a sentence that says so."""
-    from models.streams import StreamName
-
-    try:
-        return StreamName(name)
-    except ValueError:
-        raise fail(f"there is no stream {name!r}; there are {', '.join(StreamName)}", MISCONFIGURED) from None
+NetworkName = Literal["request", "response"]
+StreamText = Literal["settings", "requests", "results", "health"]

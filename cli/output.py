@@ -1,4 +1,4 @@
-"""What commands print: tables for people, JSON with stable keys for programs."""
+"""The output of commands: tables for people, JSON with stable keys for programs."""
 
 import json
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 
 
 def print_json(content: Any) -> None:
-    """One JSON document."""
+    """Print one JSON document."""
     typer.echo(json.dumps(content, indent=2, default=_plain))
 
 
@@ -19,8 +19,10 @@ def _plain(item: object) -> str:
     return item.isoformat() if isinstance(item, datetime) else str(item)
 
 
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str = "none") -> None:
-    """A table; columns of numbers to the right."""
+def print_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str = "none", style: str | None = None
+) -> None:
+    """Print a table, with numbers aligned to the right. ``style``: a Rich style of its title and rows, as ``red``."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -28,21 +30,21 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
 
     console = Console(highlight=False)
     if not console.is_terminal:
-        console.width = 200  # in a pipe nothing says how wide it is: do not cut
+        console.width = 200  # a pipe has no width: do not cut
     if not rows:
         console.print(f"{title}: {empty}")
         return
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title, title_justify="left", title_style=style, box=box.SIMPLE_HEAD, pad_edge=False)
     for number, column in enumerate(columns):
         is_number = all(isinstance(row[number], int | float) for row in rows)
         table.add_column(column, justify="right" if is_number else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell(item)) for item in row))
+        table.add_row(*(Text(cell(item)) for item in row), style=style)
     console.print(table)
 
 
 def cell(item: object) -> str:
-    """A cell's text; what is not there is a dash."""
+    """The text of a cell; a dash for a missing value."""
     if item is None or item == "":
         return "–"  # noqa: RUF001
     if isinstance(item, datetime):
@@ -51,7 +53,7 @@ def cell(item: object) -> str:
 
 
 def seconds(duration: float | None) -> str | None:
-    """A duration in the unit that reads best."""
+    """A duration in days, hours, minutes or seconds."""
     if duration is None:
         return None
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):

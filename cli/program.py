@@ -1,4 +1,4 @@
-"""All commands of `airlock`, and the one way out of the process."""
+"""All commands of `airlock`, and the end of the process."""
 
 import os
 import sys
@@ -25,7 +25,7 @@ from cli import (
 from configuration.version import VERSION
 
 PASSED_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": ["--help"]}
-"""For a command whose arguments, options too, belong to another program; what stands first may be ours."""
+"""For a command that passes its arguments, options too, to another program."""
 
 app = typer.Typer(
     name="airlock",
@@ -46,7 +46,7 @@ def _say_version(wanted: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", help="Say the version and end.", is_eager=True, callback=_say_version)
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_say_version)
     ] = False,
 ) -> None:
     """Options of `airlock` itself."""
@@ -73,7 +73,7 @@ app.add_typer(access.users, name="users")
 
 def main() -> NoReturn:
     """Run the command line and end the process with its exit code."""
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output is for the answer
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output is for results
     code: object = 1
     try:
         app(prog_name="airlock")
@@ -83,13 +83,13 @@ def main() -> NoReturn:
 
 
 def leave(code: int) -> NoReturn:
-    """End at once where temporalio was used: 1.35 was seen to crash in the interpreter's shutdown on Python 3.11
-    (``PyGILState_Release``, exit 134), after all the work was done.
+    """Exit, without the interpreter's shutdown if temporalio was used: version 1.35 sometimes crashes in it on Python
+    3.11 (``PyGILState_Release``, exit code 134), after all the work is done.
     """
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (BrokenPipeError, ValueError):  # whoever read it has gone: `airlock streams | head`
+        except (BrokenPipeError, ValueError):  # the reader has closed the pipe: `airlock streams | head`
             code = code or 1
     if "temporalio" in sys.modules:
         os._exit(code)

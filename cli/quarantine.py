@@ -1,28 +1,26 @@
-"""`airlock quarantine`: records that crossed and could not be applied; an operator retries or drops them."""
+"""`airlock quarantine`: records that crossed and cannot be applied. An operator retries or drops them."""
 
 import base64
 import getpass
 import re
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli.errors import FAILED, MISCONFIGURED, answer, database_of, fail, networks_here
-from cli.naming import stream_named
+from cli.naming import NetworkName, StreamText
 from cli.output import AsJson, print_json, print_table
 
 if TYPE_CHECKING:
-    from configuration.settings import NetworkSettings
     from exchange.recovery.quarantine import Quarantine, Retried
     from exchange.transfer.quarantine_store import QuarantinedRecord
     from models.streams import StreamName
 
-app = typer.Typer(name="quarantine", help="Records that were set aside: list, show, retry, drop.", no_args_is_help=True)
+app = typer.Typer(name="quarantine", help="Records in quarantine: list, show, retry, drop.", no_args_is_help=True)
 
-StreamArgument = Annotated[str, typer.Argument(metavar="STREAM", help="The stream that it came in.")]
+StreamArgument = Annotated[StreamText, typer.Argument(metavar="STREAM", help="The stream of the record.")]
 RecordArgument = Annotated[str, typer.Argument(metavar="EPOCH.RECORD", help="As the list shows it.")]
 MOST = 10_000
 
@@ -30,18 +28,18 @@ MOST = 10_000
 @app.command("list")
 def list_records(
     network: Annotated[
-        Literal["request", "response"] | None, typer.Option(help="Only this network's; both that are known here.")
+        NetworkName | None, typer.Option(help="Only this network's; by default those of all configured networks.")
     ] = None,
     stream: Annotated[
-        str | None, typer.Option("--stream", help="Only this stream's: settings, requests, results or health.")
+        StreamText | None, typer.Option("--stream", help="Only this stream's: settings, requests, results or health.")
     ] = None,
-    dropped: Annotated[bool, typer.Option("--dropped", help="Those that were dropped, by whom and why.")] = False,
+    dropped: Annotated[bool, typer.Option("--dropped", help="Dropped records, with who and why.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Records that wait for a decision, oldest first."""
     from models.streams import StreamName
 
-    only = stream_named(stream) if stream else None
+    only = StreamName(stream) if stream else None
     wanted = [each for each in StreamName if only in (None, each) and network in (None, each.receiver.value)]
 
     async def work() -> "list[QuarantinedRecord]":
@@ -51,7 +49,7 @@ def list_records(
         named = network or (only.receiver.value if only else None)
         for settings in reversed(networks_here(named)):
             here = [each for each in wanted if each.receiver is settings.network]
-            async with _quarantine(settings) as kept, kept.engine.connect() as connection:
+            async with database_of(settings) as engine, engine.connect() as connection:
                 found += await list_quarantined(connection, here, dropped, limit=MOST)
         return found
 
@@ -59,7 +57,7 @@ def list_records(
     if as_json:
         print_json([_plain(item) for item in found])
         return
-    columns: tuple[str, ...] = ("stream", "record", "batch", "set aside", "bytes", "retries", "reason")
+    columns: tuple[str, ...] = ("stream", "record", "batch", "since", "bytes", "retries", "reason")
     rows: list[tuple[object, ...]] = [
         (
             item.stream.value,
@@ -83,15 +81,15 @@ def list_records(
 
 @app.command()
 def show(stream: StreamArgument, record: RecordArgument, as_json: AsJson = False) -> None:
-    """Print a record's body: escaped on a terminal, its exact bytes into a pipe or a file."""
+    """Print a record's body: escaped on a terminal, as exact bytes into a pipe or a file."""
     epoch, number = _place(record)
 
-    async def work(kept: "Quarantine", stream: "StreamName") -> "tuple[QuarantinedRecord, bytes]":
-        from exchange.transfer.quarantine_store import find_set_aside
+    async def work(quarantine: "Quarantine", stream: "StreamName") -> "tuple[QuarantinedRecord, bytes]":
+        from exchange.transfer.quarantine_store import find_quarantined
         from models.errors import NotFound
 
-        async with kept.engine.connect() as connection:
-            found = await find_set_aside(connection, stream, epoch, number)
+        async with quarantine.engine.connect() as connection:
+            found = await find_quarantined(connection, stream, epoch, number)
         if found is None:
             raise NotFound(f"record {record} of {stream} is not in quarantine; see: airlock quarantine list")
         return found
@@ -115,18 +113,18 @@ def retry(
     every: Annotated[bool, typer.Option("--all", help="Every open record of the stream.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Apply records again, as their batch would be applied now. Exits with 1 when one is still refused."""
+    """Apply records again, as their batch would be applied now. Exits with 1 if one is still refused."""
     if bool(records) is every:
-        raise fail("name the records to retry, or say --all", MISCONFIGURED)
+        raise fail("name the records to retry, or use --all", MISCONFIGURED)
     places = [_place(record) for record in records or []]
 
-    async def work(kept: "Quarantine", stream: "StreamName") -> "list[Retried]":
+    async def work(quarantine: "Quarantine", stream: "StreamName") -> "list[Retried]":
         if every:
-            return await kept.retry_all(stream)
+            return await quarantine.retry_all(stream)
         outcome: dict[tuple[int, int], Retried] = {}
         for epoch, number in places:
             if (epoch, number) not in outcome:
-                outcome |= {(each.epoch, each.record): each for each in await kept.retry(stream, epoch, number)}
+                outcome |= {(each.epoch, each.record): each for each in await quarantine.retry(stream, epoch, number)}
         return list(outcome.values())
 
     outcome = _in_its_network(stream, work)
@@ -151,28 +149,28 @@ def retry(
 def drop(
     stream: StreamArgument,
     record: RecordArgument,
-    reason: Annotated[str, typer.Option("--reason", help="Why; kept with the record.")],
-    by: Annotated[str | None, typer.Option("--by", help="Who decided; who is logged in, by default.")] = None,
+    reason: Annotated[str, typer.Option("--reason", help="Why; stored with the record.")],
+    by: Annotated[str | None, typer.Option("--by", help="Who decided; by default the login name.")] = None,
 ) -> None:
-    """Give a record up. Its row is kept, with who and why; see: airlock quarantine list --dropped."""
+    """Give up a record. Its row stays, with who and why; see: airlock quarantine list --dropped."""
     epoch, number = _place(record)
 
-    async def work(kept: "Quarantine", stream: "StreamName") -> "QuarantinedRecord":
-        return await kept.drop(stream, epoch, number, by or _who(), reason)
+    async def work(quarantine: "Quarantine", stream: "StreamName") -> "QuarantinedRecord":
+        return await quarantine.drop(stream, epoch, number, by or _who(), reason)
 
     dropped = _in_its_network(stream, work)
     typer.echo(f"{stream} {dropped.name} dropped by {escaped(dropped.dropped_by or '')}")
 
 
 def escaped(text: str) -> str:
-    """The same in one line, with what a terminal could obey (controls, marks of direction) as escapes."""
+    """The text in one line. Characters that control a terminal or the direction of text are escaped."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def _place(record: str) -> tuple[int, int]:
     found = re.fullmatch(r"([0-9]{1,9})\.([0-9]{1,18})", record)
     if found is None:
-        raise fail(f"{escaped(record)!r} is no record: write epoch.record, such as 1.17", MISCONFIGURED)
+        raise fail(f"{escaped(record)!r} is not a record: write epoch.record, such as 1.17", MISCONFIGURED)
     return int(found[1]), int(found[2])
 
 
@@ -196,21 +194,16 @@ def _body(body: bytes) -> dict[str, str]:
         return {"body_base64": base64.b64encode(body).decode()}
 
 
-def _in_its_network(stream: str, work: "Callable[[Quarantine, StreamName], Awaitable[Any]]") -> Any:
-    """Run against the network that receives the stream: there its records are set aside."""
-    name = stream_named(stream)
+def _in_its_network(stream: StreamText, work: "Callable[[Quarantine, StreamName], Awaitable[Any]]") -> Any:
+    """Run ``work`` on the quarantine of the network that receives the stream."""
+    from exchange.recovery.quarantine import Quarantine
+    from models.streams import StreamName
+
+    name = StreamName(stream)
 
     async def run() -> Any:
         (settings,) = networks_here(name.receiver.value)
-        async with _quarantine(settings) as kept:
-            return await work(kept, name)
+        async with database_of(settings) as engine:
+            return await work(Quarantine(engine, settings.network), name)
 
     return answer(run)
-
-
-@asynccontextmanager
-async def _quarantine(settings: "NetworkSettings") -> "AsyncIterator[Quarantine]":
-    from exchange.recovery.quarantine import Quarantine
-
-    async with database_of(settings) as engine:
-        yield Quarantine(engine, settings.network)

@@ -1,6 +1,6 @@
-"""Looking at schedules and operating them."""
+"""`airlock schedules`: show schedules and operate them."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,22 +12,21 @@ from cli.output import AsJson, cell, print_json, print_table, seconds
 if TYPE_CHECKING:
     from temporalio.client import Client
 
+    from configuration.cadences import Cadence
     from schedules.views import ScheduleView
 
-app = typer.Typer(help="What runs when: list, describe, trigger, pause, resume, backfill.", no_args_is_help=True)
+app = typer.Typer(help="Schedules: list, describe, trigger, pause, resume, backfill.", no_args_is_help=True)
 
 ScheduleId = Annotated[str, typer.Argument(metavar="SCHEDULE", help="As in: airlock schedules list")]
 Note = Annotated[str, typer.Option("--note", "-n", help="Why; shown with the schedule.")]
-Moment = Annotated[
-    str, typer.Option(metavar="TIME", help="RFC 3339, as 2026-01-01T00:00:00Z; UTC where no zone is said.")
-]
+Moment = Annotated[str, typer.Option(metavar="TIME", help="RFC 3339, as 2026-01-01T00:00:00Z; in UTC by default.")]
 
 COLUMNS = ("schedule", "runs", "state", "next", "last", "outcome", "running", "actions", "skipped", "missed")
 
 
 @app.command("list")
 def list_all(as_json: AsJson = False) -> None:
-    """All schedules."""
+    """List all schedules."""
     views = answer(schedules_now)
     if as_json:
         print_json([view.model_dump(mode="json") for view in views])
@@ -37,7 +36,7 @@ def list_all(as_json: AsJson = False) -> None:
 
 @app.command()
 def describe(schedule: ScheduleId, as_json: AsJson = False) -> None:
-    """One schedule in full."""
+    """Show one schedule in full."""
     from schedules.views import describe as look
 
     _operate(lambda client: look(client, schedule), as_json)
@@ -45,15 +44,18 @@ def describe(schedule: ScheduleId, as_json: AsJson = False) -> None:
 
 @app.command()
 def trigger(schedule: ScheduleId, as_json: AsJson = False) -> None:
-    """Run now; where a run is under way, once more after it."""
+    """Run now. If a run is under way, run once more after it, unless that run lasts until the next tick."""
+    from schedules.operating import Triggered
     from schedules.operating import trigger as act
 
-    _operate(lambda client: act(client, schedule), as_json)
+    view = _operate(lambda client: act(client, schedule, _cadences()), as_json)
+    if isinstance(view, Triggered) and view.answered_by and not as_json:
+        typer.echo(f"No run was started: {view.answered_by} is under way and delivers what is ready at once.")
 
 
 @app.command()
 def pause(schedule: ScheduleId, note: Note = "paused from the command line", as_json: AsJson = False) -> None:
-    """No more runs by the clock until it is resumed; survives restarts."""
+    """Start no more scheduled runs until it is resumed. A pause survives restarts."""
     from schedules.operating import pause as act
 
     _operate(lambda client: act(client, schedule, note), as_json)
@@ -61,15 +63,15 @@ def pause(schedule: ScheduleId, note: Note = "paused from the command line", as_
 
 @app.command()
 def resume(schedule: ScheduleId, note: Note = "resumed from the command line", as_json: AsJson = False) -> None:
-    """Run by the clock again."""
+    """Start scheduled runs again. A schedule that follows its stream starts a run at once."""
     from schedules.operating import resume as act
 
-    _operate(lambda client: act(client, schedule, note), as_json)
+    _operate(lambda client: act(client, schedule, note, _cadences()), as_json)
 
 
 @app.command()
 def backfill(schedule: ScheduleId, start: Moment, end: Moment, as_json: AsJson = False) -> None:
-    """Run once for each time of the schedule in the past that is given, one after the other."""
+    """Run once for each scheduled time between --start and --end, one after the other."""
     from schedules.operating import backfill as act
 
     begin, until = _moment("--start", start), _moment("--end", end)
@@ -85,7 +87,7 @@ async def schedules_now() -> "list[ScheduleView]":
 
 
 def show_schedules(views: "list[ScheduleView]") -> None:
-    """As a table."""
+    """Print schedules as a table."""
     rows = [
         (
             view.id,
@@ -104,7 +106,13 @@ def show_schedules(views: "list[ScheduleView]") -> None:
     print_table("Schedules", COLUMNS, rows, "none yet: a response worker makes them when it starts")
 
 
-def _operate(act: "Callable[[Client], Awaitable[ScheduleView]]", as_json: bool) -> None:
+def _cadences() -> "Mapping[str, Cadence]":
+    from configuration.settings import ResponseSettings
+
+    return ResponseSettings.load().cadences
+
+
+def _operate(act: "Callable[[Client], Awaitable[ScheduleView]]", as_json: bool) -> "ScheduleView":
     async def work() -> "ScheduleView":
         async with response_temporal() as client:
             return await act(client)
@@ -112,7 +120,7 @@ def _operate(act: "Callable[[Client], Awaitable[ScheduleView]]", as_json: bool) 
     view = answer(work)
     if as_json:
         print_json(view.model_dump(mode="json"))
-        return
+        return view
     last = view.last_run
     lines = {
         "workflow": view.workflow,
@@ -127,6 +135,7 @@ def _operate(act: "Callable[[Client], Awaitable[ScheduleView]]", as_json: bool) 
     typer.echo(view.id)
     for name, text in lines.items():
         typer.echo(f"  {name:9} {cell(text)}")
+    return view
 
 
 def _runs(view: "ScheduleView") -> str:
@@ -138,5 +147,5 @@ def _moment(option: str, text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise fail(f"{option} {text!r} is no time; write it as 2026-01-01T00:00:00Z") from None
+        raise fail(f"{option} {text!r} is not a time; write it as 2026-01-01T00:00:00Z") from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

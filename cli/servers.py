@@ -1,22 +1,22 @@
-"""Commands that stay: everything at once, one network's API, a worker. And `migrate`, which comes before them."""
+"""Commands that run servers: everything, a worker or an API. And `migrate`, which prepares a database for them."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from cli.errors import MISCONFIGURED, database_trouble, explained, fail
+from cli.naming import NetworkName
 
-NetworkName = Literal["request", "response"]
 NETWORK = typer.Argument(help="Which network.")
 
 
 def up(
     free_ports: Annotated[
-        bool, typer.Option("--free-ports", help="Take free ports, so that several can run side by side.")
+        bool, typer.Option("--free-ports", help="Use free ports, so that several can run on one machine.")
     ] = False,
     samples: Annotated[bool, typer.Option(help="Submit the sample requests once everything runs.")] = True,
 ) -> None:
-    """Start everything on this machine: both networks, their servers, sample data. Ctrl-C stops it."""
+    """Start everything on this machine: both networks, their servers, sample data. Ctrl-C stops all of it."""
     import asyncio
 
     from configuration.logs import configure_logs
@@ -28,9 +28,9 @@ def up(
 
 
 def worker(
-    network: Annotated[NetworkName | None, typer.Argument(help="Which network; both where none is named.")] = None,
+    network: Annotated[NetworkName | None, typer.Argument(help="Which network; both by default.")] = None,
 ) -> None:
-    """Run a Temporal worker. Any number may run; SIGTERM lets work under way finish."""
+    """Run a Temporal worker. Any number may run. SIGTERM lets running work finish."""
     import worker as workers
 
     raise typer.Exit(workers.main([network] if network else []))
@@ -41,7 +41,7 @@ def api(network: Annotated[NetworkName, NETWORK]) -> None:
     import asyncio
 
     from api.listening import listeners
-    from api.serving import serve_on
+    from api.serving import serve
     from configuration.logs import configure_logs
     from configuration.settings import RequestSettings, ResponseSettings
 
@@ -58,11 +58,11 @@ def api(network: Annotated[NetworkName, NETWORK]) -> None:
 
             settings = ResponseSettings.load()
             app = create_response_app(settings)
-        asyncio.run(serve_on(app, listeners(settings)))
+        asyncio.run(serve(app, listeners(settings)))
 
 
 def migrate(network: Annotated[NetworkName, NETWORK]) -> None:
-    """Bring a network's database to the newest schema."""
+    """Migrate a network's database to the newest schema."""
     import asyncio
 
     from sqlalchemy.exc import DBAPIError
@@ -77,7 +77,7 @@ def migrate(network: Annotated[NetworkName, NETWORK]) -> None:
         try:
             asyncio.run(upgrade(settings.database_url.get_secret_value(), network))
         except TimeoutError:
-            raise fail("the migration did not end in time; is another one at work?", MISCONFIGURED) from None
+            raise fail("the migration did not end in time; is another one running?", MISCONFIGURED) from None
         except (DBAPIError, OSError) as error:
             trouble = database_trouble(settings, error)
             if isinstance(trouble, AirlockError):

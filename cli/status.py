@@ -1,12 +1,12 @@
-"""Everything at a glance: streams, schedules, workers, workflows under way, alerts."""
+"""`airlock status`: streams, schedules, workers, running workflows and alerts."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from cli.errors import FAILED, answer, explained, response_database, temporal_of
+from cli.errors import FAILED, answer, database_of, explained, networks_here, temporal_of
 from cli.output import AsJson, print_json, print_table, seconds
 from cli.schedules import schedules_now, show_schedules
 from cli.streams import show_streams, stream_states_now
@@ -19,7 +19,7 @@ Part = TypeVar("Part")
 
 
 def status(as_json: AsJson = False) -> None:
-    """Streams, schedules, workers, workflows under way and alerts. Exits with 1 when a part cannot be asked."""
+    """Show streams, schedules, workers, running workflows and alerts. Exits with 1 if a part is unknown."""
     from configuration.settings import ResponseSettings
 
     with explained():
@@ -35,74 +35,53 @@ def status(as_json: AsJson = False) -> None:
 
 
 async def _gather() -> dict[str, Any]:
+    from models.errors import AirlockError
+
     errors: list[str] = []
-    networks = _networks()
-    workers: list[dict[str, Any]] = []
-    workflows: list[dict[str, Any]] = []
-    for settings in networks:
-        workers += await _or_error(lambda settings=settings: workers_of(settings), [], errors)  # type: ignore[misc]
-        workflows += await _or_error(lambda settings=settings: workflows_of(settings), [], errors)  # type: ignore[misc]
-    none: list[ScheduleView] = []
-    schedules = await _or_error(schedules_now, none, errors)
+
+    async def part(work: Awaitable[list[Part]]) -> list[Part]:
+        """The result, or an empty list and the error."""
+        try:
+            return await work
+        except AirlockError as error:
+            errors.append(str(error))
+            return []
+
+    networks = networks_here()
+    schedules = await part(schedules_now())
     return {
-        "alerts": await _or_error(lambda: _alerts(schedules), [], errors),
-        "streams": await _or_error(stream_states_now, [], errors),
+        "alerts": [item for settings in networks for item in await part(_alerts(settings, schedules))],
+        "streams": await part(stream_states_now()),
         "schedules": schedules,
-        "workers": workers,
-        "workflows": workflows,
+        "workers": [item for settings in networks for item in await part(workers_of(settings))],
+        "workflows": [item for settings in networks for item in await part(workflows_of(settings))],
         "errors": list(dict.fromkeys(errors)),
     }
 
 
-async def _or_error(ask: Callable[[], Awaitable[Part]], otherwise: Part, errors: list[str]) -> Part:
-    from models.errors import AirlockError
-
-    try:
-        return await ask()
-    except AirlockError as error:
-        errors.append(str(error))
-        return otherwise
-
-
-def _networks() -> "list[NetworkSettings]":
-    """The networks that this machine knows: in production the response network alone."""
-    from configuration.settings import RequestSettings, ResponseSettings
-    from models.errors import ConfigurationError
-
-    known: list[NetworkSettings] = [ResponseSettings.load()]
-    try:
-        known.append(RequestSettings.load())
-    except ConfigurationError:
-        pass
-    return known
-
-
-async def _alerts(schedules: "list[ScheduleView]") -> list[dict[str, Any]]:
-    """What is open, and what the streams call for now: without a worker nobody else would say it."""
-    from dataclasses import asdict
-
+async def _alerts(settings: "NetworkSettings", schedules: "list[ScheduleView]") -> list[dict[str, Any]]:
+    """Open alerts of this network, and those that its streams call for now: without a worker nobody raises them."""
     from configuration.settings import ResponseSettings
     from models.streams import Network
     from monitoring.alerting import judge_stream
     from monitoring.measurement_store import open_alerts, stream_states
 
-    async with response_database() as connection:
-        raised = [asdict(alert) for alert in await open_alerts(connection)]
-        states = await stream_states(connection, Network.RESPONSE)
-    settings, paused = ResponseSettings.load(), {each.id for each in schedules if each.paused}
     wanted: dict[str, str] = {}
-    for state in states:
-        wanted |= judge_stream(state, settings.cadences, paused)
-    known = {alert["name"] for alert in raised}
-    return raised + [
-        {"name": name, "message": message, "raised_at": datetime.now(UTC)}
-        for name, message in wanted.items()
-        if name not in known
+    async with database_of(settings) as engine, engine.begin() as connection:
+        found = {alert.name: (alert.message, alert.raised_at) for alert in await open_alerts(connection)}
+        if isinstance(settings, ResponseSettings):
+            paused = {each.id for each in schedules if each.paused}
+            for state in await stream_states(connection, Network.RESPONSE):
+                wanted |= judge_stream(state, settings.cadences, paused)
+    found = {name: (message, datetime.now(UTC)) for name, message in wanted.items()} | found
+    return [
+        {"network": settings.network.value, "name": name, "message": message, "raised_at": raised_at}
+        for name, (message, raised_at) in found.items()
     ]
 
 
 async def workers_of(settings: "NetworkSettings") -> list[dict[str, Any]]:
-    """Workers that sent a heartbeat lately, as `temporal worker list` has them."""
+    """Workers with a recent heartbeat, as in `temporal worker list`."""
     from temporalio.api.enums.v1 import WorkerStatus
     from temporalio.api.workflowservice.v1 import ListWorkersRequest
 
@@ -126,7 +105,7 @@ async def workers_of(settings: "NetworkSettings") -> list[dict[str, Any]]:
 
 
 async def workflows_of(settings: "NetworkSettings", most: int = 50) -> list[dict[str, Any]]:
-    """Workflows under way, newest first: what `celery inspect active` showed."""
+    """Running workflows, newest first. This replaces `celery inspect active`."""
     from schedules.answers import RPC_TIMEOUT, temporal_answers
 
     client = await temporal_of(settings)
@@ -146,9 +125,9 @@ def _show(found: dict[str, Any]) -> None:
     def ago(moment: str) -> str | None:
         return seconds(float(round((datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds())))
 
-    print_table(
-        "Alerts", ("alert", "message", "since"), [tuple(alert.values()) for alert in found["alerts"]], "none open"
-    )
+    alerts = [tuple(alert.values()) for alert in found["alerts"]]
+    columns = ("network", "alert", "what happens, and what to do", "since")
+    print_table("Alerts", columns, alerts, "none open", "bold red")
     show_streams(found["streams"])
     show_schedules(found["schedules"])
     print_table(
@@ -158,7 +137,7 @@ def _show(found: dict[str, Any]) -> None:
             (item["network"], item["identity"], item["task_queue"], item["status"], ago(item["started_at"]))
             for item in found["workers"]
         ],
-        "none has been heard of; one that was just started is, within seconds. To start one: airlock worker",
+        "none is known; a new one appears within seconds. To start one: airlock worker",
     )
     print_table(
         "Workflows under way",

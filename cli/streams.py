@@ -1,4 +1,4 @@
-"""How far the streams are, and what would cross."""
+"""The positions of the streams, and a preview of the bytes that would cross."""
 
 import sys
 from typing import Annotated, Any
@@ -6,14 +6,14 @@ from typing import Annotated, Any
 import typer
 
 from cli.errors import answer, response_database
-from cli.naming import stream_named
+from cli.naming import StreamText
 from cli.output import AsJson, print_json, print_table, seconds
 
 COLUMNS = ("stream", "way", "batch", "delivered", "applied", "pending", "in flight", "oldest", "heard", "state")
 
 
 def streams(as_json: AsJson = False) -> None:
-    """Positions and backlog of each stream, as the response network sees them."""
+    """Show position and backlog of each stream, as the response network sees them."""
     states = answer(stream_states_now)
     if as_json:
         print_json(states)
@@ -31,7 +31,7 @@ async def stream_states_now() -> list[dict[str, Any]]:
 
 
 def show_streams(states: list[dict[str, Any]]) -> None:
-    """As a table."""
+    """Print streams as a table."""
     print_table("Streams", COLUMNS, [_row(state) for state in states])
 
 
@@ -56,17 +56,17 @@ def _row(state: dict[str, Any]) -> tuple[object, ...]:
 
 def preview(
     stream: Annotated[
-        str, typer.Argument(metavar="STREAM", help="One that leaves the response network: settings, results or health.")
+        StreamText,
+        typer.Argument(metavar="STREAM", help="One that leaves the response network: settings, results or health."),
     ] = "settings",
 ) -> None:
-    """Print the exact bytes that would cross now: NDJSON, a record a line. Seals and sends nothing."""
+    """Print the exact bytes that would cross now: NDJSON, one record per line. Seals and sends nothing."""
     from api.response.preview import preview as bytes_of
-
-    name = stream_named(stream)
+    from models.streams import StreamName
 
     async def work() -> bytes:
         async with response_database() as connection:
-            return await bytes_of(connection, name)
+            return await bytes_of(connection, StreamName(stream))
 
     content = answer(work)
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""`airlock verify`: do both sides agree, to the last record?"""
+"""`airlock verify`: compares both networks, down to the last record."""
 
 import asyncio
 from pathlib import Path
@@ -8,14 +8,12 @@ import typer
 
 from cli.both_sides import both_sides, own_side
 from cli.errors import MISCONFIGURED, answer, fail, networks_here
-from cli.naming import stream_named
 from cli.output import AsJson, print_json
 from cli.verification_output import show_progress, show_reports, show_set_aside, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from configuration.settings import NetworkSettings
     from exchange.audit.summaries import RepairableSide
     from exchange.audit.verifier import StreamReport
     from exchange.recovery.orphans import OrphanedRow
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
 
 DIFFERS, UNCHECKED = 1, MISCONFIGURED
 LISTED = 1000
-"""Rows that were set aside which are listed at most."""
+"""Most rows that `--set-aside` lists."""
 
 
 def verify(
@@ -34,10 +32,10 @@ def verify(
     ] = None,
     as_json: AsJson = False,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Rebuild, resend or set aside what differs, then look again.")
+        bool, typer.Option("--repair", help="Rebuild, resend or set aside what differs, then compare again.")
     ] = False,
     export: Annotated[
-        Path | None, typer.Option("--export", help="Write this side's signed summary to a file; in either network.")
+        Path | None, typer.Option("--export", help="Write this network's signed summary to a file.")
     ] = None,
     offline: Annotated[
         tuple[Path, Path] | None, typer.Option("--offline", metavar="A B", help="Compare two exported summaries.")
@@ -52,7 +50,9 @@ def verify(
         str | None, typer.Option("--put-back", metavar="ROW", help="Put one of them back, such as request:7.")
     ] = None,
 ) -> None:
-    """Compare both networks to the last record. Exits with 0 when all agree, 1 if not, 2 when it cannot be checked."""
+    """Compare both networks, record by record. Exits with 0 if all agree, 1 if not, 2 if it cannot be checked."""
+    from models.streams import StreamName
+
     if sum(map(bool, (repair, export, offline, set_aside, put_back))) > 1:
         raise fail("--repair, --export, --offline, --set-aside and --put-back exclude each other", UNCHECKED)
     if keys is not None and offline is None:
@@ -61,7 +61,9 @@ def verify(
         return show_set_aside(answer(_list_set_aside), as_json)
     if put_back is not None:
         return typer.echo(answer(lambda: _put_back(put_back)))
-    streams = _streams(stream)
+    if unknown := set(stream or ()) - set(StreamName):
+        raise fail(f"there is no stream {unknown.pop()!r}; there are {', '.join(StreamName)}", UNCHECKED)
+    streams = list(dict.fromkeys(StreamName(name) for name in stream or StreamName))
     outcome: RepairOutcome | None = None
     with show_progress(quiet=as_json) as progress:
         if export is not None:
@@ -73,7 +75,7 @@ def verify(
     if export is not None:
         typer.echo(f"summary written to {export}", err=True)
         if not good:
-            raise fail("rows of this side are not what its batches say; the summary names them", DIFFERS)
+            raise fail("rows of this side differ from its batches; the summary names them", DIFFERS)
         return None
     if offline is not None and doubt:
         typer.echo(doubt, err=True)
@@ -86,15 +88,8 @@ def verify(
     return None
 
 
-def _streams(named: list[str] | None) -> "list[StreamName]":
-    """Those that are named, each once; all where none is."""
-    from models.streams import StreamName
-
-    return list(dict.fromkeys(stream_named(name) for name in named or StreamName))
-
-
 def _checked(work: "Callable[[], Any]") -> Any:
-    """Run; whatever keeps it from being checked is a sentence and exit code 2."""
+    """Run ``work``. An error means that nothing can be checked: exit code 2."""
     from models.errors import AirlockError
 
     try:
@@ -102,7 +97,7 @@ def _checked(work: "Callable[[], Any]") -> Any:
     except AirlockError as error:
         raise fail(f"cannot be checked: {error}", UNCHECKED) from None
     except KeyboardInterrupt:
-        raise fail("stopped before the end: nothing is known", UNCHECKED) from None
+        raise fail("interrupted: nothing is known", UNCHECKED) from None
 
 
 async def _online(
@@ -112,8 +107,8 @@ async def _online(
     from exchange.recovery.repair import repair_differences
     from models.streams import Network
 
-    async with both_sides() as (_, near, far):
-        sides: dict[Network, RepairableSide] = {Network.RESPONSE: near, Network.REQUEST: far}
+    async with both_sides() as (_, local, remote):
+        sides: dict[Network, RepairableSide] = {Network.RESPONSE: local, Network.REQUEST: remote}
         verifier = Verifier(sides, progress)
         reports = await verifier.verify(streams)
         if not repair:
@@ -124,7 +119,7 @@ async def _online(
 async def _offline(
     files: tuple[Path, Path], keys: Path | None, streams: "list[StreamName]", progress: Any
 ) -> "tuple[list[StreamReport], str | None]":
-    """Also why the signatures were not checked."""
+    """Compare two files. Returns also a sentence if their signatures were not checked."""
     from exchange.audit.summary_file import SummaryFile, public_keys
     from exchange.audit.verifier import Verifier
     from exchange.errors import Malformed
@@ -135,22 +130,22 @@ async def _offline(
     if first.network is second.network:
         raise Malformed(f"both summaries are the {first.network} network's")
     if first.link != second.link:
-        raise Malformed(f"the summaries are of two links, {first.link} and {second.link}")
+        raise Malformed(f"the summaries are of different links, {first.link} and {second.link}")
     if first.key_id == second.key_id:
         raise Malformed(f"both summaries are signed by the same key, {first.key_id}: one of them is not its network's")
     for side in (first, second):
         if absent := [stream.value for stream in streams if stream not in side.heads]:
-            raise Malformed(f"{side.path} holds nothing of: {', '.join(absent)}")
-    doubt = None if trusted else "signatures not checked: no keys here; name a directory that has them with --keys"
+            raise Malformed(f"{side.path} does not contain: {', '.join(absent)}")
+    doubt = None if trusted else "signatures not checked: no keys here; name a directory of keys with --keys"
     return await Verifier({first.network: first, second.network: second}, progress).verify(streams), doubt
 
 
 def _configured_keys() -> Path | None:
-    """The key directory of a network that is configured here."""
+    """The key directory of the configured network."""
     from models.errors import ConfigurationError
 
     try:
-        directory = _either_network().keys
+        directory = networks_here()[0].keys
     except ConfigurationError:
         return None
     return directory if directory.is_dir() else None
@@ -160,7 +155,7 @@ async def _export(path: Path, streams: "list[StreamName]", progress: Any) -> boo
     from exchange.audit.summary_file import write_summary
     from models.errors import ConfigurationError
 
-    settings = _either_network()
+    settings = networks_here()[0]
     draft = path.with_name(path.name + ".part")
     try:
         async with own_side(settings) as side:
@@ -193,7 +188,7 @@ async def _put_back(row: str) -> str:
     network, _, number = row.partition(":")
     here = {settings.network.value: settings for settings in networks_here()}
     if network not in here or not number.isdecimal():
-        raise InvalidInput(f"{row!r} is no row that was set aside; `airlock verify --set-aside` names them")
+        raise InvalidInput(f"{row!r} is not the name of a row; `airlock verify --set-aside` lists them")
     async with own_side(here[network]) as side:
         try:
             async with side.engine.begin() as connection:
@@ -201,10 +196,5 @@ async def _put_back(row: str) -> str:
         except IntegrityError:
             raise Conflict(f"another row has taken the place of {row}: it stays set aside") from None
     if found is None:
-        raise NotFound(f"nothing is set aside as {row}; `airlock verify --set-aside` lists what is")
-    return f"{found[0]} {found[1]} is back in the {network} network: `airlock verify` names it again"
-
-
-def _either_network() -> "NetworkSettings":
-    """The response network's settings where they are set, otherwise the request network's."""
-    return networks_here()[0]
+        raise NotFound(f"no row is set aside as {row}; `airlock verify --set-aside` lists them")
+    return f"{found[0]} {found[1]} is back in the {network} network: `airlock verify` reports it again"

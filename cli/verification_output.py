@@ -1,4 +1,4 @@
-"""What `airlock verify` prints: progress on a terminal, tables for people, JSON with stable keys for programs."""
+"""The output of `airlock verify`: progress, tables for people, JSON with stable keys for programs."""
 
 import sys
 import time
@@ -29,12 +29,12 @@ COLUMNS = (
     "verdict",
 )
 SAY_EVERY = 5.0
-"""Seconds between signs of life where there is no terminal."""
+"""Seconds between lines of progress without a terminal."""
 
 
 @contextmanager
 def show_progress(quiet: bool) -> "Iterator[Callable[[StreamName, Network, int, int], None]]":
-    """On standard error: a line that is written over on a terminal, one every few seconds elsewhere."""
+    """Progress on standard error: a line that is overwritten on a terminal, otherwise one every `SAY_EVERY` seconds."""
     terminal = sys.stderr.isatty()
     said_at = time.monotonic()
 
@@ -54,7 +54,7 @@ def show_progress(quiet: bool) -> "Iterator[Callable[[StreamName, Network, int, 
 
 
 def show_reports(reports: "list[StreamReport]", outcome: "RepairOutcome | None") -> None:
-    """Each stream in a line, then each difference."""
+    """Print a line for each stream, then one for each difference."""
     from exchange.audit.summaries import Kind
 
     print_table(
@@ -99,14 +99,14 @@ def show_reports(reports: "list[StreamReport]", outcome: "RepairOutcome | None")
         typer.echo(f"Repair: {outcome.rebuilt} rebuilt or resent, {outcome.set_aside} set aside{again}")
         if outcome.set_aside:
             typer.echo(
-                "Rows set aside are kept whole: airlock verify --set-aside lists them, in the network they are of"
+                "Rows set aside are kept complete: airlock verify --set-aside lists those of the configured network"
             )
         for place, reason in outcome.left.items():
             typer.echo(f"Left: {place}: {reason}")
 
 
 def show_set_aside(found: "dict[str, list[OrphanedRow]]", as_json: bool) -> None:
-    """Rows that were set aside, by network; JSON has them whole."""
+    """Print rows that were set aside, by network. JSON contains the complete rows."""
     if as_json:
         listed = [
             {
@@ -134,7 +134,7 @@ def show_set_aside(found: "dict[str, list[OrphanedRow]]", as_json: bool) -> None
 
 
 def _both(sent: int, received: int) -> object:
-    """One number where both sides have the same."""
+    """One number if both sides have the same."""
     return sent if sent == received else f"{received} of {sent}"
 
 
@@ -144,7 +144,7 @@ def _verdict(report: "StreamReport") -> str:
 
 
 def to_json(reports: "list[StreamReport]", outcome: "RepairOutcome | None") -> dict[str, Any]:
-    """Keys stay; new ones may come."""
+    """The reports as JSON. Keys are stable; new ones may be added."""
     return {
         "agrees": all(report.agrees for report in reports),
         "streams": [

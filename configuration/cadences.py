@@ -71,6 +71,11 @@ DEFAULT_CADENCES = {
 }
 
 
+def is_followed(schedule_id: str, cadence: Cadence) -> bool:
+    """Whether a run of this schedule stays until the next tick, so that whoever wants a run has one."""
+    return schedule_id == EXPORT_RESULTS and cadence.follow
+
+
 def check_cadences(cadences: dict[str, Cadence]) -> dict[str, Cadence]:
     """Add the defaults of schedules that were not named. Raises ``ValueError`` for a name or value that is wrong."""
     unknown = sorted(set(cadences) - set(DEFAULT_CADENCES))

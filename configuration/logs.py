@@ -97,5 +97,5 @@ def _fields_of_sdk(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """Add the fields of a line from Temporal's SDK (`temporalio.runtime.LogForwardingConfig`)."""
     forwarded = getattr(event.get("_record"), "temporal_log", None)
     if forwarded is not None:
-        event.update(forwarded.fields, target=forwarded.target)
+        event.update({name: value for name, value in forwarded.fields.items() if value}, target=forwarded.target)
     return event

@@ -1,4 +1,4 @@
-"""The response network's account of one request's way, and both networks' accounts as one."""
+"""The trace of one request: the response network's part, and both networks' parts joined."""
 
 from datetime import datetime
 from typing import Any
@@ -7,8 +7,8 @@ from uuid import UUID
 from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from exchange.audit.kept_rows import kept_batches
 from exchange.audit.row_checks import result_named
+from exchange.audit.stored_rows import batch_row
 from exchange.carriers.http import LinkClient
 from exchange.custody_store import batches_sealed_from, quarantined_about, sealed_times, trace_in_response_network
 from exchange.errors import Malformed
@@ -20,8 +20,8 @@ from models.traces import Trace, TraceStep
 
 HERE = Network.RESPONSE
 BATCHES_SEARCHED = 50
-"""Batches of results that are opened to find the one, where the request network does not say which it is."""
-WAY = (
+"""Most batches of results that are searched for one result, if the request network does not name its batch."""
+STEPS = (
     "submitted",
     "sealed",
     "voided",
@@ -47,14 +47,14 @@ WAY = (
 
 
 async def remote_trace(link: LinkClient, request_id: UUID) -> Trace:
-    """The request network's account. Raises `LinkError`, or `NotFound` where that network has no such request."""
+    """The request network's part of a trace. Raises `LinkError`, or `NotFound` if it has no such request."""
     try:
         found = Trace.model_validate_json(await link.trace(request_id))
     except ValidationError:
-        raise Malformed("the request network's account of the request does not parse") from None
+        raise Malformed("the request network's trace of the request does not parse") from None
     except Malformed as error:
         if "answered 404" in str(error):
-            raise NotFound(f"the request network has no request {request_id}, or not any more") from None
+            raise NotFound(f"the request network does not have request {request_id}, or no longer") from None
         raise
     if found.request_id != request_id:
         raise Malformed(f"asked for request {request_id}, the answer is about {found.request_id}")
@@ -62,7 +62,9 @@ async def remote_trace(link: LinkClient, request_id: UUID) -> Trace:
 
 
 async def local_trace(connection: AsyncConnection, request_id: UUID, result_batch: BatchRef | None) -> Trace | None:
-    """This network's account; ``result_batch`` is what the request network says. None where nothing is known here."""
+    """This network's part of a trace; None if the request is unknown here. ``result_batch``: as the request network
+    names it, if it does.
+    """
     found = await trace_in_response_network(connection, request_id)
     if found is None:
         return await _quarantined(connection, request_id)
@@ -76,7 +78,7 @@ async def local_trace(connection: AsyncConnection, request_id: UUID, result_batc
     add("pulled", found.pulled_at, batch=str(group), workflow="PullRequests")
     add("opened", found.opened_at, batch=str(group), workflow="ExecuteRequests")
     if found.cancelled_at is not None:
-        add("cancelled", found.cancelled_at, note="word of it came over the link")
+        add("cancelled", found.cancelled_at, note="the cancellation came over the link")
     if found.status is None:
         return Trace(request_id=request_id, status="executing", steps=steps, waits_for="its execution to end")
     took = f"{found.status}" + (f", {found.reason}" if found.reason else "")
@@ -100,7 +102,7 @@ async def local_trace(connection: AsyncConnection, request_id: UUID, result_batc
 
 
 async def _quarantined(connection: AsyncConnection, request_id: UUID) -> Trace | None:
-    """A request that came and could not be taken: it waits for an operator, or one has dropped it."""
+    """The trace of a request in quarantine: it waits for an operator, or was dropped."""
     aside = await quarantined_about(connection, StreamName.REQUESTS, request_id)
     if aside is None:
         return None
@@ -115,20 +117,22 @@ async def _quarantined(connection: AsyncConnection, request_id: UUID) -> Trace |
 
 
 async def _result_batch(connection: AsyncConnection, request_id: UUID) -> BatchRef | None:
-    """The sealed batch that holds this request's result, looked for in those that were sealed after it was stored."""
+    """The sealed batch that holds this request's result."""
     for ref in await batches_sealed_from(connection, request_id, BATCHES_SEARCHED):
-        for batch in await kept_batches(connection, HERE, ref.stream, ref.epoch, ref.sequence, ref.sequence):
-            try:
-                lines = unpack(Manifest.model_validate_json(batch.manifest), batch.payload or b"")
-            except (Malformed, ValidationError):
-                continue
-            if any((named := result_named(line)) and named[0] == request_id for line in lines):
-                return ref
+        batch = await batch_row(connection, HERE, ref.stream, ref.epoch, ref.sequence)
+        if batch is None or batch.payload is None:
+            continue
+        try:
+            lines = unpack(Manifest.model_validate_json(batch.manifest), batch.payload)
+        except (Malformed, ValidationError):
+            continue
+        if any((named := result_named(line)) and named[0] == request_id for line in lines):
+            return ref
     return None
 
 
 def result_batch_of(trace: Trace) -> BatchRef | None:
-    """The batch that brought the result, as the request network's account names it."""
+    """The batch that brought the result, as the request network's trace names it."""
     for step in trace.steps:
         if step.step == "result-applied" and step.batch:
             stream, _, place = step.batch.partition(" ")
@@ -138,15 +142,13 @@ def result_batch_of(trace: Trace) -> BatchRef | None:
     return None
 
 
-def joined(near: Trace | None, far: Trace | None) -> Trace:
-    """Both accounts as one, each step told by the network where it happened, in the order of the way."""
-    if near is None or far is None:
-        either = near or far
-        assert either is not None
-        return either
-    here = {step.step for step in near.steps}
-    steps = near.steps + [step for step in far.steps if step.step not in here or step.step == "cancelled"]
-    steps.sort(key=lambda step: WAY.index(step.step) if step.step in WAY else len(WAY))
-    is_over = far.status in ("completed", "failed", "expired", "cancelled")
-    waits_for = far.waits_for if is_over else near.waits_for or far.waits_for
-    return Trace(request_id=far.request_id, status=far.status, steps=steps, waits_for=waits_for)
+def joined(local: Trace | None, remote: Trace | None) -> Trace | None:
+    """Both networks' parts as one trace, in the order of `STEPS`. A step of both is taken from the response network."""
+    if local is None or remote is None:
+        return local or remote
+    here = {step.step for step in local.steps}
+    steps = local.steps + [step for step in remote.steps if step.step not in here or step.step == "cancelled"]
+    steps.sort(key=lambda step: STEPS.index(step.step) if step.step in STEPS else len(STEPS))
+    is_over = remote.status in ("completed", "failed", "expired", "cancelled")
+    waits_for = remote.waits_for if is_over else local.waits_for or remote.waits_for
+    return Trace(request_id=remote.request_id, status=remote.status, steps=steps, waits_for=waits_for)

@@ -1,4 +1,4 @@
-"""Where one request is, as each network's tables tell it."""
+"""SQL of tracing one request through each network's tables."""
 
 from uuid import UUID
 
@@ -11,7 +11,7 @@ from storage.database import AnyRow, row, rows
 async def trace_in_request_network(
     connection: AsyncConnection, request_id: UUID, user_id: UUID | None
 ) -> AnyRow | None:
-    """Its request, group, result and both batches; of this user, or of anybody's where ``user_id`` is None."""
+    """The request, its group, result and both batches. With ``user_id``, only if the request is that user's."""
     return await row(
         connection,
         """
@@ -44,7 +44,7 @@ async def trace_in_request_network(
 
 
 async def quarantined_about(connection: AsyncConnection, stream: StreamName, request_id: UUID) -> AnyRow | None:
-    """The newest record in quarantine that names this request: its place, when and why, and what became of it."""
+    """The newest record in quarantine that contains this request's id."""
     return await row(
         connection,
         """
@@ -59,7 +59,7 @@ async def quarantined_about(connection: AsyncConnection, stream: StreamName, req
 
 
 async def trace_in_response_network(connection: AsyncConnection, request_id: UUID) -> AnyRow | None:
-    """Its request, batch and result; None where it has not been pulled, or is past retention."""
+    """The request, its batch and result; None if it was not pulled or is past retention."""
     return await row(
         connection,
         """
@@ -81,10 +81,10 @@ async def trace_in_response_network(connection: AsyncConnection, request_id: UUI
 
 
 async def batches_sealed_from(connection: AsyncConnection, request_id: UUID, most: int) -> list[BatchRef]:
-    """Batches of results that may hold this request's: sealed after it was stored, oldest first."""
+    """Batches of results that may hold this request's result: sealed after it was stored, oldest first."""
     found = await rows(
         connection,
-        "SELECT stream, epoch, sequence FROM sealed_batches"
+        "SELECT epoch, sequence FROM sealed_batches"
         " WHERE stream = 'results' AND payload IS NOT NULL AND voided_at IS NULL AND sealed_at >="
         " (SELECT created_at - interval '60 s' FROM results WHERE request_id = :request_id)"
         " ORDER BY epoch, sequence LIMIT :most",
@@ -95,7 +95,7 @@ async def batches_sealed_from(connection: AsyncConnection, request_id: UUID, mos
 
 
 async def sealed_times(connection: AsyncConnection, batch: BatchRef) -> AnyRow | None:
-    """When a batch of results was sealed, first sent, acknowledged and, by a new epoch, made void."""
+    """When a batch was sealed, first sent, delivered, and made void by a new epoch."""
     return await row(
         connection,
         "SELECT sealed_at, sent_at, delivered_at, voided_at FROM sealed_batches"

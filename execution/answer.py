@@ -1,4 +1,4 @@
-"""What an executor gives back, and how it becomes the result that crosses."""
+"""The answer of an executor, and the result that is made from it."""
 
 import json
 import math
@@ -11,35 +11,35 @@ from uuid import UUID
 import orjson
 
 from models.requests import Limits, RequestStatus
+from models.results import body_without_data
 
 MAX_TOTAL = 2**63 - 1
-"""As far as the database counts."""
+"""The largest bigint."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Rows as JSON, passed through as they came; ``total`` is None where it is not known.
+    """Rows as JSON bytes, unchanged; ``total`` is None if it is unknown.
 
-    A row holds no line break: a record of a batch is a line. In JSON a line break only ever stands between tokens, so
-    `one_line` may take it away.
+    A row has no line break, since a record of a batch is one line; see `one_line`.
     """
 
     rows: Sequence[bytes]
     total: int | None
 
     def to_bytes(self) -> bytes:
-        """For the cache: the total, then a row a line."""
+        """For the cache: the total, then one row per line."""
         return b"\n".join((json.dumps(self.total).encode(), *self.rows))
 
     @classmethod
     def from_bytes(cls, kept: bytes) -> Self:
-        """Raises ``ValueError`` when these bytes are not what `to_bytes` gave."""
+        """The inverse of `to_bytes`. Raises ``ValueError`` for other bytes."""
         total, *rows = kept.split(b"\n")
         return cls(rows, json.loads(total))
 
 
 class ExecutionFailed(Exception):
-    """The request cannot be answered; ``reason`` is a stable word, the message is for its owner."""
+    """The request cannot be answered. ``reason`` is a stable word; the message is for the request's owner."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -47,7 +47,7 @@ class ExecutionFailed(Exception):
 
 
 def rows_wanted(limits: Limits, params: dict[str, Any]) -> int:
-    """How many rows may be returned: the type's limit, or fewer if the caller asks for fewer."""
+    """The number of rows to return: the type's limit, or less if the caller asks for less."""
     asked = params.get(limits.rows_param) if limits.rows_param else None
     if isinstance(asked, float) and asked.is_integer():
         asked = int(asked)  # 5.0 is an integer to JSON Schema
@@ -57,9 +57,11 @@ def rows_wanted(limits: Limits, params: dict[str, Any]) -> int:
 
 
 def completed(request_id: UUID, answer: Answer, limits: Limits, wanted: int, duration_ms: float) -> tuple[bytes, int]:
-    """The result's JSON, and the rows in it: never more than the limits, and it says when something was cut off.
+    """The result's JSON, with the rows inserted unchanged, and its number of rows.
 
-    Raises `ExecutionFailed` for rows that the other side could not read: its parser is asked before it gets them.
+    Rows beyond the limits are cut off, and ``truncated`` says so.
+
+    Raises `ExecutionFailed` for rows that the request network's JSON parser would refuse.
     """
     rows: list[bytes] = []
     room = limits.bytes
@@ -69,11 +71,23 @@ def completed(request_id: UUID, answer: Answer, limits: Limits, wanted: int, dur
             break
         rows.append(row)
     truncated = len(rows) < len(answer.rows) or (answer.total is not None and len(rows) < answer.total)
-    body = _body(request_id, RequestStatus.COMPLETED, rows, answer.total, truncated, None, duration_ms)
+    head = f'{{"request_id":"{request_id}","status":"{RequestStatus.COMPLETED}","data":['.encode()
+    tail = orjson.dumps(
+        {
+            "returned": len(rows),
+            "total": answer.total,
+            "truncated": truncated,
+            "error": None,
+            "executed_at": datetime.now(UTC),
+            "duration_ms": round(duration_ms, 3),
+        },
+        option=orjson.OPT_UTC_Z,
+    )
+    body = head + b",".join(rows) + b"]," + tail[1:]
     try:
         orjson.loads(body)
     except orjson.JSONDecodeError:
-        message = "the answer holds something that cannot cross, such as a number beyond double precision"
+        message = "the answer contains a value that JSON cannot carry, such as a number beyond double precision"
         raise ExecutionFailed("answer-unreadable", message) from None
     return body, len(rows)
 
@@ -83,41 +97,17 @@ def not_completed(
 ) -> bytes:
     """The JSON of a result without data, with the reason."""
     error = {"reason": reason, "message": _text(message[:2000])}
-    return _body(request_id, status, [], None, False, error, duration_ms)
-
-
-def _body(
-    request_id: UUID,
-    status: RequestStatus,
-    rows: Sequence[bytes],
-    total: int | None,
-    truncated: bool,
-    error: dict[str, str] | None,
-    duration_ms: float | None,
-) -> bytes:
-    """`models.requests.ResultBody` as bytes, with the rows spliced in as they are."""
-    head = f'{{"request_id":"{request_id}","status":"{status}","data":['.encode()
-    tail = orjson.dumps(
-        {
-            "returned": len(rows),
-            "total": total,
-            "truncated": truncated,
-            "error": error,
-            "executed_at": datetime.now(UTC),
-            "duration_ms": None if duration_ms is None else round(duration_ms, 3),
-        },
-        option=orjson.OPT_UTC_Z,
-    )
-    return head + b",".join(rows) + b"]," + tail[1:]
+    rounded = None if duration_ms is None else round(duration_ms, 3)
+    return body_without_data(request_id, status, error, datetime.now(UTC), rounded)
 
 
 def one_line(row: bytes) -> bytes:
-    """A row's JSON without line breaks; all else stays as it is."""
+    """A row's JSON without line breaks. In JSON they stand only between tokens, so the value stays the same."""
     return row.replace(b"\n", b" ").replace(b"\r", b" ")
 
 
 def to_json(item: Any) -> bytes:
-    """One row as JSON; what JSON cannot say becomes its string, and a number that is none becomes null."""
+    """One row as JSON. A type that JSON lacks becomes a string; NaN and infinity become null."""
     try:
         return orjson.dumps(item, default=str)
     except orjson.JSONEncodeError:
@@ -125,7 +115,7 @@ def to_json(item: Any) -> bytes:
 
 
 def _plain(item: Any) -> Any:
-    """The same without lone surrogates, NaN and keys that are no text: what orjson refuses or the other side would."""
+    """The item without what orjson or the other side refuses: lone surrogates, NaN, keys that are not text."""
     if item is None or isinstance(item, bool | int):
         return item
     if isinstance(item, float):
@@ -138,5 +128,5 @@ def _plain(item: Any) -> Any:
 
 
 def _text(item: str) -> str:
-    """Text that UTF-8 can say."""
+    """The text with lone surrogates replaced, since UTF-8 cannot encode them."""
     return item.encode("utf-8", "replace").decode()

@@ -1,4 +1,4 @@
-"""The response network's requests and results: what was asked, what came of it, each result exactly once."""
+"""The response network's requests, cancellations and results. A request has at most one result."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,19 +14,18 @@ from storage.database import AnyRow, execute, row, rows
 
 @dataclass(frozen=True)
 class WaitingRequest:
-    """A request that has no result yet."""
+    """A request without a result."""
 
     request_id: UUID
     type: str
     params: bytes
     deadline_passed: bool
     cancelled: bool
-    user_id: UUID
 
 
 @dataclass(frozen=True)
 class FinishedResult:
-    """What is stored of a result; ``body`` is the record that crosses."""
+    """A result as it is stored. ``body`` is the record that crosses the link."""
 
     request_id: UUID
     type: str
@@ -41,9 +40,9 @@ class FinishedResult:
 async def store_requests(
     connection: AsyncConnection, batch: BatchRef, requests: Sequence[tuple[RequestRecord, bytes]]
 ) -> set[UUID]:
-    """Store the requests of a batch with their parameters' bytes; gives the ids of those that are new.
+    """Store the requests of a batch, each with its parameters as JSON. Return the ids of the new ones.
 
-    An id that is here stays as it is and is not given.
+    A request whose id is already stored is not changed.
     """
     if not requests:
         return set()
@@ -67,8 +66,8 @@ async def store_requests(
 
 
 async def differing_requests(connection: AsyncConnection, requests: Sequence[tuple[RequestRecord, bytes]]) -> set[UUID]:
-    """Which of these requests, with their parameters' bytes, are stored here as another one of the same id. What comes
-    again as it is stored is no news: a sender that began a new epoch sends it once more.
+    """The ids under which a different request is stored. An identical one is not returned: after a new epoch the sender
+    sends some requests again.
     """
     if not requests:
         return set()
@@ -104,7 +103,7 @@ def _columns(requests: Sequence[tuple[RequestRecord, bytes]]) -> dict[str, list[
 
 
 async def store_cancellations(connection: AsyncConnection, cancellations: Sequence[tuple[UUID, datetime]]) -> None:
-    """Remember that these requests are not wanted any more; one that has a result keeps it."""
+    """Store that these requests were cancelled. A request that has a result keeps it."""
     if cancellations:
         await execute(
             connection,
@@ -117,12 +116,12 @@ async def store_cancellations(connection: AsyncConnection, cancellations: Sequen
 
 
 async def waiting_requests(connection: AsyncConnection, batch: BatchRef) -> list[WaitingRequest]:
-    """The requests of these batches that have no result, most urgent first."""
+    """The requests of these batches that have no result, highest priority first."""
     found = await rows(
         connection,
         """
         SELECT request_id, requests.type, params, coalesce(deadline_at < now(), false),
-               EXISTS (SELECT FROM cancellations WHERE cancellations.request_id = requests.request_id), user_id
+               EXISTS (SELECT FROM cancellations WHERE cancellations.request_id = requests.request_id)
         FROM requests
         WHERE epoch = :epoch AND sequence BETWEEN :first AND :last
           AND NOT EXISTS (SELECT FROM results WHERE results.request_id = requests.request_id)
@@ -136,9 +135,9 @@ async def waiting_requests(connection: AsyncConnection, batch: BatchRef) -> list
 
 
 async def store_results(connection: AsyncConnection, results: Sequence[FinishedResult]) -> list[FinishedResult]:
-    """Store results; gives those that are new, in order, for the outbox.
+    """Store results. Return the new ones in order, for the outbox.
 
-    A result that another run stored first wins: the same request never gets two.
+    A request never gets two results: the first one stored stays.
     """
     if not results:
         return []
@@ -183,7 +182,7 @@ async def execution_counts(connection: AsyncConnection, batch: BatchRef) -> dict
 async def list_results(
     connection: AsyncConnection, before: UUID | None, status: str | None, type_name: str | None, limit: int
 ) -> Sequence[AnyRow]:
-    """Results newest first, by id, without their bodies."""
+    """Results without their bodies, newest request first, older than ``before``."""
     return await rows(
         connection,
         """
@@ -201,6 +200,6 @@ async def list_results(
 
 
 async def find_result_body(connection: AsyncConnection, request_id: UUID) -> bytes | None:
-    """A result as it crosses."""
+    """The stored bytes of a result."""
     found = await row(connection, "SELECT body FROM results WHERE request_id = :request_id", request_id=request_id)
     return found[0] if found else None

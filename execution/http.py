@@ -1,4 +1,4 @@
-"""The http executor: a JSON body from a template that keeps its parameters' types, rows by JSON Pointer."""
+"""The http executor: one HTTP call with a templated JSON body. JSON Pointers select the rows of the answer."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ _PLACEHOLDER = re.compile(r"\{\{\s*([A-Za-z_]\w*)\s*\}\}")
 
 
 class HttpCalls:
-    """Calls the hosts that the configuration allows, and no other."""
+    """Calls only the hosts that the configuration allows."""
 
     def __init__(self, hosts: Sequence[str]) -> None:
         self._hosts = frozenset(hosts)
@@ -33,7 +33,7 @@ class HttpCalls:
     async def execute(
         self, spec: HttpExecutor, params: dict[str, Any], limits: Limits, secrets: Mapping[str, str]
     ) -> Answer:
-        """Make the call; raises `ExecutionFailed` with the reason, or httpx's error when the host does not answer."""
+        """Make the call. Raises `ExecutionFailed` with the reason, or httpx's error if the host does not answer."""
         host = urlsplit(spec.url)
         if not {host.netloc, host.hostname} & self._hosts:
             raise ExecutionFailed(
@@ -86,8 +86,10 @@ def _answer(spec: HttpExecutor, body: bytes, wanted: int) -> Answer:
 
 
 def fill(template: Any, params: Mapping[str, Any]) -> Any:
-    """The template with its placeholders replaced: one that is the whole string keeps its parameter's type, one inside
-    a longer string becomes text. A parameter that was not given is null. Parameters are never looked into again.
+    """Replace the placeholders of a template.
+
+    A placeholder that is the whole string keeps the type of its parameter; one inside a longer string becomes text. A
+    missing parameter is null. Placeholders inside a parameter's value are not replaced.
     """
     if isinstance(template, dict):
         return {key: fill(item, params) for key, item in template.items()}
@@ -106,7 +108,7 @@ def _as_text(item: Any) -> str:
 
 
 def resolve(document: Any, pointer: str) -> Any:
-    """What a JSON Pointer (RFC 6901) points to; raises `ExecutionFailed` when there is nothing."""
+    """The value at a JSON Pointer (RFC 6901). Raises `ExecutionFailed` if there is none."""
     found = document
     for token in pointer.split("/")[1:]:
         token = token.replace("~1", "/").replace("~0", "~")
@@ -120,7 +122,7 @@ def resolve(document: Any, pointer: str) -> Any:
 
 
 def _index(token: str) -> int:
-    """A place in an array as RFC 6901 writes it: no sign, no leading zero. Raises ``IndexError`` for anything else."""
+    """An array index as RFC 6901 writes it, without sign and leading zeros. Raises ``IndexError`` otherwise."""
     if not _INDEX.fullmatch(token):
         raise IndexError(token)
     return int(token)

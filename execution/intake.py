@@ -1,4 +1,4 @@
-"""Taking requests that arrived into the tables of the response network."""
+"""Stores the requests that arrived in the response network."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -15,9 +15,9 @@ from models.streams import BatchRef
 async def take_requests(
     connection: AsyncConnection, batch: BatchRef, numbered: Sequence[tuple[int, bytes]]
 ) -> list[tuple[int, bytes, str]]:
-    """Store what are requests and cancellations, in the caller's transaction; a request that is here stays as it is.
+    """Store requests and cancellations in the caller's transaction. A request that is already stored is not changed.
 
-    Gives number, body and reason of each record that cannot be taken.
+    Returns number, body and reason of each record that cannot be stored.
     """
     rejected: list[tuple[int, bytes, str]] = []
     requests: dict[UUID, tuple[int, RequestRecord, bytes]] = {}

@@ -1,4 +1,4 @@
-"""The python executor: a function of the operator's own, from a module that the configuration names."""
+"""The python executor: calls an operator's function in a module that the configuration allows."""
 
 import asyncio
 import importlib
@@ -18,29 +18,29 @@ from models.requests import Limits
 log = structlog.get_logger(__name__)
 
 THREADS = 32
-"""Threads of their own: functions that hang take none from the rest of the worker."""
+"""A separate pool, so that functions that hang do not block the rest of the worker."""
 _REASON = re.compile(r"[a-z][a-z0-9-]{0,63}")
 RAISED = (Exception, SystemExit, KeyboardInterrupt)
-"""What a function may raise without the worker's ending by it."""
+"""Exceptions of a function that must not end the worker."""
 
 
 class PythonFunctions:
-    """Functions of the allowed modules. A plain function runs in a thread, an ``async`` one on the loop."""
+    """Functions of the allowed modules. A plain function runs in a thread, an ``async`` one on the event loop."""
 
     def __init__(self, modules: Sequence[str]) -> None:
         self._modules = frozenset(modules)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="python-executor")
 
     def close(self) -> None:
-        """Start nothing more; what hangs is left to itself."""
+        """Start no more functions. Does not wait for those that run."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def execute(self, spec: PythonExecutor, params: dict[str, Any], limits: Limits) -> Answer:
-        """Call the function; it returns rows (any iterable of what JSON can say) or an `Answer`.
+        """Call the function. It returns rows, an iterable of JSON values, or an `Answer`.
 
-        Raises `ExecutionFailed`, with nothing of what the function raised but its kind: its text may tell what must not
-        cross. A function that wants to tell the request's owner something raises `ExecutionFailed` itself. A plain
-        function that exceeds its time is answered for, though its thread runs on.
+        Raises `ExecutionFailed` with only the type of the function's exception, since its text may be secret. To tell
+        the request's owner more, the function itself raises `ExecutionFailed`. After the timeout the request fails, but
+        the thread of a plain function runs on.
         """
         function = self._find(spec.function)
         _takes(function, params)
@@ -53,7 +53,7 @@ class PythonFunctions:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            raise ExecutionFailed("function-failed", "the function was cancelled from within") from None
+            raise ExecutionFailed("function-failed", "the function cancelled itself") from None
         except RAISED as error:
             raise _explained(error) from error
         return await self._in_thread(lambda: _answer(returned, wanted))
@@ -62,7 +62,7 @@ class PythonFunctions:
         def caught() -> Answer | BaseException:
             try:
                 return work()
-            except BaseException as error:  # some kinds would end the loop, or never reach it, as a future's exception
+            except BaseException as error:  # SystemExit in a future would end the loop; StopIteration would be lost
                 return error
 
         outcome = await asyncio.get_running_loop().run_in_executor(self._threads, caught)
@@ -90,7 +90,7 @@ class PythonFunctions:
 def _takes(function: Callable[..., Any], params: dict[str, Any]) -> None:
     try:
         inspect.signature(function).bind(**params)
-    except ValueError:  # a built-in that tells nothing of its parameters
+    except ValueError:  # a built-in without a signature
         return
     except TypeError as error:
         raise ExecutionFailed("invalid-params", f"the function does not take these parameters: {error}") from error
@@ -105,11 +105,11 @@ def _explained(error: BaseException) -> ExecutionFailed:
 
 
 def _answer(returned: Any, wanted: int) -> Answer:
-    """What a function returned as rows. Of an iterator no more is taken than is wanted, and its total is not known."""
+    """The returned value as an `Answer`. From an iterator only the wanted rows are taken; its total is then unknown."""
     if isinstance(returned, Answer):
         total = returned.total
         if total is not None and not (isinstance(total, int) and 0 <= total <= MAX_TOTAL):
-            raise ExecutionFailed("answer-not-rows", "the total of the function's answer is no count of rows")
+            raise ExecutionFailed("answer-not-rows", "the total of the function's answer is not a count of rows")
         return Answer([one_line(row) for row in returned.rows], total)
     if isinstance(returned, str | bytes | dict) or not isinstance(returned, Iterable):
         raise ExecutionFailed("answer-not-rows", "the function did not return rows")

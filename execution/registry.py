@@ -1,4 +1,4 @@
-"""Runs one request through the executor of its type and always gives a result: completed, or failed with the reason."""
+"""Runs one request with the executor of its type. Every request gets a result: completed, or failed with a reason."""
 
 import asyncio
 import hashlib
@@ -26,9 +26,9 @@ from storage.database import is_unreachable
 log = structlog.get_logger(__name__)
 
 ATTEMPTS = 3
-"""Tries for a source or service that does not answer, before the request fails."""
+"""Attempts to reach a source or service before the request fails."""
 PAUSE_SECONDS = 1.0
-"""Before the second try; twice that before the third."""
+"""Pause before the second attempt; twice as long before the third."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Executors:
     async def result(
         self, request: WaitingRequest, types: Mapping[str, ExecutableType], secrets: Mapping[str, str]
     ) -> FinishedResult:
-        """Execute one request. Whatever goes wrong becomes a result that says so."""
+        """Execute one request. An error becomes a failed result."""
         started = time.perf_counter()
         kind = types.get(request.type)
         total: int | None = None
@@ -68,12 +68,12 @@ class Executors:
             if request.cancelled:
                 raise _Closed(RequestStatus.CANCELLED, "cancelled", "the request was cancelled by its owner")
             if request.deadline_passed:
-                raise _Closed(RequestStatus.EXPIRED, "expired", "the deadline had passed before it could be executed")
+                raise _Closed(RequestStatus.EXPIRED, "expired", "the deadline passed before the request was executed")
             if kind is None:
                 raise ExecutionFailed("unknown-type", f"there is no active request type {request.type!r}")
             params: dict[str, Any] = orjson.loads(request.params)
             kind.check.validate(params)
-            answer = await self._remembered(kind, params, secrets)
+            answer = await self._answer(kind, params, secrets)
             wanted = rows_wanted(kind.limits, params)
             body, returned = completed(request.request_id, answer, kind.limits, wanted, _ms(started))
             total, status, reason = answer.total, RequestStatus.COMPLETED, None
@@ -86,17 +86,17 @@ class Executors:
         except ValidationError as error:
             status, reason = RequestStatus.FAILED, "invalid-params"
             body = not_completed(request.request_id, status, reason, error.message, _ms(started))
-        except Exception as error:  # a request must never be left without a result: nobody would ever answer its owner
+        except Exception as error:  # every request must get a result
             log.exception("execution.broke", request_id=str(request.request_id), type=request.type)
             status, reason = RequestStatus.FAILED, "executor-failed"
             message = f"the executor failed with {type(error).__name__}; the response network's log says more"
             body = not_completed(request.request_id, status, reason, message, _ms(started))
         return FinishedResult(request.request_id, request.type, status, reason, returned, total, _ms(started), body)
 
-    async def _remembered(self, kind: ExecutableType, params: dict[str, Any], secrets: Mapping[str, str]) -> Answer:
-        """The answer, from the cache where the type allows its reuse."""
+    async def _answer(self, kind: ExecutableType, params: dict[str, Any], secrets: Mapping[str, str]) -> Answer:
+        """The answer, from the cache if the type allows reuse."""
         if not kind.limits.reuse:
-            return await self._answer(kind, params, secrets)
+            return await self._execute(kind, params, secrets)
         digest = hashlib.sha256(orjson.dumps(params, option=orjson.OPT_SORT_KEYS)).hexdigest()
         key = answer_key(kind.name, kind.version, digest)
         if (kept := await self.cache.get(key)) is not None:
@@ -104,12 +104,12 @@ class Executors:
                 return Answer.from_bytes(kept)
             except ValueError:
                 log.warning("execution.cached_answer_unreadable", key=key)
-        answer = await self._answer(kind, params, secrets)
+        answer = await self._execute(kind, params, secrets)
         await self.cache.put(key, answer.to_bytes(), kind.limits.reuse)
         return answer
 
-    async def _answer(self, kind: ExecutableType, params: dict[str, Any], secrets: Mapping[str, str]) -> Answer:
-        """Run the executor, again when its source is away, within the type's time per try."""
+    async def _execute(self, kind: ExecutableType, params: dict[str, Any], secrets: Mapping[str, str]) -> Answer:
+        """Run the executor, again if its source does not answer. The type's timeout holds for each attempt."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 async with asyncio.timeout(kind.limits.timeout + 1) as limit:
@@ -123,7 +123,7 @@ class Executors:
                 log.warning("execution.source_away", type=kind.name, attempt=attempt, error=type(error).__name__)
                 if attempt == ATTEMPTS:
                     raise ExecutionFailed(
-                        "source-unavailable", f"the source did not answer in {ATTEMPTS} tries"
+                        "source-unavailable", f"the source did not answer in {ATTEMPTS} attempts"
                     ) from error
                 await asyncio.sleep(PAUSE_SECONDS * attempt)
         raise AssertionError("the loop returns or raises")

@@ -1,4 +1,4 @@
-"""The sql executor: one read-only statement with bound parameters, bounded in time, rows and bytes."""
+"""The sql executor: one read-only query with bound parameters and limits on time, rows and bytes."""
 
 import math
 from functools import lru_cache
@@ -18,8 +18,8 @@ from storage.database import autocommit, connect, is_unreachable
 
 log = structlog.get_logger(__name__)
 
-# PostgreSQL itself writes the rows' JSON, so that it is passed through here and never parsed. The whole answer is
-# counted; only the rows that may be returned are turned into JSON.
+# PostgreSQL writes the JSON of the rows, which is passed on without being parsed. All rows are counted; only those to
+# return become JSON.
 _WRAPPED = """
 WITH answer AS MATERIALIZED (
 {query}
@@ -28,11 +28,11 @@ SELECT row_to_json(answer.*)::text, count(*) OVER () FROM answer LIMIT {limit}
 """
 _TIMEOUT_STATE = "57014"
 _LONGEST_SECONDS = 610.0
-"""More than any type's timeout: the server ends a statement in time, and this only finds one that is dead."""
+"""Longer than any type's timeout. The server ends a slow statement; this only detects a dead connection."""
 
 
 class SqlSources:
-    """The databases that queries may read, each with a pool of its own."""
+    """The databases that queries may read, each with its own connection pool."""
 
     def __init__(self, sources: dict[str, SecretStr], connections: int) -> None:
         self._engines: dict[str, AsyncEngine] = {
@@ -45,9 +45,9 @@ class SqlSources:
             await engine.dispose()
 
     async def execute(self, spec: SqlExecutor, params: dict[str, Any], limits: Limits) -> Answer:
-        """Run the query; raises `ExecutionFailed` with the reason, or the driver's error when the source is away.
+        """Run the query. Raises `ExecutionFailed` with the reason, or the driver's error if the source does not answer.
 
-        The statement's text and the source's address never appear in what is raised.
+        The message of `ExecutionFailed` never contains the query or the address of the source.
         """
         engine = self._engines.get(spec.source)
         if engine is None:
@@ -62,8 +62,7 @@ class SqlSources:
             async with autocommit(engine) as connection:
                 driver = (await connection.get_raw_connection()).driver_connection
                 assert driver is not None
-                # Both in one round trip, and at the end one more: together with the query three, where the pool's own
-                # way of beginning and ending makes it six.
+                # Three round trips in all: begin with timeout, query, end. SQLAlchemy's own transaction takes six.
                 await _begin(driver, limits.timeout)
                 try:
                     found = (await connection.execute(statement, values)).all()
@@ -78,24 +77,24 @@ class SqlSources:
 
 @lru_cache(maxsize=1024)
 def _statement(query: str, limit: int) -> TextClause:
-    """The wrapped query. To look for its parameters costs as much as a short query takes."""
+    """The wrapped query, cached: parsing it for parameters takes as long as a short query."""
     return text(_WRAPPED.format(query=query.strip().rstrip(";"), limit=limit))
 
 
 async def _begin(driver: Any, seconds: float) -> None:
-    """Begin a transaction that only reads; raises ``ConnectionError`` where the connection is of no use any more."""
+    """Begin a read-only transaction. Raises ``ConnectionError`` if the connection is broken."""
     try:
         await driver.execute(f"BEGIN READ ONLY; SET LOCAL statement_timeout = {math.ceil(seconds * 1000)}")
-    except Exception as error:  # of many kinds: neither statement can fail for a reason of its own
+    except Exception as error:  # both statements are correct, so any error means a broken connection
         driver.terminate()
-        raise ConnectionError(f"no transaction could be begun: {describe(error)}") from error
+        raise ConnectionError(f"cannot begin a transaction: {describe(error)}") from error
 
 
 async def _end(driver: Any) -> None:
-    """End the transaction, or else the connection: the next query must not find itself in this one's."""
+    """End the transaction, or close the connection: the next query must not run in this transaction."""
     try:
         await driver.execute("ROLLBACK")
-    except Exception:  # of many kinds, where the server went away in the middle: what the query raised says why
+    except Exception:  # the server is gone; the error of the query says why
         driver.terminate()
     except BaseException:
         driver.terminate()
@@ -103,7 +102,7 @@ async def _end(driver: Any) -> None:
 
 
 def _explained(error: DBAPIError, limits: Limits) -> Exception:
-    """What the request's owner may know of a database error: never the query or the address."""
+    """The error for the request's owner, without the query and the address of the source."""
     state = str(getattr(error.orig, "sqlstate", None) or "")
     if state == _TIMEOUT_STATE:
         return ExecutionFailed("timeout", f"the query took longer than {limits.timeout:g} s")

@@ -1,1 +1,1 @@
-"""A request's life in the request network: group commit, results applied, callers that wait, callbacks."""
+"""A request in the request network: committed in groups, its result applied and awaited, its callback made."""

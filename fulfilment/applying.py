@@ -1,4 +1,4 @@
-"""Applying results that arrived in the request network: the next batch is opened while this one is stored."""
+"""Applies the results that arrived in the request network."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -10,7 +10,6 @@ import orjson
 from asyncpg.pgproto.pgproto import UUID as DriverUUID
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from cache.redis_cache import Cache, result_key
 from exchange.concurrency import concurrently
 from exchange.transfer.incoming import (
     ReceivedBatch,
@@ -18,11 +17,10 @@ from exchange.transfer.incoming import (
     is_unapplied,
     lock_applying,
     mark_applied,
-    quarantine,
+    records_of,
 )
-from exchange.transfer.opening import records_of
-from exchange.transfer.quarantine_store import numbers_set_aside
-from fulfilment.result_store import ArrivedResult, owners, store_results, stored_result_bodies
+from exchange.transfer.quarantine_store import quarantine, quarantined_numbers
+from fulfilment.result_store import ArrivedResult, store_results, stored_result_bodies
 from models.outcomes import ApplyOutcome
 from models.requests import RequestStatus
 from models.streams import BatchRef, StreamName
@@ -30,11 +28,7 @@ from storage.database import autocommit
 
 FINAL = frozenset(status.value for status in RequestStatus if status.is_final)
 SLICE = 250
-"""Records read in one go: about a millisecond."""
-WAITED_FOR = 500
-"""Results in a batch up to which somebody may be waiting for each: they go into the cache before they are asked for.
-More of them are a backlog. It would drive from the cache what is being read, and each enters it when it is read first.
-"""
+"""Records parsed without a pause: about a millisecond."""
 
 RejectedRecord = tuple[int, bytes, str]
 """Number, body and reason of a record that cannot be applied."""
@@ -42,7 +36,7 @@ RejectedRecord = tuple[int, bytes, str]
 
 @dataclass(frozen=True)
 class Opened:
-    """A batch's records, read as results."""
+    """A batch and its parsed records."""
 
     batch: BatchRef
     numbered: list[tuple[int, bytes]]
@@ -52,21 +46,19 @@ class Opened:
 
 @dataclass(frozen=True)
 class ResultApplier:
-    """Safe to run twice, in several processes at a time too: a batch is applied in one transaction, under a lock, that
-    also marks it, and a result that is there stays.
+    """Safe to run twice and in several processes at once: one transaction, under a lock, stores the results of a batch
+    and marks it as applied. A stored result is never replaced.
     """
 
     engine: AsyncEngine
-    cache: Cache
-    cache_seconds: int
 
     async def apply_stored(
         self, outcome: ApplyOutcome, progress: Callable[[ApplyOutcome], Awaitable[None]], may_go_on: Callable[[], bool]
     ) -> None:
-        """Apply the batches of results that are stored, in order, until none is left or it may not go on.
+        """Apply the stored batches of results in order, until none is left or ``may_go_on`` returns False.
 
-        Counts in ``outcome``, and calls ``progress`` with it after each batch. The next batch is opened while this one
-        is applied.
+        Counts in ``outcome`` and calls ``progress`` with it after each batch. Opens the next batch while this one is
+        being applied.
         """
         coming = await self._opened_after(None)
         while coming is not None:
@@ -82,31 +74,21 @@ class ResultApplier:
         return await _open(StreamName.RESULTS, stored) if stored else None
 
     async def _apply(self, opened: Opened, outcome: ApplyOutcome) -> None:
-        """Apply one batch, unless it was applied meanwhile."""
+        """Apply one batch, unless another run has applied it."""
         batch, numbered, results, rejected = opened.batch, opened.numbered, opened.results, opened.rejected
         async with self.engine.begin() as connection:
             await lock_applying(connection, batch.stream)
             if not await is_unapplied(connection, batch):
                 return
             first = numbered[0][0] if numbered else 0
-            aside = await numbers_set_aside(connection, batch.stream, batch.epoch, first, len(numbered))
+            aside = await quarantined_numbers(connection, batch.stream, batch.epoch, first, len(numbered))
             if aside:
                 results, rejected = await parse_results([item for item in numbered if item[0] not in aside])
             passed_over = await store_results(connection, batch, results)
             rejected = rejected + await _explain(connection, results, passed_over)
             for number, body, reason in rejected:
                 await quarantine(connection, batch.stream, batch.epoch, batch.sequence, number, body, reason)
-            waited_for = results if len(results) <= WAITED_FOR else []
-            whose = await owners(connection, [item.request_id for item in waited_for])
             await mark_applied(connection, batch.stream, batch.epoch, batch.sequence)
-        await self.cache.put_many(
-            {
-                result_key(whose[item.request_id], item.request_id): item.body
-                for item in waited_for
-                if item.request_id in whose and item.request_id not in passed_over
-            },
-            self.cache_seconds,
-        )
         outcome.batches += 1
         outcome.records += len(results) - len(passed_over)
         outcome.quarantined += len(rejected) + len(aside)
@@ -121,9 +103,9 @@ async def _open(stream: StreamName, stored: ReceivedBatch) -> Opened:
 async def take_results(
     connection: AsyncConnection, batch: BatchRef, numbered: Sequence[tuple[int, bytes]]
 ) -> list[RejectedRecord]:
-    """Store what are results of requests known here, in the caller's transaction; the first result of a request stays.
+    """Store results in the caller's transaction and return the records that cannot be applied.
 
-    Gives what cannot be applied, with the reason.
+    A result must belong to a request that is stored here. The first result of a request stays.
     """
     results, rejected = await parse_results(numbered)
     passed_over = await store_results(connection, batch, results)
@@ -133,7 +115,7 @@ async def take_results(
 async def _explain(
     connection: AsyncConnection, results: Sequence[ArrivedResult], passed_over: set[UUID]
 ) -> list[RejectedRecord]:
-    """Why results were not stored; one that is here already with the same bytes is no news."""
+    """The reason for each result that was not stored. A repeated record with the same bytes is not rejected."""
     if not passed_over:
         return []
     here = await stored_result_bodies(connection, list(passed_over))
@@ -151,10 +133,10 @@ async def _explain(
 async def parse_results(
     numbered: Sequence[tuple[int, bytes]],
 ) -> tuple[list[ArrivedResult], list[RejectedRecord]]:
-    """Read from each record just its request and status; gives the results, and what is none with the reason.
+    """Parse the request id and the status of each record. Return the results and the rejected records.
 
-    Slice by slice, so that whatever else goes on is looked after in between. In a thread it would be held up more: the
-    interpreter takes 5 ms to turn from a thread that computes to one that has something to send.
+    Yields to the event loop after each slice. A thread would block the loop longer: the interpreter switches from a
+    computing thread only every 5 ms.
     """
     results: dict[UUID, ArrivedResult] = {}
     rejected: list[RejectedRecord] = []
@@ -170,7 +152,7 @@ def _parse(
     for number, line in numbered:
         try:
             loaded = cast(dict[str, object], orjson.loads(line))
-            # One of Python's UUIDs, made in a fifth of the time and bound to a statement as it is.
+            # A UUID of the driver: made in a fifth of the time, and passed to a statement unchanged.
             request_id, status = DriverUUID(str(loaded["request_id"])), str(loaded["status"])
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
             rejected.append((number, line, f"not a result: {error}"))

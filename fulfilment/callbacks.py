@@ -1,35 +1,54 @@
-"""Calling back the owners of finished requests, as Standard Webhooks ask."""
+"""Callbacks to the owners of finished requests, in the form of Standard Webhooks."""
 
 import asyncio
 import base64
 import ipaddress
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 import httpx
 import structlog
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from exchange.wire.keys import LinkKeys
-from fulfilment.callback_store import mark_callback, retry_callback
 from models.errors import describe
 from models.outcomes import CallbackOutcome
 from models.results import closed_body
-from storage.database import AnyRow
+from storage.database import AnyRow, execute, rows
 
 log = structlog.get_logger(__name__)
 
 CALLBACK_SECONDS = 10.0
 CALLBACKS_AT_ONCE = 32
 RETRY_SECONDS = (1.0, 5.0, 30.0, 120.0, 600.0, 3600.0)
-"""Seconds until a callback that its receiver did not take is made again: after the first attempt, the second, and so
-on; then every hour, until it is given up."""
+"""Seconds from a failed attempt to the next one: after the first attempt, after the second, and so on; then every hour
+until the callback is given up."""
+
+
+async def callbacks_due(connection: AsyncConnection, limit: int) -> Sequence[AnyRow]:
+    """Finished requests whose callback is due, oldest first: request_id, callback_url, closed, closed_at, body,
+    finished_at, callback_attempts.
+    """
+    return await rows(
+        connection,
+        """
+        SELECT requests.request_id, callback_url, closed, closed_at, results.body,
+               coalesce(closed_at, received_at) AS finished_at, callback_attempts
+        FROM requests LEFT JOIN results USING (request_id)
+        WHERE callback_url IS NOT NULL AND callback_at IS NULL
+          AND (callback_after IS NULL OR callback_after <= now())
+          AND (closed IS NOT NULL OR results.request_id IS NOT NULL)
+        ORDER BY requests.request_id LIMIT :limit
+        """,
+        limit=limit,
+    )
 
 
 class CallbackSender:
-    """Makes one callback at a time per slot. Each is signed with this network's Ed25519 key (webhook-id,
+    """Makes up to `CALLBACKS_AT_ONCE` callbacks at once. Each is signed with this network's Ed25519 key (webhook-id,
     webhook-timestamp, webhook-signature ``v1a``).
     """
 
@@ -44,40 +63,55 @@ class CallbackSender:
         self._slots = asyncio.Semaphore(CALLBACKS_AT_ONCE)
 
     async def send(self, callback: AnyRow, outcome: CallbackOutcome) -> None:
-        """Make a callback as `fulfilment.callback_store.callbacks_due` gives it, record how that went, and count it."""
+        """Make one callback, a row of `callbacks_due`. Record its outcome in the database and count it."""
         async with self._slots:
             await self._send(callback, outcome)
 
     async def _send(self, callback: AnyRow, outcome: CallbackOutcome) -> None:
-        late = callback.closed is not None  # then a result does not count, though it is here
-        body = closed_body(callback.request_id, callback.closed, callback.closed_at) if late else callback.body
+        closed = callback.closed is not None  # a result that came later does not count
+        body = closed_body(callback.request_id, callback.closed, callback.closed_at) if closed else callback.body
         target, problem = await self._target(callback.callback_url)
         if problem is None:
             failure = await self._post(target, callback.request_id, body)
             if failure is None:
                 outcome.delivered += 1
-                await self._mark(callback.request_id, None)
+                await self._finish(callback.request_id, None)
                 return
             if time.time() - callback.finished_at.timestamp() < self._give_up_seconds:
                 pause = RETRY_SECONDS[min(callback.callback_attempts, len(RETRY_SECONDS) - 1)]
                 log.warning("callback.failed", request_id=str(callback.request_id), error=failure, again_in=pause)
                 outcome.failed_attempts += 1
-                async with self._engine.begin() as connection:
-                    await retry_callback(connection, callback.request_id, pause)
+                await self._try_again_in(pause, callback.request_id)
                 return
             problem = f"given up after {self._give_up_seconds:g} s: {failure}"
         log.error("callback.given_up", request_id=str(callback.request_id), reason=problem)
         outcome.given_up += 1
-        await self._mark(callback.request_id, problem)
+        await self._finish(callback.request_id, problem)
 
-    async def _mark(self, request_id: UUID, lost: str | None) -> None:
+    async def _finish(self, request_id: UUID, lost: str | None) -> None:
+        """Record that the callback was delivered, or given up for the reason ``lost``."""
         async with self._engine.begin() as connection:
-            await mark_callback(connection, request_id, lost)
+            await execute(
+                connection,
+                "UPDATE requests SET callback_at = now(), callback_lost = :lost WHERE request_id = :request_id",
+                request_id=request_id,
+                lost=lost,
+            )
+
+    async def _try_again_in(self, seconds: float, request_id: UUID) -> None:
+        async with self._engine.begin() as connection:
+            await execute(
+                connection,
+                "UPDATE requests SET callback_attempts = callback_attempts + 1,"
+                " callback_after = now() + make_interval(secs => :seconds) WHERE request_id = :request_id",
+                request_id=request_id,
+                seconds=seconds,
+            )
 
     async def _target(self, url: str) -> tuple["Target", str | None]:
-        """Where to post to, and why it may not be: in the exposed network a caller must not reach what only we reach.
+        """The address to post to, or the reason why it is refused: a callback must not reach a private address.
 
-        The address that was looked at is the one that is called: a name may mean another one a moment later.
+        The checked address is the one that is called, since the name may resolve to another one a moment later.
         """
         try:
             parsed = httpx.URL(url)
@@ -94,7 +128,7 @@ class CallbackSender:
         return Target(parsed.copy_with(host=addresses[0]), parsed.netloc.decode(), parsed.raw_host.decode()), None
 
     async def _post(self, target: "Target", request_id: UUID, body: bytes) -> str | None:
-        """Why it failed; None when it was taken. What the receiver answers beyond its status is not read."""
+        """Post the result. Return the reason of a failure, or None. Only the status of the answer is read."""
         if target.url is None:
             return "its host cannot be found"
         message_id, moment = f"msg_{request_id}", str(int(time.time()))
@@ -125,7 +159,7 @@ class CallbackSender:
 
 @dataclass(frozen=True)
 class Target:
-    """The URL to call, by address where one was looked up; then also the Host header and the name for TLS."""
+    """The URL to call. If its host was resolved, ``url`` holds the address; ``host`` and ``name`` hold the name."""
 
     url: httpx.URL | None
     host: str = ""

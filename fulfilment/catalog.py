@@ -1,4 +1,4 @@
-"""The settings snapshot in memory: who may call, which request types there are, what is public."""
+"""The newest settings snapshot in memory: callers, request types and public settings."""
 
 import asyncio
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Caller:
-    """Who presented a key."""
+    """The owner of an API key."""
 
     user_id: UUID
     name: str
@@ -39,7 +39,7 @@ class CheckedType:
 
 @dataclass(frozen=True)
 class Catalog:
-    """One settings snapshot, ready for use. Number 0 until the first has crossed."""
+    """One parsed settings snapshot. ``sequence`` is 0 until the first one has crossed."""
 
     epoch: int = 0
     sequence: int = 0
@@ -55,7 +55,7 @@ class Catalog:
 
 
 def read_catalog(epoch: int, sequence: int, records: bytes) -> Catalog:
-    """Read a snapshot, which was checked record by record when it was applied."""
+    """Parse a snapshot. Each of its records was checked when the snapshot was applied."""
     callers: dict[bytes, Caller] = {}
     types: dict[str, CheckedType] = {}
     settings: list[PublicSetting] = []
@@ -72,14 +72,14 @@ def read_catalog(epoch: int, sequence: int, records: bytes) -> Catalog:
 
 
 class CurrentCatalog:
-    """The newest catalog. While the database's notices come in it is current; otherwise it is looked up at each use."""
+    """Keeps the newest catalog. It is read again after a notice, and at each use while no notices come."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self._catalog = Catalog()
         self._changes = 1
         self._read = 0
-        """Changes that the catalog has taken in: counted, so that one that comes while it is read is seen."""
+        """The value of ``_changes`` before the last read, so that a change during the read is noticed."""
         self._reading = asyncio.Lock()
         self.listening = False
 
@@ -92,7 +92,7 @@ class CurrentCatalog:
         return self.listening and self._read == self._changes
 
     async def get(self) -> Catalog:
-        """The newest catalog; the last known one while the database is away."""
+        """The newest catalog, or the last known one while the database is away."""
         if self._is_current:
             return self._catalog
         async with self._reading:
@@ -114,13 +114,13 @@ class CurrentCatalog:
         return self._catalog
 
     async def caller(self, sha256: bytes) -> Caller:
-        """Whose key this is; raises `Unauthenticated`. The hash is looked up, never compared piece by piece."""
+        """The owner of the key with this hash; raises `Unauthenticated`. A lookup: its timing reveals no key."""
         catalog = await self.get()
         found = catalog.callers.get(sha256)
         if found is None:
             raise Unauthenticated(
-                "This key is not known here, or not active any more"
+                "This API key is unknown or no longer active"
                 if catalog.sequence
-                else "No keys have crossed from the response network yet: try again in a minute"
+                else "No API keys have arrived from the response network yet; try again in a minute"
             )
         return found

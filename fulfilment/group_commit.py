@@ -1,4 +1,4 @@
-"""Group commit: requests that arrive together are sealed and committed together, as one batch and one group."""
+"""Group commit: requests that arrive at about the same time are sealed as one batch in one transaction."""
 
 import asyncio
 import time
@@ -30,16 +30,16 @@ from storage.database import is_unreachable, notify
 log = structlog.get_logger(__name__)
 
 SPACING_SECONDS = 0.1
-"""Time from one group to the next, so that groups grow under load. A call that comes alone does not wait."""
+"""Least time from one group to the next, so that groups grow under load. A single call does not wait."""
 FULL_SUBMISSIONS = 40
-"""So many waiting calls do not wait for that time to pass: what a commit costs is shared by enough of them."""
+"""This many waiting calls are committed without waiting for `SPACING_SECONDS`: enough of them share the cost."""
 MAX_WAITING_RECORDS = 4 * MAX_RECORDS
-"""More than this waiting to be committed means that the database cannot keep up: refuse, do not queue for ever."""
+"""Further requests are refused while this many wait, since the database cannot keep up."""
 
 
 @dataclass(frozen=True)
 class Submission:
-    """The requests of one call, with the records that cross for them."""
+    """The requests of one call and their records for the link."""
 
     requests: Sequence[NewRequest]
     records: Sequence[bytes]
@@ -55,7 +55,7 @@ class Submission:
 
 @dataclass(frozen=True)
 class CommittedGroup:
-    """A group that was committed; seconds from then until it must be looked at, if nothing comes of it before."""
+    """A committed group. ``look_in``: seconds from the commit until its workflow must look at it."""
 
     group: BatchRef
     look_in: float
@@ -63,12 +63,12 @@ class CommittedGroup:
 
     @property
     def left(self) -> float:
-        """Seconds from now."""
+        """Seconds from now until that look."""
         return max(0.0, self.committed_at + self.look_in - time.monotonic())
 
 
 class GroupCommit:
-    """Commits submissions; the next group fills while the last one commits."""
+    """Commits submissions in groups. The next group fills while the last one is committed."""
 
     def __init__(
         self,
@@ -85,12 +85,12 @@ class GroupCommit:
         self._full = asyncio.Event()
 
     async def submit(self, submission: Submission) -> tuple[UUID, ...]:
-        """Commit the requests and give their ids; those of the first time, when an idempotency key comes again.
+        """Commit the requests and return their ids. A repeated idempotency key returns the ids of its first use.
 
-        Raises `IdempotencyKeyReused`, or `Unavailable` when nothing was accepted.
+        Raises `IdempotencyKeyReused`, or `Unavailable` if nothing was accepted.
         """
         if self._waiting_records + len(submission.records) > MAX_WAITING_RECORDS:
-            raise Unavailable("More requests come in than can be stored at the moment; this one was not accepted")
+            raise Unavailable("Too many requests are waiting to be stored; this one was not accepted. Try again")
         self._waiting.append(submission)
         self._waiting_records += len(submission.records)
         self._arrived.set()
@@ -99,7 +99,7 @@ class GroupCommit:
         return await submission.committed
 
     async def run(self) -> None:
-        """Commit groups for ever. Cancelled, it finishes the group under way and commits what still waits."""
+        """Commit groups for ever. When cancelled, commit the current group and all waiting submissions first."""
         limiter = RateLimiter(SPACING_SECONDS)
         committing: asyncio.Task[None] | None = None
         try:
@@ -116,7 +116,7 @@ class GroupCommit:
                 await self._commit_group(self._take())
 
     async def _fill(self, seconds: float) -> None:
-        """Wait for so long, or until enough submissions are there."""
+        """Wait for ``seconds``, or until `FULL_SUBMISSIONS` wait."""
         if seconds > 0 and not self._full.is_set():
             try:
                 async with asyncio.timeout(seconds):
@@ -125,7 +125,7 @@ class GroupCommit:
                 pass
 
     def _take(self) -> list[Submission]:
-        """As many as fit one batch, in their order."""
+        """Take as many submissions as fit one batch, in order."""
         group: list[Submission] = []
         records = size = 0
         while self._waiting:
@@ -142,7 +142,7 @@ class GroupCommit:
         return group
 
     async def _commit_group(self, group: Sequence[Submission]) -> None:
-        """Commit in one transaction; where that fails for another reason than the database, find out for whom."""
+        """Commit in one transaction. After an unexpected error, commit each alone, so that only one fails."""
         try:
             await self._commit(group)
         except StreamStopped as error:
@@ -158,7 +158,7 @@ class GroupCommit:
     async def _commit(self, group: Sequence[Submission]) -> None:
         answers: list[tuple[Submission, tuple[UUID, ...] | AirlockError]] = []
         async with self._engine.begin() as connection:
-            fresh = await self._set_repeated_aside(connection, group, answers)
+            fresh = await self._without_repeated(connection, group, answers)
             batch: BatchRef | None = None
             requests = [request for submission in fresh for request in submission.requests]
             if requests:
@@ -171,23 +171,23 @@ class GroupCommit:
             self._committed(CommittedGroup(batch, look_in(requests)))
         answers += [(item, tuple(request.request_id for request in item.requests)) for item in fresh]
         for submission, answer in answers:
-            with suppress(asyncio.InvalidStateError):  # the caller has gone; its requests are accepted all the same
+            with suppress(asyncio.InvalidStateError):  # the caller has gone; its requests are accepted
                 if isinstance(answer, AirlockError):
                     submission.committed.set_exception(answer)
                 else:
                     submission.committed.set_result(answer)
 
-    async def _set_repeated_aside(
+    async def _without_repeated(
         self,
         connection: AsyncConnection,
         group: Sequence[Submission],
         answers: list[tuple[Submission, tuple[UUID, ...] | AirlockError]],
     ) -> list[Submission]:
-        """Answer submissions whose idempotency key was used before, here or earlier in this group; gives the others."""
+        """Add an answer for each submission whose idempotency key was used before. Return the other submissions."""
         keys = [(item.idempotency.user_id, item.idempotency.key) for item in group if item.idempotency]
         if not keys:
             return list(group)
-        await lock_sealing(connection, StreamName.REQUESTS)  # nobody uses one of them between this look and the commit
+        await lock_sealing(connection, StreamName.REQUESTS)  # no other process can use these keys before the commit
         known = await find_idempotency_keys(connection, keys)
         fresh: list[Submission] = []
         for submission in group:
@@ -202,7 +202,7 @@ class GroupCommit:
                 answers.append((submission, first.request_ids))
             else:
                 answers.append(
-                    (submission, IdempotencyKeyReused("This Idempotency-Key was used for another body: take a new one"))
+                    (submission, IdempotencyKeyReused("This Idempotency-Key was used with another body; use a new key"))
                 )
         return fresh
 
@@ -214,12 +214,12 @@ def _answer(group: Sequence[Submission], error: Exception) -> None:
 
 
 def refused_while_stopped(error: StreamStopped) -> Unavailable:
-    """What a caller is told while an operator has to decide about the link."""
-    return Unavailable(f"Nothing is accepted until an operator of Airlock has looked at the link: {error}")
+    """The error for callers while the stream waits for an operator's decision."""
+    return Unavailable(f"Nothing is accepted until an operator has repaired the link: {error}")
 
 
 def look_in(requests: Sequence[NewRequest]) -> float:
-    """Seconds until a group's workflow must look: at once where callbacks are wanted, so that a run attends."""
+    """Seconds until the group's workflow must look: 0 if callbacks are wanted, since that workflow makes them."""
     if any(request.callback_url for request in requests):
         return 0.0
     deadlines = [request.deadline_at - request.submitted_at for request in requests if request.deadline_at is not None]

@@ -1,4 +1,4 @@
-"""The request network's requests: submitted in groups, listed by their owners, closed without a result when need be."""
+"""The request network's requests and their groups: stored, listed, cancelled, expired, fulfilled."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,15 +9,16 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from exchange.transfer.incoming import lock_applying
+from models.errors import NotFound
 from models.outcomes import GroupState
 from models.streams import BatchRef, StreamName
-from storage.database import AnyRow, execute, notify, row, rows, value
+from storage.database import AnyRow, execute, notify, row, rows
 from storage.notices import FINISHED
 
 
 @dataclass(frozen=True)
 class NewRequest:
-    """A request that has been checked and is about to be committed; ``params`` as JSON."""
+    """A validated request before its commit. ``params`` is JSON."""
 
     request_id: UUID
     user_id: UUID
@@ -32,7 +33,7 @@ class NewRequest:
 
 @dataclass(frozen=True)
 class IdempotencyKey:
-    """Who used which key for what: the fingerprint is the SHA-256 of the body."""
+    """A user's idempotency key, the SHA-256 of the body that it was used with, and the ids of the requests."""
 
     user_id: UUID
     key: str
@@ -41,7 +42,7 @@ class IdempotencyKey:
 
 
 async def store_submitted(connection: AsyncConnection, group: BatchRef, requests: Sequence[NewRequest]) -> None:
-    """Store a group of requests that was sealed as ``group``, in the same transaction. Its workflow is yet to start."""
+    """Store the requests of the batch ``group``, in the transaction that sealed it. Its workflow starts later."""
     await execute(
         connection,
         """
@@ -70,7 +71,7 @@ async def store_submitted(connection: AsyncConnection, group: BatchRef, requests
 
 
 async def store_group(connection: AsyncConnection, group: BatchRef, size: int) -> None:
-    """Note a group of requests, whose workflow is yet to be started."""
+    """Store a group for which no workflow has been started."""
     await execute(
         connection,
         "INSERT INTO request_groups (epoch, sequence, size) VALUES (:epoch, :sequence, :size)",
@@ -81,7 +82,7 @@ async def store_group(connection: AsyncConnection, group: BatchRef, size: int) -
 
 
 async def missing_requests(connection: AsyncConnection, request_ids: Sequence[UUID]) -> set[UUID]:
-    """Which of these requests are not here."""
+    """The ids for which no request is stored here."""
     found = await rows(
         connection,
         "SELECT id FROM unnest(CAST(:request_ids AS uuid[])) AS given (id)"
@@ -94,9 +95,7 @@ async def missing_requests(connection: AsyncConnection, request_ids: Sequence[UU
 async def find_idempotency_keys(
     connection: AsyncConnection, keys: Sequence[tuple[UUID, str]]
 ) -> dict[tuple[UUID, str], IdempotencyKey]:
-    """Which of these keys have been used, and for what."""
-    if not keys:
-        return {}
+    """The keys among these that have been used, by user and key."""
     found = await rows(
         connection,
         "SELECT user_id, key, fingerprint, request_ids FROM idempotency_keys JOIN"
@@ -111,7 +110,7 @@ async def find_idempotency_keys(
 
 
 async def store_idempotency_keys(connection: AsyncConnection, keys: Sequence[IdempotencyKey]) -> None:
-    """Remember what each key was used for."""
+    """Store what each key was used for."""
     for key in keys:
         await execute(
             connection,
@@ -125,7 +124,7 @@ async def store_idempotency_keys(connection: AsyncConnection, keys: Sequence[Ide
 
 
 OF_GROUPS = "requests.epoch = :epoch AND requests.sequence BETWEEN :first AND :last"
-"""The requests of some groups: a group is a batch of the requests stream, and groups that came together are a range."""
+"""Selects the requests of a range of groups. A group is a batch of the requests stream."""
 
 
 def _of(groups: BatchRef) -> dict[str, int]:
@@ -162,14 +161,6 @@ async def find_request(connection: AsyncConnection, user_id: UUID, request_id: U
     )
 
 
-async def group_of(connection: AsyncConnection, request_id: UUID) -> BatchRef | None:
-    """The group that a request was submitted in."""
-    found = await row(
-        connection, "SELECT epoch, sequence FROM requests WHERE request_id = :request_id", request_id=request_id
-    )
-    return BatchRef(stream=StreamName.REQUESTS, epoch=found.epoch, sequence=found.sequence) if found else None
-
-
 async def list_requests(
     connection: AsyncConnection,
     user_id: UUID,
@@ -198,7 +189,7 @@ async def list_requests(
 
 
 async def cancel_request(connection: AsyncConnection, user_id: UUID, request_id: UUID) -> bool:
-    """Close a request that has no outcome yet; False when it has one, or is not this user's."""
+    """Close a request. Return False if it has ended, or is not this user's."""
     return bool(
         await close_requests(
             connection,
@@ -211,14 +202,14 @@ async def cancel_request(connection: AsyncConnection, user_id: UUID, request_id:
 
 
 async def expire_overdue(connection: AsyncConnection, groups: BatchRef) -> int:
-    """Close the requests of these groups whose deadline has passed without a result."""
+    """Close the requests of these groups whose deadline has passed without a result. Return their number."""
     return await close_requests(connection, "expired", f"{OF_GROUPS} AND requests.deadline_at <= now()", **_of(groups))
 
 
 async def close_requests(connection: AsyncConnection, outcome: str, condition: str, **parameters: Any) -> int:
-    """Close the open requests that meet ``condition`` (SQL of ours, never of a caller's) and wake who waits.
+    """Close the open requests that meet ``condition``, a constant SQL expression, and wake waiting callers.
 
-    Takes turns with the applying of results, so that a request ends either way and never both.
+    Holds the lock of applying, so that a request is either closed or gets a result, never both.
     """
     await lock_applying(connection, StreamName.RESULTS)
     closed = await execute(
@@ -233,11 +224,15 @@ async def close_requests(connection: AsyncConnection, outcome: str, condition: s
     return closed
 
 
-async def group_state(connection: AsyncConnection, groups: BatchRef) -> GroupState:
-    """What groups of requests still wait for.
+def unknown_request(request_id: UUID) -> NotFound:
+    """The error for a request that does not exist or belongs to another user; callers cannot tell which."""
+    return NotFound(f"You have no request {request_id}")
 
-    By keys alone: OFFSET 0 keeps the planner from joining the whole tables, as it would while its statistics are older
-    than most rows.
+
+async def group_state(connection: AsyncConnection, groups: BatchRef) -> GroupState:
+    """Counts of what is still open in these groups.
+
+    OFFSET 0 makes PostgreSQL look each result up by its key. With outdated statistics it would join the whole tables.
     """
     found = await row(
         connection,
@@ -261,8 +256,10 @@ async def group_state(connection: AsyncConnection, groups: BatchRef) -> GroupSta
 async def unattended_groups(
     connection: AsyncConnection, never_seen: float, not_seen: float, limit: int = 1000
 ) -> list[BatchRef]:
-    """Groups that no workflow looks after, oldest first: never seen by one, ``never_seen`` seconds after they were
-    submitted, since Temporal was away; or seen last so many seconds ago and not fulfilled, since their run was lost.
+    """Unfulfilled groups without a workflow, oldest first.
+
+    A group that no workflow has seen counts ``never_seen`` seconds after its submission: Temporal was away. Any other
+    counts ``not_seen`` seconds after it was last seen: its run was lost.
     """
     found = await rows(
         connection,
@@ -280,7 +277,7 @@ async def unattended_groups(
 
 
 async def mark_groups_seen(connection: AsyncConnection, groups: BatchRef) -> None:
-    """A workflow looks after these groups."""
+    """Record that a workflow looks after these groups."""
     await execute(
         connection,
         "UPDATE request_groups SET seen_at = now() WHERE epoch = :epoch AND sequence BETWEEN :first AND :last"
@@ -290,16 +287,10 @@ async def mark_groups_seen(connection: AsyncConnection, groups: BatchRef) -> Non
 
 
 async def mark_groups_fulfilled(connection: AsyncConnection, groups: BatchRef) -> None:
-    """Nothing is outstanding in these groups any more."""
+    """Record that nothing is open in these groups."""
     await execute(
         connection,
         "UPDATE request_groups SET seen_at = now(), fulfilled_at = now()"
         " WHERE epoch = :epoch AND sequence BETWEEN :first AND :last AND fulfilled_at IS NULL",
         **_of(groups),
     )
-
-
-async def count_open(connection: AsyncConnection) -> int:
-    """Groups that still wait for something."""
-    found: int = await value(connection, "SELECT count(*) FROM request_groups WHERE fulfilled_at IS NULL")
-    return found

@@ -1,4 +1,4 @@
-"""What has arrived in the request network: results and the newest snapshots."""
+"""The results and the newest snapshots that arrived in the request network."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -12,11 +12,11 @@ from storage.database import AnyRow, execute, notify, row, rows
 from storage.notices import FINISHED
 
 AT_ONCE = 1000
-"""Results in one statement: what is sent beyond some 100 KB is moved about in memory once for each part of it."""
+"""Results in one statement. The driver copies a message of more than about 100 KB once for each of its parts."""
 
 
 class ArrivedResult(NamedTuple):
-    """One record of the results stream, parsed just far enough; ``body`` as it crossed."""
+    """One record of the results stream. Only its id and status are parsed; ``body`` is the record as it crossed."""
 
     record: int
     request_id: UUID
@@ -25,11 +25,9 @@ class ArrivedResult(NamedTuple):
 
 
 async def store_results(connection: AsyncConnection, batch: BatchRef, results: Sequence[ArrivedResult]) -> set[UUID]:
-    """Store results of requests that are known here; gives those that were passed over: there is no request of this id
-    here, or it has a result already.
+    """Store results. Return the ids that were skipped: there is no such request here, or it has a result already.
 
-    Each request is looked up by its key, however many there are: OFFSET 0 keeps the planner from reading the whole
-    table instead, which would cost each batch what all batches before it left there.
+    OFFSET 0 makes PostgreSQL look each request up by its key. Otherwise it may read the whole table for each batch.
     """
     passed_over: set[UUID] = set()
     for begin in range(0, len(results), AT_ONCE):
@@ -64,19 +62,8 @@ async def _store_some(connection: AsyncConnection, batch: BatchRef, results: Seq
     return {request_id for (request_id,) in passed_over}
 
 
-async def owners(connection: AsyncConnection, request_ids: Sequence[UUID]) -> dict[UUID, UUID]:
-    """Whose requests these are, by request id: of those that were neither cancelled nor expired."""
-    found = await rows(
-        connection,
-        "SELECT request_id, user_id FROM requests"
-        " WHERE request_id = ANY(CAST(:request_ids AS uuid[])) AND closed IS NULL",
-        request_ids=list(request_ids),
-    )
-    return {request_id: user_id for request_id, user_id in found}
-
-
 async def stored_result_bodies(connection: AsyncConnection, request_ids: Sequence[UUID]) -> dict[UUID, bytes]:
-    """The bodies of results that are here, to tell a repeated record from a contradicting one."""
+    """The bodies of stored results by request id, to tell a repeated record from a different one."""
     found = await rows(
         connection,
         "SELECT request_id, body FROM results WHERE request_id = ANY(CAST(:request_ids AS uuid[]))",
@@ -86,7 +73,7 @@ async def stored_result_bodies(connection: AsyncConnection, request_ids: Sequenc
 
 
 async def find_outcome(connection: AsyncConnection, user_id: UUID, request_id: UUID) -> AnyRow | None:
-    """How a request of this user ended so far: closed, closed_at, body; None where there is no such request."""
+    """The outcome of this user's request: closed, closed_at, body. None if there is no such request."""
     return await row(
         connection,
         "SELECT requests.closed, requests.closed_at, results.body FROM requests LEFT JOIN results USING (request_id)"
@@ -97,10 +84,11 @@ async def find_outcome(connection: AsyncConnection, user_id: UUID, request_id: U
 
 
 async def outcomes_among(
-    connection: AsyncConnection, request_ids: Sequence[UUID], whether_or_not: Sequence[UUID]
+    connection: AsyncConnection, request_ids: Sequence[UUID], also_open: Sequence[UUID]
 ) -> Sequence[AnyRow]:
-    """How those of these requests ended that did: request_id, user_id, closed, closed_at, body. Those of
-    ``whether_or_not`` also where they did not, with neither ``closed`` nor ``body``.
+    """Outcomes of the finished requests among these: request_id, user_id, closed, closed_at, body.
+
+    Requests in ``also_open`` are returned even if they are open; their ``closed`` and ``body`` are then NULL.
     """
     return await rows(
         connection,
@@ -109,17 +97,17 @@ async def outcomes_among(
         FROM requests LEFT JOIN results USING (request_id)
         WHERE request_id = ANY(CAST(:request_ids AS uuid[]))
           AND (closed IS NOT NULL OR results.request_id IS NOT NULL
-               OR request_id = ANY(CAST(:whether_or_not AS uuid[])))
+               OR request_id = ANY(CAST(:also_open AS uuid[])))
         """,
         request_ids=request_ids,
-        whether_or_not=whether_or_not,
+        also_open=also_open,
     )
 
 
 async def store_snapshot(
     connection: AsyncConnection, stream: StreamName, epoch: int, sequence: int, sealed_at: datetime, records: bytes
 ) -> bool:
-    """Replace the snapshot by a newer one; False when the one here is as new. Wakes who keeps a copy in memory."""
+    """Store a newer snapshot and notify processes that keep it in memory. Return False if the stored one is as new."""
     stored = await execute(
         connection,
         """

@@ -1,4 +1,4 @@
-"""Applying a snapshot that arrived in the request network: settings, or the other side's health."""
+"""Applies the snapshots that arrived in the request network: settings, and the response network's health."""
 
 from collections.abc import Sequence
 
@@ -6,8 +6,8 @@ import orjson
 from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from exchange.transfer.incoming import ReceivedBatch, lock_applying, mark_applied, quarantine, received_batch
-from exchange.transfer.opening import records_of
+from exchange.transfer.incoming import ReceivedBatch, lock_applying, mark_applied, received_range, records_of
+from exchange.transfer.quarantine_store import quarantine
 from exchange.wire.manifest import Manifest
 from fulfilment.applying import RejectedRecord
 from fulfilment.result_store import store_snapshot
@@ -17,12 +17,13 @@ from models.streams import BatchRef, StreamName
 
 
 async def apply_snapshot(engine: AsyncEngine, batch: BatchRef, outcome: ApplyOutcome) -> None:
-    """Replace the snapshot by the one that this batch completes, and count in ``outcome``. Earlier parts wait for it."""
+    """Store the snapshot that this batch completes, and count in ``outcome``. A part before the last does nothing."""
     async with engine.begin() as connection:
         await lock_applying(connection, batch.stream)
-        stored = await received_batch(connection, batch.stream, batch.epoch, batch.sequence)
-        if stored is None:
+        found = await received_range(connection, batch)
+        if not found:
             return
+        (stored,) = found
         manifest = Manifest.model_validate_json(stored.manifest)
         if manifest.part < manifest.parts:
             return
@@ -50,20 +51,18 @@ async def apply_snapshot(engine: AsyncEngine, batch: BatchRef, outcome: ApplyOut
 
 
 async def _parts(connection: AsyncConnection, last: BatchRef, manifest: Manifest) -> list[ReceivedBatch]:
-    """The batches that make a snapshot together, up to its last one; fewer than its parts where one does not belong."""
+    """The batches of a snapshot, given its last one. Fewer than ``manifest.parts`` if a part is missing."""
+    before = last.sequence - manifest.parts
     found = []
-    for part in range(1, manifest.parts + 1):
-        sequence = last.sequence - manifest.parts + part
-        stored = await received_batch(connection, last.stream, last.epoch, sequence)
-        if stored is not None:
-            its = Manifest.model_validate_json(stored.manifest)
-            if (its.part, its.parts) == (part, manifest.parts):
-                found.append(stored)
+    for stored in await received_range(connection, last.model_copy(update={"first": before + 1})):
+        its = Manifest.model_validate_json(stored.manifest)
+        if (its.part, its.parts) == (stored.sequence - before, manifest.parts):
+            found.append(stored)
     return found
 
 
 def bad_records(stream: StreamName, numbered: Sequence[tuple[int, bytes]], complete: bool) -> list[RejectedRecord]:
-    """The records of a snapshot that are not what the stream carries: all of them where parts of it are missing."""
+    """The invalid records of a snapshot. All records are invalid if parts of the snapshot are missing."""
     if not complete:
         return [(number, line, "parts of this snapshot are missing") for number, line in numbered]
     bad = []

@@ -1,4 +1,4 @@
-"""Callers that wait in this process for something to be committed, in this process or another one."""
+"""Callers of this process that wait for a commit, of this process or another one."""
 
 import asyncio
 from collections import defaultdict
@@ -11,21 +11,22 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cache.redis_cache import Cache, result_key
+from fulfilment.request_store import unknown_request
 from fulfilment.result_store import outcomes_among
-from models.errors import NotFound, describe
+from models.errors import describe
 from models.results import result_as_read
 from storage.database import AnyRow, autocommit, is_unreachable
 
 log = structlog.get_logger(__name__)
 
 DEAF_POLL_SECONDS = 1.0
-"""How often waiters look for themselves while the database's notices do not come in."""
+"""Seconds from one query for the waiters to the next while no notices are received."""
 AT_ONCE = 500
-"""Results that are put into the cache in one round trip: more would hold up the calls in between."""
+"""Results put into the cache in one round trip. More would delay other calls."""
 
 
 class Broadcast:
-    """Rings for all who hold its present `next_event`. Take the next_event before looking, and no send is missed."""
+    """Wakes everyone who waits. Call `next_event` before looking at the state, so that no `send` is missed."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
@@ -43,12 +44,12 @@ class Outcome(NamedTuple):
 
     body: bytes
     was_there: bool
-    """Before the caller began to wait, so somebody may have read it before. Otherwise it is in the cache by now."""
+    """The result existed before the caller began to wait. Otherwise it has just been put into the cache."""
 
 
 class FinishedRequests:
-    """Lets callers wait until a request has an outcome. One query looks for all who wait, and fetches what they get;
-    one round trip puts it into the cache.
+    """Lets callers wait until a request has an outcome. One query serves all waiting callers, and one round trip puts
+    the results into the cache.
     """
 
     def __init__(self, engine: AsyncEngine, cache: Cache, cache_seconds: int) -> None:
@@ -62,8 +63,8 @@ class FinishedRequests:
         self.listening = False
 
     async def outcome(self, user_id: UUID, request_id: UUID, seconds: float) -> Outcome | None:
-        """How a request of this user ended, waiting for it for so long; None where it has not, or where nobody may wait
-        any longer. Raises `NotFound`, or what the database raises.
+        """Wait up to ``seconds`` for the outcome of a request of this user. Return None if there is none yet, or after
+        `wake_all`. Raises `NotFound`, or the database's error.
         """
         waiter = _Waiter(user_id, asyncio.get_running_loop().create_future())
         self._waiting[request_id].add(waiter)
@@ -81,18 +82,18 @@ class FinishedRequests:
                 del self._waiting[request_id]
 
     def wake_all(self) -> None:
-        """Let nobody wait any longer."""
+        """End all waiting; every waiting `outcome` returns None."""
         for waiters in self._waiting.values():
             for waiter in waiters:
                 waiter.give(None)
 
     def something_finished(self) -> None:
-        """Have the waiters looked after."""
+        """Look for outcomes for all waiters."""
         self._finished = True
         self._look.set()
 
     async def run(self) -> None:
-        """Look after the waiters, for ever."""
+        """Serve the waiters, for ever."""
         while True:
             try:
                 async with asyncio.timeout(None if self.listening else DEAF_POLL_SECONDS):
@@ -103,7 +104,7 @@ class FinishedRequests:
             new, self._new = self._new & self._waiting.keys(), set()
             ids = list(self._waiting) if self._finished else list(new)
             self._finished = False
-            beginners = [waiter for request_id in new for waiter in self._waiting[request_id]]
+            new_waiters = [waiter for request_id in new for waiter in self._waiting[request_id]]
             if not ids:
                 continue
             try:
@@ -113,18 +114,18 @@ class FinishedRequests:
                 if not is_unreachable(error):
                     raise
                 log.warning("waiting.database_away", error=describe(error))
-                self._tell_new(new, error)
+                self._fail_new(new, error)
                 await asyncio.sleep(DEAF_POLL_SECONDS)
                 self.something_finished()
                 continue
             for begin in range(0, len(found), AT_ONCE):
-                await self._tell(found[begin : begin + AT_ONCE])
-            self._tell_new(new - {each.request_id for each in found})
-            for waiter in beginners:
+                await self._resolve(found[begin : begin + AT_ONCE])
+            self._fail_new(new - {each.request_id for each in found})
+            for waiter in new_waiters:
                 waiter.has_waited = True
 
-    async def _tell(self, found: Sequence[AnyRow]) -> None:
-        """Give the waiters what was found, when it is in the cache: their next reading comes from there."""
+    async def _resolve(self, found: Sequence[AnyRow]) -> None:
+        """Put the outcomes into the cache, then give them to the waiters, so that a second read finds them there."""
         ended = {
             each.request_id: result_as_read(each.request_id, each.closed, each.closed_at, each.body) for each in found
         }
@@ -139,15 +140,15 @@ class FinishedRequests:
             body = ended[each.request_id]
             for waiter in self._waiting.get(each.request_id, ()):
                 if each.user_id != waiter.user_id:
-                    waiter.fail(_unknown(each.request_id))
+                    waiter.fail(unknown_request(each.request_id))
                 elif body is not None:
                     waiter.give(Outcome(body, not waiter.has_waited))
 
-    def _tell_new(self, ids: Collection[UUID], error: Exception | None = None) -> None:
-        """There is no such request, or nobody can say at the moment."""
+    def _fail_new(self, ids: Collection[UUID], error: Exception | None = None) -> None:
+        """Fail the new waiters of these requests: with ``error``, or because there is no such request."""
         for request_id in ids:
             for waiter in self._waiting.get(request_id, ()):
-                waiter.fail(error or _unknown(request_id))
+                waiter.fail(error or unknown_request(request_id))
 
 
 @dataclass(eq=False)
@@ -155,7 +156,7 @@ class _Waiter:
     user_id: UUID
     outcome: "asyncio.Future[Outcome | None]"
     has_waited: bool = False
-    """There was nothing yet when it was first looked for."""
+    """The first query found no outcome."""
 
     def give(self, outcome: Outcome | None) -> None:
         if not self.outcome.done():
@@ -164,7 +165,3 @@ class _Waiter:
     def fail(self, error: Exception) -> None:
         if not self.outcome.done():
             self.outcome.set_exception(error)
-
-
-def _unknown(request_id: UUID) -> NotFound:
-    return NotFound(f"There is no request {request_id} of yours")

@@ -1,4 +1,4 @@
-"""What workflows and activities take and return: references, counts and ids, never data."""
+"""What workflows and activities return: counts and ids, never data."""
 
 from typing import Self
 
@@ -13,20 +13,20 @@ def _volume(done: "DrainOutcome | PullProgress | ApplyOutcome") -> str:
 
 
 class DrainOutcome(BaseModel):
-    """What one delivery run did."""
+    """The outcome of a delivery run."""
 
     batches: int = 0
     records: int = 0
     payload_bytes: int = 0
     heartbeat: bool = False
-    """Nothing had changed: a signed heartbeat went instead of a batch."""
+    """Nothing had changed, so a signed heartbeat was sent instead of a batch."""
     unfinished: bool = False
-    """The worker stopped, or the round was over, before the run was: another activity carries it on."""
+    """The worker stopped or the activity's time was over before the run ended; another activity continues it."""
     in_spite_of_pause: bool = False
-    """Triggered by hand while the schedule was paused: what was ready then is delivered, and nothing after it."""
+    """The run was triggered by hand while the schedule was paused: it delivered only what was ready at its start."""
 
     def plus(self, other: Self) -> Self:
-        """Both deliveries as one."""
+        """The sum of both outcomes."""
         return type(self)(
             batches=self.batches + other.batches,
             records=self.records + other.records,
@@ -43,7 +43,7 @@ class DrainOutcome(BaseModel):
 
 
 class PullProgress(BaseModel):
-    """What a pull loop has done since it began; outlives a continue-as-new."""
+    """Totals of a pull loop since its start, kept across continue-as-new."""
 
     batches: int = 0
     records: int = 0
@@ -53,7 +53,7 @@ class PullProgress(BaseModel):
 
 
 class ExecutionOutcome(BaseModel):
-    """What became of the requests of some batches."""
+    """The outcome of executing the requests of some batches."""
 
     records: int = 0
     executed: int = 0
@@ -67,17 +67,17 @@ class ExecutionOutcome(BaseModel):
 
 
 class ApplyOutcome(BaseModel):
-    """What applying received batches did. A batch that another run applied is not counted again."""
+    """The outcome of applying received batches. A batch that another run applied is not counted."""
 
     batches: int = 0
     records: int = 0
     superseded: int = 0
     quarantined: int = 0
     unfinished: bool = False
-    """The worker stopped, or the round was over, while the run attended: another activity carries it on."""
+    """The worker stopped or the activity's time was over; another activity continues the run."""
 
     def plus(self, other: Self) -> Self:
-        """Both as one."""
+        """The sum of both outcomes."""
         return type(self)(
             batches=self.batches + other.batches,
             records=self.records + other.records,
@@ -91,18 +91,18 @@ class ApplyOutcome(BaseModel):
 
 
 class GroupState(BaseModel):
-    """What groups of requests still wait for, after what was overdue has been closed."""
+    """What is open in groups of requests, after overdue requests were closed."""
 
     size: int
     outstanding: int
     next_deadline_in: float | None
-    """Seconds until the earliest deadline of what is outstanding; None where nothing has one."""
+    """Seconds until the earliest deadline of an outstanding request; None if there is no deadline."""
     callbacks_wanted: int
-    """Callbacks that are not made yet: of finished requests and of outstanding ones."""
+    """Callbacks not made yet, of finished and of outstanding requests."""
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing is left to wait for."""
+        """Whether nothing is open."""
         return not self.outstanding and not self.callbacks_wanted
 
     def __str__(self) -> str:
@@ -113,13 +113,13 @@ class GroupState(BaseModel):
 
 
 class CallbackOutcome(BaseModel):
-    """What a run that makes callbacks did."""
+    """The outcome of a run that makes callbacks."""
 
     delivered: int = 0
     given_up: int = 0
     failed_attempts: int = 0
     unfinished: bool = False
-    """The worker stopped, or the round was over: another activity carries it on."""
+    """The worker stopped or the activity's time was over; another activity continues the run."""
 
     def __str__(self) -> str:
         return (
@@ -129,17 +129,17 @@ class CallbackOutcome(BaseModel):
 
 
 class MonitoringOutcome(BaseModel):
-    """The key figures of a measurement, which the table ``measurements`` has in full; alerts by their names."""
+    """The key figures of a measurement, and the names of alerts. The table ``measurements`` has all figures."""
 
-    backlog: dict[str, int] = Field(description="Records that wait, by stream")
-    oldest_seconds: float | None = Field(description="Age of the oldest record that waits to be delivered")
-    workers: int | None = Field(description="Workers that poll the task queue; null where Temporal does not say")
+    backlog: dict[str, int] = Field(description="Waiting records by stream")
+    oldest_seconds: float | None = Field(description="Age of the oldest record not yet delivered")
+    workers: int | None = Field(description="Workers that poll the task queue; null if Temporal does not answer")
     cpu_percent: float
     memory_percent: float
     disk_free_bytes: int
-    database_ms: float = Field(description="Until PostgreSQL answered")
+    database_ms: float = Field(description="Response time of PostgreSQL")
     database_bytes: int
-    redis_ms: float | None = Field(description="Until Redis answered; null where it does not")
+    redis_ms: float | None = Field(description="Response time of Redis; null if it does not answer")
     raised: list[str] = Field(default_factory=list)
     cleared: list[str] = Field(default_factory=list)
     open: list[str] = Field(default_factory=list)
@@ -156,7 +156,7 @@ class MonitoringOutcome(BaseModel):
 
 
 class MaintenanceOutcome(BaseModel):
-    """What tending did."""
+    """The outcome of maintenance."""
 
     cache_keys_dropped: int = 0
     batches_emptied: int = 0
@@ -169,14 +169,16 @@ class MaintenanceOutcome(BaseModel):
 
 
 class EpochOutcome(BaseModel):
-    """What a new epoch began with; all but the numbers of batches are records."""
+    """The outcome of beginning a new epoch. Counts are records unless they say batches."""
 
     stream: StreamName
     epoch: int
     previous_epoch: int
     previous_sequence: int
-    resealed_batches: int = Field(0, description="Batches sealed in place of void ones, at a sender here")
+    resealed_batches: int = Field(
+        0, description="Batches sealed again in place of void ones, if this side sends the stream"
+    )
     resealed: int = 0
-    taken_back: int = Field(0, description="Results that only the request network still had")
-    given_back: int = Field(0, description="Requests and cancellations that only the response network still had")
-    lost: int = Field(0, description="Past retention, and given up by the operator")
+    taken_back: int = Field(0, description="Results recovered from the request network")
+    given_back: int = Field(0, description="Requests and cancellations recovered from the response network")
+    lost: int = Field(0, description="Lost: past retention, and given up by the operator")

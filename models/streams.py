@@ -1,4 +1,4 @@
-"""Networks, streams and references to what crosses between them."""
+"""Networks, streams and references to batches."""
 
 import re
 from enum import StrEnum
@@ -8,10 +8,10 @@ from pydantic import BaseModel, ConfigDict
 from models.wording import counted
 
 PULL_WORKFLOW_ID = "pull-requests"
-"""The workflow that pulls requests for ever."""
+"""The id of the workflow that pulls requests, for ever."""
 
 GENESIS = bytes(32)
-"""The hash before the first batch of an epoch."""
+"""The previous hash of an epoch's first batch."""
 
 
 class Network(StrEnum):
@@ -19,6 +19,11 @@ class Network(StrEnum):
 
     REQUEST = "request"
     RESPONSE = "response"
+
+    @property
+    def other(self) -> "Network":
+        """The network at the other end of the link."""
+        return Network.REQUEST if self is Network.RESPONSE else Network.RESPONSE
 
 
 class StreamName(StrEnum):
@@ -41,12 +46,12 @@ class StreamName(StrEnum):
 
     @property
     def is_snapshot(self) -> bool:
-        """Whether the newest batch supersedes those before it; otherwise every record counts."""
+        """Whether the newest batch replaces the earlier ones. Otherwise every record counts."""
         return self in (StreamName.SETTINGS, StreamName.HEALTH)
 
 
 class BatchRef(BaseModel):
-    """Names one batch, or several that follow one another; what workflows pass about instead of the data itself."""
+    """Names one batch or a range of batches. Workflows pass this instead of the data."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -55,7 +60,7 @@ class BatchRef(BaseModel):
     sequence: int
     records: int = 0
     first: int | None = None
-    """The first of several batches, of which ``sequence`` is the last; None where it is one alone."""
+    """The first batch of a range, which ends with ``sequence``; None for a single batch."""
 
     @property
     def begin(self) -> int:
@@ -64,7 +69,7 @@ class BatchRef(BaseModel):
 
     @property
     def batches(self) -> int:
-        """How many batches these are."""
+        """The number of batches."""
         return self.sequence - self.begin + 1
 
     @property
@@ -76,11 +81,11 @@ class BatchRef(BaseModel):
 
     @property
     def summary(self) -> str:
-        """For the Web UI: which batches, and how much is in them."""
+        """For the Web UI: the batches and their number of records."""
         return f"{self}: {counted(self.records, 'record')}"
 
     def workflow_id(self, verb: str) -> str:
-        """The id of the workflow that does ``verb`` to them, the same at every try."""
+        """The id of the workflow that does ``verb`` to these batches, the same at every attempt."""
         return f"{verb}-{self.stream}-{self._numbers}"
 
 
@@ -88,7 +93,7 @@ _WORKFLOW_ID = re.compile(r"[a-z]+-(?P<stream>[a-z]+)-(?P<epoch>\d+)\.(?:(?P<fir
 
 
 def named_by(workflow_id: str) -> BatchRef | None:
-    """The batches that a workflow id names, without the number of their records; None for an id of another kind."""
+    """The batches that a workflow id names, without their number of records. None for another kind of id."""
     found = _WORKFLOW_ID.fullmatch(workflow_id)
     if found is None or found["stream"] not in list(StreamName):
         return None

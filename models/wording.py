@@ -2,7 +2,7 @@
 
 
 def counted(number: int, noun: str) -> str:
-    """``1 record``, ``0 records``, ``2 batches``: regular plurals of a noun, which may have words before it."""
+    """A number and a noun in the regular plural: ``1 record``, ``0 records``, ``2 batches``."""
     if number == 1:
         return f"1 {noun}"
     if noun.endswith(("s", "x", "z", "ch", "sh")):

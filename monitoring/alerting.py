@@ -39,11 +39,14 @@ def judge(
     if host["disk_free_bytes"] < DISK_FREE_BYTES:
         wanted["disk-low"] = f"only {host['disk_free_bytes'] / 1024**2:.0f} MiB of disk are free: make room"
     if host["memory_percent"] > MEMORY_PERCENT:
-        wanted["memory-low"] = f"{host['memory_percent']:.0f} % of the memory is in use"
+        wanted["memory-low"] = (
+            f"{host['memory_percent']:.0f} % of the memory is in use: stop what else runs here, or add some"
+        )
     database = body["database"]
     if database["connections"] > 0.9 * database["max_connections"]:
         wanted["database-connections"] = (
-            f"{database['connections']} of {database['max_connections']} database connections are in use"
+            f"{database['connections']} of {database['max_connections']} database connections are in use:"
+            " raise max_connections, or end what holds them"
         )
     return wanted
 
@@ -86,7 +89,8 @@ def judge_stream(
     if not link and state["direction"] == "out" and age is not None and age > LATE_CADENCES * cadence:
         waiting = state["pending_records"] + state["in_flight_records"]
         wanted[f"stream-late:{name}"] = (
-            f"{name}: {counted(waiting, 'record')} not delivered, the oldest for {age:.0f} s"
+            f"{name}: {counted(waiting, 'record')} not delivered, the oldest for {age:.0f} s: look at the run that"
+            " delivers them in the Temporal Web UI; it may need more workers"
         )
     return wanted | link
 
@@ -101,16 +105,19 @@ def _judge_schedules(
             )
             continue
         if schedule["paused"]:
-            wanted[f"schedule-paused:{name}"] = f"{name} is paused: {schedule['note'] or 'no reason given'}"
+            wanted[f"schedule-paused:{name}"] = (
+                f"{name} is paused: {schedule['note'] or 'no reason given'}; to go on: airlock schedules resume {name}"
+            )
         earlier = before.get(name) or {}
         skipped = schedule["skipped_overlap"] - earlier.get("skipped_overlap", schedule["skipped_overlap"])
         if skipped > 0 and schedule["actions"] == earlier.get("actions") and name not in moving:
             wanted[f"schedule-skipping:{name}"] = (
                 f"{counted(skipped, 'run')} of {name} skipped since the last measurement,"
-                " because another run goes on without delivering anything"
+                " and one goes on without delivering: look at it in the Temporal Web UI"
             )
         missed = schedule["missed_catch_up"] - earlier.get("missed_catch_up", schedule["missed_catch_up"])
         if missed > 0 and was_awake:
+            missed_runs = counted(missed, "run")
             wanted[f"schedule-missed:{name}"] = (
-                f"{counted(missed, 'run')} of {name} missed in an outage that was longer than the catch-up window"
+                f"{missed_runs} of {name} missed in an outage: nothing to do, the next run does their work"
             )

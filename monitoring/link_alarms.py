@@ -22,8 +22,8 @@ POLL_CADENCE = 60.0
 """Seconds for the pulled stream: a long poll and its answer."""
 
 PATIENT = {
-    "dead": "the request network does not answer: {detail}",
-    "throttled": "the request network asks to wait{until}: {detail}",
+    "dead": "the request network does not answer: bring it, or what is between, back. {detail}",
+    "throttled": "the request network asks to wait{until}: raise the limit there if this lasts. {detail}",
     "gap": "the receiver asks for earlier batches again and again: {detail}; see: airlock verify --stream {stream}",
 }
 """Troubles that often pass by themselves: an alarm only if they last."""

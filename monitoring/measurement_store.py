@@ -14,6 +14,9 @@ from models.streams import Network, StreamName
 from monitoring.link_attempts import link_attempts
 from storage.database import execute, lock_until_commit, row, rows
 
+OF_WORKFLOWS = "workflow-stuck:"
+"""How the alerts of `monitoring.workflow_watch` begin, which alone clears them."""
+
 
 @dataclass(frozen=True)
 class OpenAlert:
@@ -121,10 +124,14 @@ async def settle_alerts(
 ) -> tuple[list[str], list[str], list[OpenAlert]]:
     """Raise the wanted alerts (name → message) and clear the other open ones, or only those whose names are ``among``.
 
-    Returns the names raised, the names cleared and all open alerts. Holds a lock until the transaction ends.
+    With ``among``, look only at alerts of these names; otherwise at all but those of workflows. Returns the names
+    raised, the names cleared and all open alerts. Holds a lock until the transaction ends.
     """
     await lock_until_commit(connection, "alerts")
-    open_before = {alert.name for alert in await open_alerts(connection) if among is None or alert.name in among}
+    names = {alert.name for alert in await open_alerts(connection)}
+    open_before = {
+        name for name in names if (name in among if among is not None else not name.startswith(OF_WORKFLOWS))
+    }
     for name, message in wanted.items():
         await execute(
             connection,

@@ -24,6 +24,8 @@ FAILED_ATTEMPTS = 3
 ENDED_AFTER = timedelta(seconds=40)
 """A run whose task fails for this time is terminated, so that another run can do its work."""
 MOST_LOOKED_AT = 200
+TASK_FAILED = (EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED, EventType.EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT)
+
 DEFAULT_BOUND = timedelta(hours=3)
 """For workflow types without a bound of their own."""
 
@@ -75,15 +77,20 @@ async def _failing(
     task = described.pending_workflow_task
     if task.attempt < FAILED_ATTEMPTS:
         return None
-    failing_for = datetime.now(UTC) - task.original_scheduled_time.ToDatetime(tzinfo=UTC)
+    since, why = await _first_task_failure(client, listed)
+    failing_for = datetime.now(UTC) - (since or task.original_scheduled_time.ToDatetime(tzinfo=UTC))
     reason = f"its workflow task has failed {task.attempt - 1} times in {failing_for.total_seconds():.0f} s"
-    if why := await _last_task_failure(client, listed):
+    if why:
         reason += f": {why}"
     return StuckWorkflow(listed.workflow_type, listed.id, listed.run_id, reason, True, failing_for)
 
 
-async def _last_task_failure(client: Client, listed: ListedWorkflow) -> str | None:
-    """The first line of what the newest failed workflow task said."""
+async def _first_task_failure(client: Client, listed: ListedWorkflow) -> tuple[datetime | None, str | None]:
+    """When the task that is tried now failed for the first time, and the first line of what it said.
+
+    Only the first attempt is in the history, where it is one of the newest events. The task's own times are those of
+    its latest attempt.
+    """
     history = await client.workflow_service.get_workflow_execution_history_reverse(
         GetWorkflowExecutionHistoryReverseRequest(
             namespace=client.namespace,
@@ -93,9 +100,10 @@ async def _last_task_failure(client: Client, listed: ListedWorkflow) -> str | No
         timeout=RPC_TIMEOUT,
     )
     for event in history.history.events:
-        if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED:
-            return event.workflow_task_failed_event_attributes.failure.message.partition("\n")[0][:300] or None
-    return None
+        if event.event_type in TASK_FAILED:
+            why = event.workflow_task_failed_event_attributes.failure.message.partition("\n")[0][:300]
+            return event.event_time.ToDatetime(tzinfo=UTC), why or None
+    return None, None
 
 
 def _outlives(

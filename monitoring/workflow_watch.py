@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from monitoring.measurement_store import open_alerts, settle_alerts
+from monitoring.measurement_store import OF_WORKFLOWS, open_alerts, settle_alerts
 from monitoring.stuck_workflows import StuckWorkflow, end_failing, find_stuck
 from storage.database import is_unreachable
 
@@ -18,7 +18,6 @@ log = structlog.get_logger(__name__)
 LOOK_SECONDS = 15.0
 KEPT_OPEN = timedelta(minutes=15)
 """An alert stays open for this long at least, since a failing run is terminated within a minute."""
-PREFIX = "workflow-stuck:"
 
 
 class WorkflowWatch:
@@ -64,9 +63,9 @@ class WorkflowWatch:
             await self._keep_running()
 
     async def _settle(self, stuck: list[StuckWorkflow]) -> None:
-        wanted = {PREFIX + each.id: message_of(each) for each in stuck}
+        wanted = {OF_WORKFLOWS + each.id: message_of(each) for each in stuck}
         async with self._engine.begin() as connection:
-            old = await open_alerts(connection, PREFIX, KEPT_OPEN)
+            old = await open_alerts(connection, OF_WORKFLOWS, KEPT_OPEN)
             if not wanted and not old:
                 return
             raised, cleared, _ = await settle_alerts(connection, wanted, wanted.keys() | {alert.name for alert in old})

@@ -1,1 +1,1 @@
-"""Users and their keys."""
+"""Users of both networks and their API keys, as the response network stores them."""

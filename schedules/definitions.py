@@ -17,7 +17,14 @@ from temporalio.client import (
 from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.converter import DataConverter
 
-from configuration.cadences import CACHE_MAINTENANCE, EXPORT_RESULTS, EXPORT_SETTINGS, SYSTEM_MONITORING, Cadence
+from configuration.cadences import (
+    CACHE_MAINTENANCE,
+    EXPORT_RESULTS,
+    EXPORT_SETTINGS,
+    SYSTEM_MONITORING,
+    Cadence,
+    is_followed,
+)
 from configuration.timing import TASK_TIMEOUT
 from models.streams import Network, StreamName
 from orchestration.client import task_queue
@@ -70,7 +77,7 @@ def longest_run(schedule_id: str, cadence: Cadence) -> timedelta:
     """When Temporal ends a run. A run that follows its stream lasts until the next tick: an interval, or with a cron
     expression up to a month.
     """
-    if schedule_id != EXPORT_RESULTS or not cadence.follow:
+    if not is_followed(schedule_id, cadence):
         return LONGEST_RUN
     return timedelta(seconds=cadence.every) + LONGEST_RUN if cadence.every else timedelta(days=32)
 

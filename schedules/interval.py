@@ -17,7 +17,8 @@ AFTER_TICK_SECONDS = 0.1
 """The schedule is read this long after a tick: by then Temporal has put the next run behind this one."""
 OVERDUE = timedelta(seconds=10)
 """A run ends this long after the tick even if no other run waits, as when the schedule was changed to skip."""
-ASK_TIMEOUT = timedelta(seconds=2)
+ASK_SECONDS = 2.0
+"""For an answer, with all retries of Temporal's client: a run begins to deliver although Temporal is away."""
 
 
 class OwnedInterval:
@@ -40,18 +41,29 @@ class OwnedInterval:
 
     async def _look(self) -> None:
         try:
-            found = await self._schedule.describe(rpc_timeout=ASK_TIMEOUT)
+            async with asyncio.timeout(ASK_SECONDS):
+                found = await self._schedule.describe()
         except RPCError as error:
             if error.status is RPCStatusCode.NOT_FOUND:
                 self.is_over = True  # deleted: no other run follows
             else:
                 log.info("schedule.not_asked", schedule=self._schedule.id, error=error.message)
             return
+        except TimeoutError:
+            log.info("schedule.not_asked", schedule=self._schedule.id, error="no answer")
+            return
         self.is_paused = found.schedule.state.paused
         if self._tick is None and found.info.next_action_times:
             self._tick = found.info.next_action_times[0]
         overdue = self._tick is not None and datetime.now(UTC) > self._tick + OVERDUE
         self.is_over = overdue or found.raw_description.info.buffer_size > 0
+
+    def stopped_looking(self, looking: "asyncio.Task[None]") -> None:
+        """End the run where looking broke: the next run takes over, and does not wait for one that never ends."""
+        if not looking.cancelled() and (error := looking.exception()) is not None:
+            log.error("schedule.looking_broke", schedule=self._schedule.id, exc_info=error)
+            self.is_over = True
+            self.ended.set()
 
     async def keep_current(self) -> None:
         """Read the schedule every `LOOK_SECONDS`, and right after the next tick."""
@@ -67,6 +79,7 @@ async def owned_interval(client: Client, schedule_id: str) -> AsyncIterator[Owne
     interval = OwnedInterval(client, schedule_id)
     await interval.look()
     looking = asyncio.create_task(interval.keep_current())
+    looking.add_done_callback(interval.stopped_looking)
     try:
         yield interval
     finally:

@@ -46,7 +46,7 @@ async def request_worker(settings: RequestSettings, runtime: Runtime) -> AsyncIt
         stack.push_async_callback(http.aclose)
 
         listener = NotificationListener()
-        importing = ImportActivities(engine, cache, settings.result_cache_seconds, listener)
+        importing = ImportActivities(engine, listener)
         sender = CallbackSender(engine, keys, settings.callback_private_addresses, settings.callback_give_up, http)
         fulfilment = FulfilmentActivities(engine, sender, listener)
         maintenance = MaintenanceActivities(Network.REQUEST, engine, cache, settings.retention)

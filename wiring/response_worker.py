@@ -20,8 +20,7 @@ from cache.redis_cache import Cache
 from configuration.cadences import EXPORT_RESULTS
 from configuration.settings import ResponseSettings
 from configuration.timing import TASK_TIMEOUT
-from exchange.carriers.http import LinkClient
-from exchange.carriers.http_tls import client_tls
+from exchange.carriers.http import LinkClient, client_tls
 from exchange.link_keys.introduction import KeyExchange
 from exchange.link_keys.live_keys import LiveKeys
 from exchange.transfer.delivery import Delivery

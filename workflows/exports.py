@@ -34,8 +34,9 @@ class ExportResults:
     """Deliver every result that is ready, and what becomes ready until the next run of the schedule takes over."""
 
     @workflow.run
-    async def run(self) -> DrainOutcome:
-        total = DrainOutcome(unfinished=True)
+    async def run(self, so_far: DrainOutcome | None = None) -> DrainOutcome:
+        """``so_far``: what the run delivered before its history became too long; an interval may last for a month."""
+        total = so_far or DrainOutcome(unfinished=True)
         while total.unfinished:
             outcome = await workflow.execute_activity_method(
                 StreamActivities.deliver_until_next_tick,
@@ -45,6 +46,8 @@ class ExportResults:
             )
             total = total.plus(outcome)
             _record_delivery(StreamName.RESULTS, total)
+            if total.unfinished and workflow.info().is_continue_as_new_suggested():
+                workflow.continue_as_new(total)
         return total
 
 

@@ -1,4 +1,4 @@
-"""The request network's account of one request's way: from its own tables and Temporal, with or without the link."""
+"""The trace of a request as the request network knows it, from its own tables and Temporal."""
 
 from datetime import datetime
 from typing import Any
@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from api.request.services import Services
 from exchange.custody_store import quarantined_about, trace_in_request_network
+from fulfilment.request_store import unknown_request
 from models.errors import NotFound
 from models.streams import BatchRef, Network, StreamName
 from models.traces import Trace, TraceStep
@@ -19,15 +20,15 @@ HERE, THERE = Network.REQUEST, Network.RESPONSE
 
 
 async def trace_of(services: Services, request_id: UUID, user_id: UUID | None) -> Trace:
-    """Of a request of this user's, or of anybody's where ``user_id`` is None; raises `NotFound`."""
+    """The trace of a request of this user, or of any user if ``user_id`` is None. Raises `NotFound`."""
     async with services.engine.connect() as connection:
         found = await trace_in_request_network(connection, request_id, user_id)
         aside = None
         if found is not None and found.status is None:
             aside = await quarantined_about(connection, StreamName.RESULTS, request_id)
     if found is None:
-        raise NotFound(f"There is no request {request_id} of yours" if user_id else f"There is no request {request_id}")
-    status, waits_for = _now(found)
+        raise unknown_request(request_id) if user_id else NotFound(f"There is no request {request_id}")
+    status, waits_for = _status(found)
     steps = _steps(found)
     if aside is not None:
         batch = BatchRef(stream=StreamName(aside.stream), epoch=aside.epoch, sequence=aside.sequence)
@@ -41,8 +42,8 @@ async def trace_of(services: Services, request_id: UUID, user_id: UUID | None) -
                 if aside.dropped_at
                 else f"an operator: its result is quarantined as {aside.epoch}.{aside.record}"
             )
-    told = Trace(request_id=request_id, status=status, steps=steps, waits_for=waits_for)
-    return await with_runs(services.temporal, HERE, told)
+    trace = Trace(request_id=request_id, status=status, steps=steps, waits_for=waits_for)
+    return await with_runs(services.temporal, HERE, trace)
 
 
 def _step(step: str, at: datetime, network: Network = HERE, **more: Any) -> TraceStep:
@@ -58,9 +59,9 @@ def _steps(found: Any) -> list[TraceStep]:
             steps.append(_step(step, at, network, **more))
 
     add("sealed", found.sealed_at, batch=str(group))
-    add("voided", found.voided_at, batch=str(group), note="a new epoch began: sealed again in it")
+    add("voided", found.voided_at, batch=str(group), note="a new epoch began; the request is sealed again in it")
     add("handed-out", found.sent_at, batch=str(group), note="to the response network, for the first time")
-    add("pulled", found.delivered_at, batch=str(group), note="when its receipt came")
+    add("pulled", found.delivered_at, batch=str(group), note="time of the receipt")
     if found.status is not None:
         batch = BatchRef(stream=StreamName.RESULTS, epoch=found.result_epoch, sequence=found.result_sequence)
         add("executed", _moment(found.body, "executed_at"), THERE, batch=str(group), workflow="ExecuteRequests")
@@ -74,16 +75,16 @@ def _steps(found: Any) -> list[TraceStep]:
     return steps
 
 
-def _now(found: Any) -> tuple[str, str | None]:
-    """Status and what is waited for."""
-    calling = "its callback to be delivered" if found.wants_callback and found.callback_at is None else None
+def _status(found: Any) -> tuple[str, str | None]:
+    """The status of the request, and what it waits for."""
+    callback = "its callback to be delivered" if found.wants_callback and found.callback_at is None else None
     if found.closed:
-        return found.closed, calling
+        return found.closed, callback
     if found.status:
-        return found.status, calling
+        return found.status, callback
     if found.receiving_stopped or found.sending_stopped:
         status = "executing" if found.delivered_at else "sent" if found.sent_at else "queued"
-        return status, "an operator: the link is stopped because the two sides' histories differ"
+        return status, "an operator: the link is stopped because the histories of the two sides differ"
     if found.delivered_at:
         if (found.applied_there or 0) >= found.request_sequence:
             return "executing", "its result to cross the link: the response network has executed its batch"
@@ -94,7 +95,7 @@ def _now(found: Any) -> tuple[str, str | None]:
 
 
 def _moment(content: bytes | None, name: str) -> datetime | None:
-    """A time in a JSON object; None where there is none, or the bytes are damaged: that is for `airlock verify`."""
+    """A time in a JSON object. None if it is missing or the bytes are damaged, which `airlock verify` reports."""
     try:
         return _MOMENT.validate_python(orjson.loads(content or b"{}")[name])
     except (orjson.JSONDecodeError, KeyError, TypeError, ValidationError):

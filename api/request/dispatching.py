@@ -1,4 +1,4 @@
-"""Starting workflows for what was committed, now or, when Temporal is away, as soon as it is back."""
+"""Starts workflows for committed batches and groups: at once, or when Temporal is back."""
 
 import asyncio
 from collections.abc import Coroutine, Iterator, Sequence
@@ -11,11 +11,13 @@ from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError
 
+from configuration.logs import OutageLog
 from configuration.timing import TASK_TIMEOUT
 from exchange.recovery.quarantine import Quarantine
 from exchange.transfer.incoming import unapplied
 from fulfilment.group_commit import CommittedGroup
 from fulfilment.request_store import mark_groups_seen, unattended_groups
+from models.errors import describe
 from models.streams import BatchRef, Network, StreamName
 from orchestration.client import task_queue
 from orchestration.search_attributes import search_attributes
@@ -28,23 +30,23 @@ log = structlog.get_logger(__name__)
 
 RPC_SECONDS = timedelta(seconds=5)
 LOOK_SECONDS = 5.0
-"""How often it is looked whether something was left without a workflow."""
+"""Interval of the search for batches and groups without a workflow."""
 LEFT_SECONDS = 10.0
-"""A snapshot that is not applied after this long may have lost its run. Another one is started, which harms nothing."""
+"""If a batch is not applied after this time, its run may be lost. Another run is started; a second run is harmless."""
 NOT_SEEN_SECONDS = 180.0
-"""A group that is not fulfilled, and that no run has looked at for so long, has lost its run: three times the longest
-time between two looks, `models.looks.LOOKS`."""
+"""If no run has looked at an unfulfilled group for this time, its run is lost: three times the longest interval between
+looks, `models.looks.LOOKS`."""
 STARTS_AT_ONCE = 16
 TOGETHER_SECONDS = 2.0
-"""Groups that come within this time share a workflow, which until then is not in the way of what they ask for. One that
-has to be looked at sooner does not wait, nor do those with it: it has callbacks to make, or a deadline."""
+"""Groups that are committed within this time share a workflow. A group that needs a look sooner, for its callbacks or a
+deadline, ends the wait."""
 MOST_TOGETHER = 5000
-"""Requests of such groups, together: what one look may have to go through."""
+"""Maximum of requests in the groups of one workflow, since one look may read all of them."""
 
 
 class Dispatcher:
-    """Starts the workflows that apply batches and fulfil groups. What is to be started lies in PostgreSQL; that a start
-    failed is therefore only a matter of time.
+    """Starts the workflows that apply batches and fulfil groups. PostgreSQL records what needs a workflow, so a failed
+    start is repeated later.
     """
 
     def __init__(self, engine: AsyncEngine, client: Client) -> None:
@@ -53,18 +55,19 @@ class Dispatcher:
         self._slots = asyncio.Semaphore(STARTS_AT_ONCE)
         self._under_way: set[asyncio.Task[None]] = set()
         self._away = False
+        self._outage = OutageLog("dispatch.temporal_away", "dispatch.temporal_back", log)
         self._groups: list[CommittedGroup] = []
         self._starting_groups: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()
         self._finishing = False
 
     def start_import(self, batch: BatchRef) -> None:
-        """Start the run that applies a batch; where another run attends, acceptance does not ask for one."""
+        """Start the run that applies a batch."""
         if not self._away:
             self._soon(self._import(batch))
 
     def group_committed(self, committed: CommittedGroup) -> None:
-        """Start the run that fulfils a group of requests, together with groups that come a little later."""
+        """Start the run that fulfils a group of requests, together with groups committed shortly after it."""
         if not self._away:
             self._groups.append(committed)
             if committed.look_in <= TOGETHER_SECONDS:
@@ -73,30 +76,30 @@ class Dispatcher:
                 self._starting_groups = self._soon(self._start_groups())
 
     def requests_recovered(self) -> None:
-        """Apply results that were set aside because their requests, lost with a restored backup, were not here."""
+        """Retry quarantined results, whose requests a restored backup had lost and a new epoch has recovered."""
         self._soon(self._retry_results())
 
     async def run(self) -> None:
-        """Look after what was left without a workflow, for ever."""
+        """Start workflows for batches and groups that have none, for ever."""
         while True:
             try:
-                await self._start_what_was_left()
+                await self._start_missing()
             except Exception as error:
                 if not is_unreachable(error):
                     raise
-                log.warning("dispatch.database_away", error=type(error).__name__)
+                log.warning("dispatch.database_away", error=describe(error))
             await asyncio.sleep(LOOK_SECONDS)
 
     async def finish(self) -> None:
-        """Wait for the starts that are under way. Groups do not wait for others to come any longer."""
+        """Wait for the starts in progress. Groups do not wait for later ones any more."""
         self._finishing = True
         self._hurry.set()
         await asyncio.gather(*self._under_way, return_exceptions=True)
 
-    async def _start_what_was_left(self) -> None:
+    async def _start_missing(self) -> None:
         async with self._engine.begin() as connection:
             groups = await unattended_groups(connection, LOOK_SECONDS, NOT_SEEN_SECONDS)
-            batches = [batch for stream in StreamName if (batch := await _left(connection, stream))]
+            batches = [batch for stream in StreamName if (batch := await _without_run(connection, stream))]
         self._away = False
         for batch in batches:
             await self._import(batch)
@@ -110,7 +113,7 @@ class Dispatcher:
         return task
 
     async def _start_groups(self) -> None:
-        """Start a workflow for all groups that wait, and for those that come meanwhile, until there are none."""
+        """Start workflows for the waiting groups, and for those committed meanwhile, until none is left."""
         while self._groups:
             try:
                 async with asyncio.timeout(TOGETHER_SECONDS):
@@ -129,7 +132,7 @@ class Dispatcher:
         except Exception as error:
             if not is_unreachable(error):
                 raise
-            log.warning("dispatch.database_away", todo="airlock quarantine retry results --all", error=repr(error))
+            log.warning("dispatch.database_away", todo="airlock quarantine retry results --all", error=describe(error))
             return
         refused = sum(each.refused is not None for each in retried)
         log.info("epoch.results_retried", applied=len(retried) - refused, refused=refused)
@@ -138,7 +141,7 @@ class Dispatcher:
         await self._start(ImportBatch.run, batch, "apply")
 
     async def _fulfil(self, together: Sequence[CommittedGroup]) -> None:
-        """Start one run for these groups, which follow one another."""
+        """Start one run for these groups, which are a range."""
         first, last = together[0].group, together[-1].group
         groups = last.model_copy(
             update={
@@ -157,7 +160,7 @@ class Dispatcher:
         except Exception as error:
             if not is_unreachable(error):
                 raise
-            log.warning("dispatch.database_away", groups=str(groups), error=type(error).__name__)
+            log.warning("dispatch.database_away", groups=str(groups), error=describe(error))
 
     async def _start(self, workflow: Any, batch: BatchRef, verb: str, delay: timedelta | None = None) -> bool:
         async with self._slots:
@@ -175,16 +178,16 @@ class Dispatcher:
                     rpc_timeout=RPC_SECONDS,
                 )
             except (RPCError, RuntimeError) as error:  # RuntimeError: a lazy client that cannot connect
-                if not self._away:
-                    log.warning("dispatch.temporal_away", batch=str(batch), error=str(error), again_in=LOOK_SECONDS)
+                self._outage.failed(error, batch=str(batch))
                 self._away = True
                 return False
+        self._outage.succeeded()
         self._away = False
         return True
 
 
-async def _left(connection: AsyncConnection, stream: StreamName) -> BatchRef | None:
-    """The batch whose run is to be started again: of a stream with batches that nobody applies."""
+async def _without_run(connection: AsyncConnection, stream: StreamName) -> BatchRef | None:
+    """The newest unapplied batch, if no run applies the batches of this stream."""
     if stream.receiver is not Network.REQUEST:
         return None
     waiting = await unapplied(connection, stream, LEFT_SECONDS, limit=5000)
@@ -196,7 +199,7 @@ async def _left(connection: AsyncConnection, stream: StreamName) -> BatchRef | N
 
 
 def in_ranges(groups: Sequence[CommittedGroup]) -> Iterator[list[CommittedGroup]]:
-    """Groups that one run fulfils: of one epoch, in order, and not too many requests."""
+    """Split groups into ranges for one run each: of one epoch, with at most `MOST_TOGETHER` requests."""
     found: list[CommittedGroup] = []
     requests = 0
     for each in sorted(groups, key=lambda each: (each.group.epoch, each.group.sequence)):

@@ -1,4 +1,4 @@
-"""How the link looks from the request network, which opens no connection: who is silent, who was refused."""
+"""The state of the link as the request network sees it: silent streams and refused calls."""
 
 import math
 import time
@@ -12,14 +12,14 @@ from exchange.errors import LinkError
 from models.streams import StreamName
 
 LATE_CADENCES = 2.5
-"""Cadences after which silence is told."""
+"""A stream is reported as silent after this many cadences."""
 CADENCES = {StreamName.SETTINGS: 60.0, StreamName.RESULTS: 120.0, StreamName.HEALTH: 300.0}
-"""In which the response network is heard of by default, in seconds. What it is set to there is not known here."""
+"""The default cadences of the response network in seconds. Its actual settings are not known here."""
 REMEMBERED_SECONDS = 300.0
 
 
 def silences(states: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Streams on which nothing was heard for too long, neither a batch nor a heartbeat."""
+    """The streams without a batch or heartbeat for too long, as sentences."""
     return [
         f"{state['stream']}: the response network is silent for {state['last_contact_seconds']:.0f} s"
         for state in states
@@ -30,19 +30,19 @@ def silences(states: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 class Refusals:
-    """Calls over the link whose signature was refused, by kind, since this process began."""
+    """The number of link calls with a refused signature, by kind of error, since this process started."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self._last: dict[str, float] = {}
 
     def record(self, error: LinkError) -> None:
-        """One more. What it says is not kept: a stranger may have written it."""
+        """Count one refusal. Its message is not kept, since a stranger may have written it."""
         self.counts[error.kind] += 1
         self._last[error.kind] = time.monotonic()
 
-    def told(self) -> list[str]:
-        """Those of the last `REMEMBERED_SECONDS`, for an operator."""
+    def recent(self) -> list[str]:
+        """The kinds refused in the last `REMEMBERED_SECONDS`, as sentences for an operator."""
         now = time.monotonic()
         return [
             f"calls were refused: {kind}, {self.counts[kind]} in all, the last {now - moment:.0f} s ago"
@@ -52,18 +52,18 @@ class Refusals:
 
 
 class LinkMetrics:
-    """The same for Prometheus, set when it is scraped."""
+    """Prometheus gauges for the same, set at each scrape."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._silence = Gauge(
-            "airlock_link_silence_seconds", "Since a stream was last heard of", ("stream",), registry=registry
+            "airlock_link_silence_seconds", "Seconds since the last message on a stream", ("stream",), registry=registry
         )
         self._refused = Gauge(
-            "airlock_link_refused_calls", "Calls refused for their signature", ("kind",), registry=registry
+            "airlock_link_refused_calls", "Calls refused because of their signature", ("kind",), registry=registry
         )
 
     def refresh(self, states: Sequence[Mapping[str, Any]], refusals: Refusals) -> None:
-        """An age that is not known is NaN."""
+        """Set the gauges. An unknown age is NaN."""
         for state in states:
             silent = state["last_contact_seconds"]
             self._silence.labels(state["stream"]).set(math.nan if silent is None else silent)

@@ -1,4 +1,4 @@
-"""How the response network is, and its metrics."""
+"""The state of the response network, and its metrics."""
 
 from typing import Any, Literal
 
@@ -17,14 +17,14 @@ router = APIRouter(tags=["health"], dependencies=[needs_key], responses=problem_
 
 
 class Health(BaseModel):
-    """The newest measurement, and what wants attention."""
+    """The newest measurement and all open alerts."""
 
     status: Literal["ok", "degraded", "unknown"] = Field(description="Unknown before the first measurement")
     alerts: list[AlertView]
     measurement: dict[str, Any] | None = Field(description="Host, database, cache, workers, schedules and streams")
 
 
-@router.get("/v1/health", summary="How this network is", operation_id="get_health")
+@router.get("/v1/health", summary="Read the state of this network", operation_id="get_health")
 async def get_health(services: App, _operator: OperatorOf) -> Health:
     """The newest measurement of `SystemMonitoring`, and all open alerts."""
     async with services.engine.connect() as connection:

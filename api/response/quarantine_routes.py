@@ -1,4 +1,4 @@
-"""Quarantine: records of requests that crossed and could not be taken, for an operator to retry or drop."""
+"""Quarantine: received requests that could not be applied, for an operator to retry or drop."""
 
 from datetime import datetime
 from typing import Annotated
@@ -23,16 +23,16 @@ Record = Annotated[int, Path(ge=1, le=2**63 - 1)]
 
 
 class QuarantinedRecordView(BaseModel):
-    """A record without its body, which only the command line shows."""
+    """A quarantined record. Its body is shown only by the command line."""
 
     model_config = ConfigDict(from_attributes=True)
 
     stream: StreamName
     epoch: int
     record: int
-    sequence: int = Field(description="Batch that it came in")
-    reason: str = Field(description="Why it was not applied, at the last try")
-    size: int = Field(description="Bytes")
+    sequence: int = Field(description="The batch that contained it")
+    reason: str = Field(description="Why the last attempt did not apply it")
+    size: int = Field(description="Size in bytes")
     quarantined_at: datetime
     retries: int
     retried_at: datetime | None
@@ -42,42 +42,40 @@ class QuarantinedRecordView(BaseModel):
 
 
 class QuarantineList(BaseModel):
-    """By epoch and number."""
+    """Quarantined records, by epoch and number."""
 
     records: list[QuarantinedRecordView]
 
 
 class Outcome(BaseModel):
-    """What a retry did."""
+    """The outcome of a retry."""
 
     model_config = ConfigDict(from_attributes=True)
 
     stream: StreamName
     epoch: int
     record: int
-    refused: str | None = Field(description="Why it stays in quarantine; null when it was applied")
+    refused: str | None = Field(description="Why it stays in quarantine; null if it was applied")
 
 
 class Decision(BaseModel):
-    """Why a record is given up; kept with it."""
+    """Why a record is dropped. The reason is kept with it."""
 
     model_config = ConfigDict(extra="forbid")
 
-    reason: str = Field(min_length=1, max_length=1000, pattern=r"\S", examples=["a test of ours"])
+    reason: str = Field(min_length=1, max_length=1000, pattern=r"\S", examples=["a test record"])
 
 
-@router.get(
-    "", summary="List records that were set aside", operation_id="list_quarantine", responses=problem_responses(422)
-)
+@router.get("", summary="List quarantined records", operation_id="list_quarantine", responses=problem_responses(422))
 async def list_some(
     services: App,
     _operator: OperatorOf,
-    dropped: Annotated[bool, Query(description="Those that were dropped, not those that wait")] = False,
-    after_epoch: Annotated[int, Query(ge=0, le=2**31 - 1, description="Go on after this record")] = 0,
+    dropped: Annotated[bool, Query(description="List dropped records instead of waiting ones")] = False,
+    after_epoch: Annotated[int, Query(ge=0, le=2**31 - 1, description="List records after this one")] = 0,
     after_record: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,
     limit: PageLimit = DEFAULT_LIMIT,
 ) -> QuarantineList:
-    """What this network received and could not take, with the reason."""
+    """The received records that could not be applied, with the reason."""
     after = (StreamName.REQUESTS, after_epoch, after_record)
     async with services.engine.connect() as connection:
         found = await list_quarantined(connection, [StreamName.REQUESTS], dropped, after, limit)
@@ -86,19 +84,19 @@ async def list_some(
 
 @router.post(
     "/{epoch}/{record}/retry",
-    summary="Try again",
+    summary="Retry a record",
     operation_id="retry_quarantined",
     responses=problem_responses(404, 409, 422),
 )
 async def retry(services: App, _operator: OperatorOf, epoch: Epoch, record: Record) -> Outcome:
-    """Takes the record as its batch would be taken now; a request that is taken is executed soon."""
+    """Apply the record again. If it is applied, its request is executed soon."""
     (outcome,) = await Quarantine(services.engine, Network.RESPONSE).retry(StreamName.REQUESTS, epoch, record)
     return Outcome.model_validate(outcome)
 
 
 @router.post(
     "/{epoch}/{record}/drop",
-    summary="Give up",
+    summary="Drop a record",
     operation_id="drop_quarantined",
     responses=problem_responses(404, 409, 422),
 )
@@ -109,7 +107,7 @@ async def drop(
     record: Record,
     decision: Annotated[Decision, Body()],
 ) -> QuarantinedRecordView:
-    """The record is kept with who dropped it and why. The request that it names, if any, is answered as failed."""
-    kept = Quarantine(services.engine, Network.RESPONSE)
-    dropped = await kept.drop(StreamName.REQUESTS, epoch, record, operator.name, decision.reason)
+    """The record is kept, with the operator and the reason. The request that it names, if any, fails."""
+    quarantine = Quarantine(services.engine, Network.RESPONSE)
+    dropped = await quarantine.drop(StreamName.REQUESTS, epoch, record, operator.name, decision.reason)
     return QuarantinedRecordView.model_validate(dropped)

@@ -1,6 +1,5 @@
-"""One side's own part of verifying: where its streams end, digests of its batches, and its rows against its batches."""
+"""The audit of one side: where its streams end, digests of its batches, and its rows compared with its batches."""
 
-import asyncio
 import hashlib
 import time
 from dataclasses import dataclass
@@ -10,20 +9,19 @@ from uuid import UUID
 from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from exchange.audit.kept_rows import (
-    KeptBatch,
-    kept_batches,
+from exchange.audit.row_checks import Part, RowChecks, Window
+from exchange.audit.stored_rows import (
+    BatchRow,
+    batch_row,
+    batch_rows,
     manifest_hashes,
     newest_applied_snapshot,
     newest_stored,
-    one_moment,
-    places_of_no_batch,
-    quarantined_numbers,
     range_digest,
+    repeatable_read,
     rows_at,
+    unknown_places,
 )
-from exchange.audit.row_checks import Part, RowChecks, Window
-from exchange.audit.sealed_ids import unsealed_results
 from exchange.audit.summaries import (
     BATCHES_PER_AUDIT,
     BATCHES_PER_DIGEST,
@@ -36,12 +34,15 @@ from exchange.audit.summaries import (
     Kind,
     RangeDigest,
     StreamHead,
+    Table,
 )
+from exchange.audit.unsealed_results import unsealed_results
+from exchange.concurrency import in_thread_if_large
 from exchange.errors import Malformed
 from exchange.transfer.epoch_store import boundaries, first_void
 from exchange.transfer.incoming import incoming_stream
 from exchange.transfer.outgoing import outbox_backlog, outgoing_stream
-from exchange.transfer.quarantine_store import count_quarantined
+from exchange.transfer.quarantine_store import count_quarantined, quarantined_numbers
 from exchange.wire.batch import unpack
 from exchange.wire.manifest import Manifest, hash_of
 from fulfilment.result_store import find_snapshot
@@ -50,12 +51,12 @@ from storage.database import value
 
 WINDOW_RECORDS = 5000
 WINDOW_BYTES = 8 * 1024 * 1024
-"""Records are looked up when so many are there, or so many bytes: a batch or a few, never more."""
+"""Batches are compared together until they have this many records or bytes."""
 
 
 @dataclass(frozen=True)
 class Auditor:
-    """A `Side` on this side's own database. Reads only. ``retention`` in seconds."""
+    """A `Side` on this network's own database. Only reads. ``retention`` in seconds."""
 
     engine: AsyncEngine
     network: Network
@@ -63,8 +64,8 @@ class Auditor:
     live: ClassVar[bool] = True
 
     async def head(self, stream: StreamName) -> StreamHead:
-        """Where the stream ends here."""
-        async with self.engine.begin() as connection:  # not read-only: a stream begins at its first use
+        """The end of the stream here."""
+        async with self.engine.begin() as connection:  # not read-only: a stream's row is inserted at its first use
             now = await value(connection, "SELECT now()")
             if stream.sender is self.network:
                 out = await outgoing_stream(connection, stream)
@@ -98,99 +99,106 @@ class Auditor:
         )
 
     async def digest(self, stream: StreamName, epoch: int, first: int, last: int) -> RangeDigest:
-        """Of `BATCHES_PER_DIGEST` batches at most."""
+        """The digest of a range of at most `BATCHES_PER_DIGEST` batches."""
         async with self.engine.connect() as connection:
             last = min(last, first + BATCHES_PER_DIGEST - 1)
             count, digest = await range_digest(connection, self.network, stream, epoch, first, last)
         return RangeDigest(count=count, digest=digest)
 
     async def hashes(self, stream: StreamName, epoch: int, first: int, last: int) -> dict[int, str]:
-        """The hash of each manifest of a range, by number."""
+        """The hash of each manifest of a range, by batch number."""
         async with self.engine.connect() as connection:
             return await manifest_hashes(connection, self.network, stream, epoch, first, last)
 
     async def audit(self, stream: StreamName, epoch: int, first: int, last: int) -> Audit:
-        """The next batches of a range, seen in one moment: each payload, and what its records should have left."""
-        async with one_moment(self.engine) as connection:
-            return await self.look(connection, stream, epoch, first, last)
+        """Check the payloads of the next batches of a range, and the rows that their records should have produced."""
+        async with repeatable_read(self.engine) as connection:
+            return await self.audit_in(connection, stream, epoch, first, last)
 
-    async def look(self, connection: AsyncConnection, stream: StreamName, epoch: int, first: int, last: int) -> Audit:
-        """The same in a transaction of the caller's."""
+    async def audit_in(
+        self, connection: AsyncConnection, stream: StreamName, epoch: int, first: int, last: int
+    ) -> Audit:
+        """`audit` in the caller's `repeatable_read` transaction."""
         outcome, until = Audit(through=last), time.monotonic() + SECONDS_PER_AUDIT
         if stream.sender is self.network and (void := await first_void(connection, stream, epoch)) is not None:
-            last = min(last, void - 1)  # what was in void batches is in later ones, or was replaced by what was shown
-        page = await kept_batches(connection, self.network, stream, epoch, first, last, BATCHES_PER_AUDIT)
+            last = min(last, void - 1)  # records of void batches were sealed again, or replaced by the receiver's
+        page = await batch_rows(connection, self.network, stream, epoch, first, last, BATCHES_PER_AUDIT)
         checks = RowChecks(
             connection, self.network, stream, epoch, self.retention, await value(connection, "SELECT now()")
         )
         window = Window()
         for batch in page:
             outcome.through = batch.sequence
-            await self._take(checks, batch, window, outcome)
+            await self._check_batch(checks, batch, window, outcome)
             if window.records >= WINDOW_RECORDS or window.raw_bytes >= WINDOW_BYTES:
-                await self._close(checks, window, outcome)
+                await checks.check(window, outcome)
                 window = Window()
             if _is_full(outcome) or time.monotonic() > until:
                 break
-        await self._close(checks, window, outcome)
+        if window.parts:
+            await checks.check(window, outcome)
         if stream.is_snapshot and stream.receiver is self.network:
-            await self._snapshot(connection, stream, epoch, first, outcome)
+            await self._check_snapshot(connection, stream, epoch, first, outcome)
         return outcome
 
     async def orphans(self, stream: StreamName) -> list[Finding]:
-        """Rows of no batch at all: they name one that never was or, where rows name none, none holds them."""
-        async with one_moment(self.engine) as connection:
-            return await self.look_for_orphans(connection, stream, FINDINGS_PER_AUDIT)
+        """Rows without a batch: they name one that never existed or, where rows name none, no batch holds them."""
+        async with repeatable_read(self.engine) as connection:
+            return await self.orphans_in(connection, stream, FINDINGS_PER_AUDIT)
 
-    async def look_for_orphans(self, connection: AsyncConnection, stream: StreamName, most: int) -> list[Finding]:
-        """The same in a transaction of the caller's, which sees one moment."""
+    async def orphans_in(self, connection: AsyncConnection, stream: StreamName, most: int) -> list[Finding]:
+        """`orphans` in the caller's `repeatable_read` transaction."""
         if stream.is_snapshot:
             return []
+
+        def orphan(epoch: int, sequence: int, request_id: UUID, detail: str) -> Finding:
+            table: Table = "results" if stream is StreamName.RESULTS else "requests"
+            return self._finding(stream, table, Kind.EXTRA, max(epoch, 1), sequence, detail, request_id)
+
         if stream is StreamName.RESULTS and self.network is Network.RESPONSE:
-            return [
-                self._orphan(stream, 1, 0, item, "neither sealed nor waiting to be")
-                for item in await unsealed_results(connection, most)
-            ]
+            unsealed = await unsealed_results(connection, most)
+            return [orphan(1, 0, item, "neither sealed nor waiting to be") for item in unsealed]
         found: list[Finding] = []
         newest = await newest_stored(connection, self.network, stream)
-        for epoch, sequence in await places_of_no_batch(connection, self.network, stream, most):
+        for epoch, sequence in await unknown_places(connection, self.network, stream, most):
             if 1 <= sequence <= newest.get(epoch, 0):
-                continue  # there was such a batch: it is missing, and its rows may well be right
+                continue  # the batch existed: it is missing, and its rows may be right
             ids = await rows_at(connection, stream, epoch, sequence, most - len(found))
-            found += [self._orphan(stream, epoch, sequence, item, "no batch holds it") for item in ids]
+            found += [orphan(epoch, sequence, item, "no batch holds it") for item in ids]
             if len(found) >= most:
                 break
         return found
 
-    def _orphan(self, stream: StreamName, epoch: int, sequence: int, request_id: UUID, detail: str) -> Finding:
+    def _finding(
+        self,
+        stream: StreamName,
+        table: Table,
+        kind: Kind,
+        epoch: int,
+        sequence: int,
+        detail: str,
+        request_id: UUID | None = None,
+    ) -> Finding:
         return Finding(
             network=self.network,
             stream=stream,
-            table="results" if stream is StreamName.RESULTS else "requests",
-            kind=Kind.EXTRA,
-            epoch=max(epoch, 1),
+            table=table,
+            kind=kind,
+            epoch=epoch,
             sequence=sequence,
             request_id=request_id,
-            detail=detail,
+            detail=detail[:500],
         )
 
-    async def _take(self, checks: RowChecks, batch: KeptBatch, window: Window, outcome: Audit) -> None:
+    async def _check_batch(self, checks: RowChecks, batch: BatchRow, window: Window, outcome: Audit) -> None:
+        """Check a batch by itself, and add its records to the window that is compared with rows."""
         stream = checks.stream
         outcome.batches += 1
         outcome.records += batch.records
 
         def wrong(kind: Kind, detail: str) -> None:
-            outcome.findings.append(
-                Finding(
-                    network=self.network,
-                    stream=stream,
-                    table="sealed_batches" if stream.sender is self.network else "received_batches",
-                    kind=kind,
-                    epoch=checks.epoch,
-                    sequence=batch.sequence,
-                    detail=detail[:500],
-                )
-            )
+            table: Table = "sealed_batches" if stream.sender is self.network else "received_batches"
+            outcome.findings.append(self._finding(stream, table, kind, checks.epoch, batch.sequence, detail))
 
         if hash_of(batch.manifest) != batch.hash:
             return wrong(Kind.DIFFERENT, "the manifest is not the one whose hash was stored with it")
@@ -198,15 +206,12 @@ class Auditor:
             if batch.done_at and (checks.now - batch.done_at).total_seconds() > self.retention:
                 outcome.past_retention += batch.records
                 return None
-            return wrong(Kind.MISSING, "the payload was emptied before its time")
+            return wrong(Kind.MISSING, "the payload was deleted before the end of its retention")
         try:
             manifest = Manifest.model_validate_json(batch.manifest)
-            large = len(batch.payload) > 256 * 1024
-            lines = (
-                await asyncio.to_thread(unpack, manifest, batch.payload) if large else unpack(manifest, batch.payload)
-            )
+            lines = await in_thread_if_large(len(batch.payload), unpack, manifest, batch.payload)
         except ValidationError:
-            return wrong(Kind.DIFFERENT, "the manifest is none")
+            return wrong(Kind.DIFFERENT, "the manifest does not parse")
         except Malformed as error:
             return wrong(Kind.DIFFERENT, str(error))
         if stream.receiver is self.network and batch.done_at is None:
@@ -217,14 +222,10 @@ class Auditor:
             window.add(Part(batch.sequence, batch.first_record, lines, batch.done_at), manifest.raw_bytes)
         return None
 
-    async def _close(self, checks: RowChecks, window: Window, outcome: Audit) -> None:
-        if window.parts:
-            await checks.check(window, outcome)
-
-    async def _snapshot(
+    async def _check_snapshot(
         self, connection: AsyncConnection, stream: StreamName, epoch: int, first: int, outcome: Audit
     ) -> None:
-        """Hold the snapshot that callers are shown against the batches that it was put together from."""
+        """Compare the snapshot in force with its batches."""
         place = await newest_applied_snapshot(connection, stream)
         if place is None or place[0] != epoch or not first <= place[1] <= outcome.through:
             return
@@ -240,17 +241,7 @@ class Auditor:
             if wanted is not None and row.records != wanted:
                 wrong = (Kind.DIFFERENT, "not as in the batch: records")
         if wrong is not None:
-            outcome.findings.append(
-                Finding(
-                    network=self.network,
-                    stream=stream,
-                    table="snapshots",
-                    kind=wrong[0],
-                    epoch=epoch,
-                    sequence=newest,
-                    detail=wrong[1],
-                )
-            )
+            outcome.findings.append(self._finding(stream, "snapshots", wrong[0], epoch, newest, wrong[1]))
 
 
 def _is_full(outcome: Audit) -> bool:
@@ -260,7 +251,7 @@ def _is_full(outcome: Audit) -> bool:
 async def spans(
     connection: AsyncConnection, network: Network, stream: StreamName, epoch: int, sequence: int
 ) -> list[EpochSpan]:
-    """The stream's epochs as this side has them, oldest first, the present one with where it stands."""
+    """The stream's epochs on this side, oldest first."""
     begun = {each.epoch: (each.previous_epoch, each.previous_sequence) for each in await boundaries(connection, stream)}
     stored = await newest_stored(connection, network, stream)
     every = sorted(each for each in {1, epoch, *begun, *stored} if each <= epoch)
@@ -276,18 +267,18 @@ async def spans(
 
 
 async def snapshot_records(connection: AsyncConnection, stream: StreamName, epoch: int, last: int) -> bytes | None:
-    """A received snapshot as its batches give it, without what was set aside; None where a payload is gone."""
-    batch = await kept_batches(connection, stream.receiver, stream, epoch, last, last)
-    if not batch or batch[0].payload is None:
+    """The records of a received snapshot by its batches, without quarantined ones; None if a payload is gone."""
+    newest = await batch_row(connection, stream.receiver, stream, epoch, last)
+    if newest is None:
         return None
     try:
-        parts = Manifest.model_validate_json(batch[0].manifest).parts
-        aside = await quarantined_numbers(connection, stream, epoch, range(last - parts + 1, last + 1))
+        parts = Manifest.model_validate_json(newest.manifest).parts
         good: list[bytes] = []
         for sequence in range(last - parts + 1, last + 1):
-            (part,) = await kept_batches(connection, stream.receiver, stream, epoch, sequence, sequence) or (None,)
+            part = await batch_row(connection, stream.receiver, stream, epoch, sequence)
             if part is None or part.payload is None:
                 return None
+            aside = await quarantined_numbers(connection, stream, epoch, part.first_record, part.records)
             lines = unpack(Manifest.model_validate_json(part.manifest), part.payload)
             good += [line for number, line in enumerate(lines, part.first_record) if number not in aside]
     except (ValidationError, Malformed):

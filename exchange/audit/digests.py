@@ -1,15 +1,27 @@
-"""Rows of a whole window of batches as one SHA-256, made by PostgreSQL: what agrees is then seen at one glance.
+"""The rows of several batches as one SHA-256, computed from the batches' records and by PostgreSQL from its rows.
 
-`exchange.audit.bulk_digests` makes the same of what the batches say. Each row gives the bytes of its id, then its fields at
-fixed places, then a text and a line end; rows are in the order of their ids, which PostgreSQL and Python order alike.
+If both are equal, all rows agree. If not, rows must be compared one by one: some may be past retention or quarantined.
+
+Each row contributes the bytes of its id, its fields at fixed offsets, a text and a line feed. Rows are sorted by id;
+PostgreSQL and Python sort ids alike.
 """
 
-from collections.abc import Sequence
+import hashlib
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
+import orjson
+from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from models.streams import StreamName
+from models.requests import RequestRecord
 from storage.database import row
+
+_PG_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 _RESULT = "uuid_send(results.request_id) || sha256(results.body) || convert_to(results.status || E'\\n', 'UTF8')"
 _REQUEST = (
@@ -19,14 +31,73 @@ _REQUEST = (
 )
 
 
+@dataclass(frozen=True)
+class BulkDigest:
+    """The digest of ``count`` records about the requests ``ids``."""
+
+    count: int
+    digest: bytes
+    ids: list[str]
+
+
+def results_digest(lines: Iterable[bytes]) -> BulkDigest | None:
+    """The digest of results; None if a line is not a result."""
+    rows: list[bytes] = []
+    ids: list[str] = []
+    try:
+        for line in lines:
+            loaded = orjson.loads(line)
+            request_id, status = loaded["request_id"], loaded["status"]
+            raw = bytes.fromhex(request_id.replace("-", ""))
+            if len(raw) != 16 or len(request_id) != 36:
+                return None
+            ids.append(request_id)
+            rows.append(raw + hashlib.sha256(line).digest() + status.encode() + b"\n")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return _digest_of(rows, ids)
+
+
+def requests_digest(lines: Iterable[bytes]) -> tuple[BulkDigest, list[UUID]] | None:
+    """The digest of the requests among the lines, and the requests that are cancelled; None if a line is neither."""
+    rows: list[bytes] = []
+    cancelled: list[UUID] = []
+    try:
+        for line in lines:
+            record = RequestRecord.model_validate_json(line)
+            if record.kind != "request":
+                cancelled.append(record.request_id)
+                continue
+            rows.append(
+                record.request_id.bytes
+                + record.user_id.bytes
+                + hashlib.sha256(orjson.dumps(record.params)).digest()
+                + struct.pack(">hq", record.priority, _micros(record.submitted_at))
+                + (struct.pack(">q", _micros(record.deadline_at)) if record.deadline_at else b"-")
+                + record.type.encode()
+                + b"\n"
+            )
+    except (ValidationError, orjson.JSONEncodeError):
+        return None
+    return _digest_of(rows, []), cancelled
+
+
+def _digest_of(rows: list[bytes], ids: list[str]) -> BulkDigest:
+    rows.sort()  # ids come first and have one length
+    return BulkDigest(len(rows), hashlib.sha256(b"".join(rows)).digest(), ids)
+
+
+def _micros(moment: datetime) -> int:
+    """Microseconds since 2000, as PostgreSQL sends a timestamptz."""
+    return (moment - _PG_EPOCH) // _MICROSECOND
+
+
 def _digest(line: str, order: str) -> str:
     return f"count(*), sha256(coalesce(string_agg({line}, ''::bytea ORDER BY {order}), ''))"
 
 
-async def arrived_digest(
-    connection: AsyncConnection, stream: StreamName, epoch: int, sequences: Sequence[int]
-) -> tuple[int, bytes, bool]:
-    """Results in the request network that name these batches: how many, their digest, whether each owner is right."""
+async def arrived_digest(connection: AsyncConnection, epoch: int, sequences: Sequence[int]) -> tuple[int, bytes, bool]:
+    """Count and digest of the request network's results of these batches, and whether all owners are right."""
     found = await row(
         connection,
         f"""
@@ -44,7 +115,7 @@ async def arrived_digest(
 
 
 async def executed_digest(connection: AsyncConnection, ids: Sequence[str]) -> tuple[int, bytes]:
-    """Results in the response network, of these requests: how many, and their digest."""
+    """Count and digest of the response network's results of these requests."""
     found = await row(
         connection,
         f"SELECT {_digest(_RESULT, 'request_id')} FROM results WHERE request_id = ANY(CAST(:ids AS uuid[]))",
@@ -54,10 +125,8 @@ async def executed_digest(connection: AsyncConnection, ids: Sequence[str]) -> tu
     return found[0], found[1]
 
 
-async def request_digest(
-    connection: AsyncConnection, stream: StreamName, epoch: int, sequences: Sequence[int]
-) -> tuple[int, bytes]:
-    """Requests, in either network, that name these batches: how many, and their digest."""
+async def request_digest(connection: AsyncConnection, epoch: int, sequences: Sequence[int]) -> tuple[int, bytes]:
+    """Count and digest of the requests of these batches, in either network."""
     found = await row(
         connection,
         f"SELECT {_digest(_REQUEST, 'request_id')} FROM requests"

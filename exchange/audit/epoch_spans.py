@@ -1,4 +1,4 @@
-"""Which batches of which epochs make up a stream's chain: an epoch follows a batch, what came after that is void."""
+"""Which batches of which epochs form a stream's chain. An epoch follows a batch; later batches before it are void."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from exchange.audit.summaries import EpochSpan, StreamHead
 
 
 def chain_of(spans: Sequence[EpochSpan]) -> list[tuple[int, int]]:
-    """Each epoch that still counts with its last batch, oldest first; followed back from the newest epoch."""
+    """Each epoch that is not void, with its last batch, oldest first. Follows the epochs back from the newest."""
     by_epoch = {span.epoch: span for span in spans}
     epoch, last = spans[-1].epoch, spans[-1].through
     chain = [(epoch, last)]
@@ -17,7 +17,7 @@ def chain_of(spans: Sequence[EpochSpan]) -> list[tuple[int, int]]:
 
 
 def in_common(sender: StreamHead, receiver: StreamHead) -> list[tuple[int, int]]:
-    """The part of the sender's chain that its receiver must have, too: what is newer than its end is in flight."""
+    """The part of the sender's chain that the receiver must have. Batches newer than its end are in flight."""
     return [
         (epoch, min(last, receiver.sequence) if epoch == receiver.epoch else last)
         for epoch, last in chain_of(sender.epochs)
@@ -26,9 +26,9 @@ def in_common(sender: StreamHead, receiver: StreamHead) -> list[tuple[int, int]]
 
 
 def disagreements(sender: StreamHead, receiver: StreamHead) -> dict[int, str]:
-    """Epochs on which the two sides do not agree, and how, as the receiver is seen from its sender.
+    """Epochs on which the two sides differ, and how.
 
-    An epoch that the receiver has not heard of yet is in flight; one that is void on either side matters to nobody.
+    An epoch that the receiver does not know yet is in flight. Void epochs are ignored.
     """
     there, here = ({span.epoch: span for span in head.epochs} for head in (sender, receiver))
     found: dict[int, str] = {}

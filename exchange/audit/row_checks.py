@@ -1,4 +1,4 @@
-"""Checks the rows that the records of a batch should have left against the rows that there are."""
+"""Compares the rows of a network with the records of its batches."""
 
 import asyncio
 import hashlib
@@ -13,19 +13,18 @@ import orjson
 from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from exchange.audit.bulk_digests import requests_digest, results_digest
-from exchange.audit.digests import arrived_digest, executed_digest, request_digest
-from exchange.audit.kept_rows import (
+from exchange.audit.digests import arrived_digest, executed_digest, request_digest, requests_digest, results_digest
+from exchange.audit.stored_rows import (
     arrived_rows,
     cancelled_among,
     executed_rows,
-    fulfilled_long_ago,
-    groups_past,
-    quarantined_numbers,
+    extra_rows,
+    groups_past_retention,
     request_rows,
-    rows_beside,
+    requests_past_retention,
 )
 from exchange.audit.summaries import Audit, Finding, Kind
+from exchange.transfer.quarantine_store import quarantined_numbers
 from models.requests import RequestRecord
 from models.streams import Network, StreamName
 
@@ -41,7 +40,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Part:
-    """The records of one batch whose payload is sound."""
+    """The records of one batch."""
 
     sequence: int
     first_record: int
@@ -51,7 +50,7 @@ class Part:
 
 @dataclass
 class Window:
-    """A few batches in a row."""
+    """Consecutive batches that are compared together."""
 
     parts: list[Part] = field(default_factory=list)
     records: int = 0
@@ -79,7 +78,7 @@ class Window:
 
 @dataclass(frozen=True)
 class RowChecks:
-    """For one network and one log stream, in one transaction; ``retention`` in seconds, ``now`` the database's."""
+    """Compares rows of one log stream in one transaction. ``retention`` in seconds; ``now`` is the database's time."""
 
     connection: AsyncConnection
     network: Network
@@ -89,10 +88,12 @@ class RowChecks:
     now: datetime
 
     async def check(self, window: Window, outcome: Audit) -> None:
-        """Count what agrees into ``outcome``, and add what does not: first as a whole, record by record if need be."""
+        """Compare the window's records as a whole or, if that differs, one by one. Adds to ``outcome``."""
         aside: set[int] = set()
         if self.stream.receiver is self.network:
-            aside = await quarantined_numbers(self.connection, self.stream, self.epoch, window.sequences)
+            first, last = window.parts[0], window.parts[-1]
+            records = last.first_record + len(last.bodies) - first.first_record
+            aside = await quarantined_numbers(self.connection, self.stream, self.epoch, first.first_record, records)
         results = self.stream is StreamName.RESULTS
         if not aside and await (self._all_results(window) if results else self._all_requests(window)):
             outcome.agree += window.records
@@ -103,24 +104,24 @@ class RowChecks:
         await (self._results if results else self._requests)(here, lines, window, outcome)
 
     async def _all_results(self, window: Window) -> bool:
-        """Whether all rows are as they should be, and there is none beside."""
-        wanted = await asyncio.to_thread(results_digest, window.bodies())  # beside an API's other calls
+        """Whether all rows of results agree and there is no extra one."""
+        wanted = await asyncio.to_thread(results_digest, window.bodies())  # the API's other calls go on meanwhile
         if wanted is None:
             return False
         if self.network is Network.RESPONSE:
             return await executed_digest(self.connection, wanted.ids) == (wanted.count, wanted.digest)
-        found = await arrived_digest(self.connection, self.stream, self.epoch, window.sequences)
+        found = await arrived_digest(self.connection, self.epoch, window.sequences)
         return found == (wanted.count, wanted.digest, True)
 
     async def _all_requests(self, window: Window) -> bool:
         read = await asyncio.to_thread(requests_digest, window.bodies())
         if read is None:
             return False
-        wanted, withdrawn = read
-        found = await request_digest(self.connection, self.stream, self.epoch, window.sequences)
+        wanted, cancelled = read
+        found = await request_digest(self.connection, self.epoch, window.sequences)
         if found != (wanted.count, wanted.digest):
             return False
-        return self.network is Network.REQUEST or await cancelled_among(self.connection, withdrawn) >= set(withdrawn)
+        return self.network is Network.REQUEST or await cancelled_among(self.connection, cancelled) >= set(cancelled)
 
     async def _results(self, lines: Sequence[Line], every: Sequence[Line], window: Window, outcome: Audit) -> None:
         read = await asyncio.to_thread(_results_of, every)
@@ -151,25 +152,25 @@ class RowChecks:
                 ]
                 self._compared(line, request_id, differs, outcome)
         if self.network is Network.REQUEST:
-            await self._beside(window, [named[0] for named in read.values()], outcome)
+            await self._extra(window, [named[0] for named in read.values()], outcome)
 
     async def _past_results(self, missing: Sequence[UUID]) -> set[UUID]:
-        """Which of these results retention may have deleted: their group is old or, where nothing tells, they are."""
+        """Which of these results may be deleted: their group is past retention or, if it is unknown, their id is."""
         old = {item for item in missing if (made := made_at(item)) is not None and self._is_old(made)}
         if self.network is Network.RESPONSE:
             return old
-        there, past = await groups_past(self.connection, missing, self.retention)
+        there, past = await requests_past_retention(self.connection, missing, self.retention)
         return past | (old - there)
 
     async def _requests(self, lines: Sequence[Line], every: Sequence[Line], window: Window, outcome: Audit) -> None:
         wanted: dict[UUID, tuple[Line, RequestRecord]] = {}
-        withdrawn: dict[UUID, tuple[Line, RequestRecord]] = {}
+        cancelled: dict[UUID, tuple[Line, RequestRecord]] = {}
         read = await asyncio.to_thread(_requests_of, lines)
         for line in lines:
             if (record := read.get(line.number)) is None:
                 outcome.findings.append(self._finding(line, None, Kind.DIFFERENT, "the record is no request"))
                 continue
-            (wanted if record.kind == "request" else withdrawn)[record.request_id] = (line, record)
+            (wanted if record.kind == "request" else cancelled)[record.request_id] = (line, record)
         found = await request_rows(self.connection, list(wanted))
         past = await self._past_batches(window)
         for request_id, (line, record) in wanted.items():
@@ -180,19 +181,19 @@ class RowChecks:
                 outcome.past_retention += 1
             else:
                 outcome.findings.append(self._finding(line, request_id, Kind.MISSING, "no row"))
-        await self._withdrawn(withdrawn, past, outcome)
+        await self._cancellations(cancelled, past, outcome)
         held = [UUID(named) for line in every if (named := request_named(line.body))]
-        await self._beside(window, held, outcome)
+        await self._extra(window, held, outcome)
 
-    async def _withdrawn(
-        self, withdrawn: dict[UUID, tuple[Line, RequestRecord]], past: set[int], outcome: Audit
+    async def _cancellations(
+        self, cancelled: dict[UUID, tuple[Line, RequestRecord]], past: set[int], outcome: Audit
     ) -> None:
-        """Cancellations leave a row of their own in the response network only."""
+        """Only the response network has a row for a cancellation."""
         if self.network is Network.REQUEST:
-            outcome.agree += len(withdrawn)
+            outcome.agree += len(cancelled)
             return
-        known = await cancelled_among(self.connection, list(withdrawn))
-        for request_id, (line, _) in withdrawn.items():
+        known = await cancelled_among(self.connection, list(cancelled))
+        for request_id, (line, _) in cancelled.items():
             if request_id in known:
                 outcome.agree += 1
             elif line.sequence in past:
@@ -203,11 +204,11 @@ class RowChecks:
 
     async def _past_batches(self, window: Window) -> set[int]:
         if self.network is Network.REQUEST:
-            return await fulfilled_long_ago(self.connection, self.stream, self.epoch, window.sequences, self.retention)
+            return await groups_past_retention(self.connection, self.epoch, window.sequences, self.retention)
         return {part.sequence for part in window.parts if part.done_at and self._is_old(part.done_at)}
 
-    async def _beside(self, window: Window, ids: Sequence[UUID], outcome: Audit) -> None:
-        found = await rows_beside(self.connection, self.stream, self.epoch, window.sequences, ids)
+    async def _extra(self, window: Window, ids: Sequence[UUID], outcome: Audit) -> None:
+        found = await extra_rows(self.connection, self.stream, self.epoch, window.sequences, ids)
         for sequence, request_id in found:
             line = Line(sequence, 0, b"")
             outcome.findings.append(self._finding(line, request_id, Kind.EXTRA, "its batch does not hold it"))
@@ -237,7 +238,7 @@ class RowChecks:
 
 
 def made_at(request_id: UUID) -> datetime | None:
-    """The time in a UUIDv7 (RFC 9562, 5.7); None for another kind."""
+    """The time in a UUIDv7 (RFC 9562, 5.7); None for another version."""
     return datetime.fromtimestamp((request_id.int >> 80) / 1000, UTC) if request_id.version == 7 else None
 
 
@@ -250,7 +251,7 @@ def _loaded(body: bytes) -> dict[str, Any]:
 
 
 def result_named(body: bytes) -> tuple[UUID, str] | None:
-    """Whose result a record is, and its status; None when it is no result."""
+    """Request id and status of a record that is a result; None for any other."""
     loaded = _loaded(body)
     try:
         return UUID(str(loaded["request_id"])), str(loaded["status"])
@@ -259,7 +260,7 @@ def result_named(body: bytes) -> tuple[UUID, str] | None:
 
 
 def _results_of(lines: Sequence[Line]) -> dict[int, tuple[UUID, str, bytes]]:
-    """By record number: whose result, its status, the SHA-256 of its bytes. Without what is no result."""
+    """By record number: request id, status and the SHA-256 of the body. Records that are no results are left out."""
     return {
         line.number: (*named, hashlib.sha256(line.body).digest())
         for line in lines
@@ -268,7 +269,7 @@ def _results_of(lines: Sequence[Line]) -> dict[int, tuple[UUID, str, bytes]]:
 
 
 def _requests_of(lines: Sequence[Line]) -> dict[int, RequestRecord]:
-    """By record number, without what is no request."""
+    """By record number. Records that are neither requests nor cancellations are left out."""
     found = {}
     for line in lines:
         with suppress(ValidationError):
@@ -277,7 +278,7 @@ def _requests_of(lines: Sequence[Line]) -> dict[int, RequestRecord]:
 
 
 def request_named(body: bytes) -> str | None:
-    """The id of the request that a record submits; None for anything else."""
+    """The id in a record that is a request; None for any other."""
     loaded = _loaded(body)
     if loaded.get("kind", "request") != "request":
         return None
@@ -288,7 +289,7 @@ def request_named(body: bytes) -> str | None:
 
 
 def request_differs(record: RequestRecord, row: Any) -> list[str]:
-    """Which fields of a stored request are not those of its record."""
+    """The fields in which a stored request differs from its record."""
     same: dict[str, Callable[[], bool]] = {
         "owner": lambda: row.user_id == record.user_id,
         "type": lambda: row.type == record.type,
@@ -301,7 +302,7 @@ def request_differs(record: RequestRecord, row: Any) -> list[str]:
 
 
 def _params_agree(wanted: dict[str, Any], stored: bytes) -> bool:
-    """Byte for byte where orjson can write them, otherwise by what they say."""
+    """Compare bytes, or values if orjson cannot write them."""
     try:
         return orjson.dumps(wanted) == stored
     except orjson.JSONEncodeError:

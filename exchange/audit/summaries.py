@@ -1,4 +1,4 @@
-"""What one side says of a stream when both are compared: heads, digests over ranges, and what differs. No contents."""
+"""Messages for comparing the two sides of a stream: heads, digests of ranges, findings. They hold no contents."""
 
 from enum import StrEnum
 from typing import Annotated, Literal, Protocol
@@ -10,16 +10,18 @@ from exchange.wire.manifest import Number, Sha256Hex
 from models.streams import Network, StreamName
 
 BATCHES_PER_DIGEST = 5000
-"""Batches that one digest covers at most; where it differs, halves of it are asked for."""
+"""Most batches in one digest. Where it differs, the digests of both halves are compared."""
 BATCHES_PER_AUDIT = 200
 RECORDS_PER_AUDIT = 50_000
 SECONDS_PER_AUDIT = 5.0
 FINDINGS_PER_AUDIT = 500
-"""An audit ends after the batch with which one of these is reached, so that its answer is bounded and comes in time."""
+"""An audit ends after the batch that reaches one of these limits, so its answer is bounded in size and time."""
+
+Table = Literal["epochs", "sealed_batches", "received_batches", "requests", "cancellations", "results", "snapshots"]
 
 
 class Kind(StrEnum):
-    """How something differs."""
+    """How a row or a batch differs."""
 
     MISSING = "missing"
     DIFFERENT = "different"
@@ -27,13 +29,13 @@ class Kind(StrEnum):
 
 
 class Finding(BaseModel):
-    """One thing that differs, and where. Names ids and numbers, never contents."""
+    """One difference and its place. It names ids and numbers, never contents."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     network: Network
     stream: StreamName
-    table: Literal["epochs", "sealed_batches", "received_batches", "requests", "cancellations", "results", "snapshots"]
+    table: Table
     kind: Kind
     epoch: int = 1
     sequence: int
@@ -43,12 +45,12 @@ class Finding(BaseModel):
 
     @property
     def is_row(self) -> bool:
-        """Whether it is a row that differs, rather than a batch or an epoch."""
+        """Whether a row differs, rather than a batch or an epoch."""
         return self.table not in ("epochs", "sealed_batches", "received_batches")
 
 
 class EpochSpan(BaseModel):
-    """One epoch as one side has it: after which batch of which earlier epoch it began, and how far it goes here."""
+    """One epoch on one side: the batch of an earlier epoch that it follows, and its newest batch here."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -59,7 +61,7 @@ class EpochSpan(BaseModel):
 
 
 class StreamHead(BaseModel):
-    """Where a stream ends on one side. ``hash`` is that of batch ``sequence``, all zeros before the first."""
+    """The end of a stream on one side. ``hash`` is that of batch ``sequence``, all zeros before the first."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -69,21 +71,23 @@ class StreamHead(BaseModel):
     sequence: Number
     record: Number
     hash: Sha256Hex
-    applied: Number = Field(description="Received side: batches applied; sending side: what receipts say of that")
+    applied: Number = Field(description="Batches applied; on the sending side, as the newest receipt says")
     pending: Number = Field(0, description="Sending side: records that are not sealed yet")
     quarantined: Number = 0
     stopped: str | None = None
     epochs: list[EpochSpan] = Field(min_length=1, max_length=10_000, description="Oldest first; the last is `epoch`")
     snapshot_sequence: Number | None = Field(
-        None, description="Snapshot streams: the newest one's last batch; null where it is of an earlier epoch"
+        None, description="Snapshot streams: last batch of the newest snapshot; null if it is of an earlier epoch"
     )
-    snapshot_sha256: Sha256Hex | None = Field(None, description="Over the newest snapshot's records, without others")
+    snapshot_sha256: Sha256Hex | None = Field(None, description="Over the records of the newest snapshot")
     read_at: AwareDatetime
 
 
 class RangeDigest(BaseModel):
-    """SHA-256 over the hashes of the manifests of a range, and how many there are. A manifest's hash covers its payload
-    by the payload's own SHA-256, which an `Audit` holds the payload against."""
+    """SHA-256 over the hashes of the manifests of a range, and how many there are.
+
+    A manifest contains the SHA-256 of its payload; an `Audit` compares the payload with it.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -92,10 +96,10 @@ class RangeDigest(BaseModel):
 
 
 class Audit(BaseModel):
-    """What one side found when it held its payloads and rows against its manifests, up to batch ``through``.
+    """The result of comparing one side's payloads and rows with its manifests, up to batch ``through``.
 
-    Counts are of records: every one is exactly one of agreeing, in flight, quarantined, past retention, or a finding;
-    those of a batch that is a finding itself are counted in ``records`` alone.
+    Counts are of records. Each record agrees, is in flight, quarantined or past retention, or is a finding. The records
+    of a batch that is a finding itself are counted in ``records`` only.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -110,7 +114,7 @@ class Audit(BaseModel):
     findings: list[Finding] = Field(default_factory=list, max_length=20_000)
 
     def add(self, other: "Audit") -> None:
-        """Count another part in."""
+        """Add the counts and findings of another audit."""
         for name in ("batches", "records", "agree", "in_flight", "quarantined", "past_retention"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.through = max(self.through, other.through)
@@ -118,7 +122,7 @@ class Audit(BaseModel):
 
 
 class Orphans(BaseModel):
-    """Rows that no batch explains."""
+    """Rows that belong to no batch."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -126,7 +130,7 @@ class Orphans(BaseModel):
 
 
 class Repaired(BaseModel):
-    """What repairing one batch did: numbers of rows or batches."""
+    """The result of a repair: numbers of rows or batches, and whether requests will be executed again."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -139,14 +143,14 @@ class Repaired(BaseModel):
         return bool(self.rebuilt or self.set_aside or self.taken_up_again)
 
     def add(self, other: "Repaired") -> None:
-        """Count another repair in."""
+        """Add the counts of another repair."""
         self.rebuilt += other.rebuilt
         self.set_aside += other.set_aside
         self.taken_up_again = self.taken_up_again or other.taken_up_again
 
 
 class SummaryQuestion(BaseModel):
-    """What is asked of the other side: the head of a stream, or about its batches from ``first`` to ``last``."""
+    """A question to the other side about a stream, or about its batches from ``first`` to ``last``."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -157,7 +161,7 @@ class SummaryQuestion(BaseModel):
 
 
 class RepairOrder(BaseModel):
-    """Make the rows of one batch what the batch says; batch 0 stands for rows that no batch explains."""
+    """An order to rebuild the rows of one batch. Batch 0 stands for rows that belong to no batch."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -166,14 +170,14 @@ class RepairOrder(BaseModel):
 
 
 class Side(Protocol):
-    """One network's end of the streams, near or at the other end of the link or in a file."""
+    """One network's end of the streams: local, over the link, or in a file."""
 
     @property
     def network(self) -> Network: ...
 
     @property
     def live(self) -> bool:
-        """Whether it may have moved on since: what differs is then looked at a second time."""
+        """Whether it may have changed since it was read. Differences are then checked a second time."""
         ...
 
     async def head(self, stream: StreamName) -> StreamHead: ...
@@ -181,16 +185,16 @@ class Side(Protocol):
     async def digest(self, stream: StreamName, epoch: int, first: int, last: int) -> RangeDigest: ...
 
     async def audit(self, stream: StreamName, epoch: int, first: int, last: int) -> Audit:
-        """As far as one answer goes: the next one begins after ``through``."""
+        """Audit the first batches of a range. The next call begins after ``through``."""
         ...
 
     async def orphans(self, stream: StreamName) -> list[Finding]:
-        """Rows that no batch explains, beyond what an audit sees."""
+        """Rows that belong to no batch; an audit does not find these."""
         ...
 
 
 class RepairableSide(Side, Protocol):
-    """A side that can be repaired, here or over the link. Each method may be called twice."""
+    """A side that can be repaired, locally or over the link. Each method may be called twice."""
 
     async def repair(self, stream: StreamName, epoch: int, sequence: int) -> Repaired: ...
 
@@ -199,5 +203,5 @@ class RepairableSide(Side, Protocol):
     async def stored(self, stream: StreamName, epoch: int, sequence: int) -> bytes | None: ...
 
     async def seal_anew(self, stream: StreamName) -> None:
-        """Sender of a snapshot stream only."""
+        """Make the next export seal the snapshot anew. Only for the sender of a snapshot stream."""
         ...

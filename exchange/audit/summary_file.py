@@ -1,8 +1,8 @@
-"""One side's summary as a file, for networks that cannot reach each other now: NDJSON, written and read in parts.
+"""One side's summary as an NDJSON file, for networks that cannot reach each other.
 
-First a line that says whose it is, then per stream its head and, per epoch, the hashes of its manifests
-(`HASHES_PER_LINE` a line) and the audit of its batches, then the rows that no batch explains. The last line tells a
-whole file from a torn one: it counts the lines, and carries the side's signature over the SHA-256 of all before it.
+The first line names the network. Then follow, per stream, its head; per epoch, the hashes of its manifests
+(`HASHES_PER_LINE` per line) and the audit of its batches; and the rows that belong to no batch. The last line has the
+number of lines and the signature over the SHA-256 of all lines before it, so a truncated file is detected.
 """
 
 import base64
@@ -40,7 +40,7 @@ async def write_summary(
     write: Callable[[str], Any],
     progress: Progress,
 ) -> bool:
-    """Write what this side has of these streams; gives whether its rows are what its batches say."""
+    """Write this side's summary of these streams. Returns whether its rows agree with its batches."""
     lines, good = 0, True
     everything = hashlib.sha256()
 
@@ -84,7 +84,7 @@ def _signed(lines: int, digest: bytes) -> bytes:
 
 @dataclass
 class SummaryFile:
-    """A `Side` as it was when its file was written. Keeps where the hashes are, not the hashes."""
+    """A `Side` as it was when its file was written. The hashes stay in the file; only their positions are in memory."""
 
     path: Path
     network: Network
@@ -98,7 +98,7 @@ class SummaryFile:
 
     @classmethod
     def open(cls, path: Path, keys: Mapping[str, Ed25519PublicKey] | None = None) -> "SummaryFile":
-        """Read a file once. ``keys``: public keys by id, of which one must have signed it; None checks no signature.
+        """Read a file. ``keys``: public keys by id, one of which must have signed it; None skips this check.
 
         Raises `Malformed`, `UnsupportedVersion`, `UnknownKey` or `BadSignature`, naming the file.
         """
@@ -106,14 +106,14 @@ class SummaryFile:
             with path.open("rb") as file:
                 return cls._read(path, file, keys)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
-            raise Malformed(f"{path} is no whole summary ({str(error).splitlines()[0]}); make it again") from None
+            raise Malformed(f"{path} is not a complete summary ({str(error).splitlines()[0]}); make it again") from None
 
     @classmethod
     def _read(cls, path: Path, file: Any, keys: Mapping[str, Ed25519PublicKey] | None) -> "SummaryFile":
         content = file.readline()
         first = json.loads(content)
         if first["kind"] != "summary":
-            raise ValueError("it does not begin as one")
+            raise ValueError("the first line is not that of a summary")
         if first["spec"] != SPEC:
             raise UnsupportedVersion(f"{path} is a summary of version {first['spec']}, this side reads {SPEC}")
         side = cls(path, Network(first["network"]), str(first["link"]))
@@ -124,11 +124,11 @@ class SummaryFile:
             if not line:
                 break
             if ended:
-                raise ValueError("it goes on after its end")
+                raise ValueError("lines follow its last line")
             item = json.loads(line)
             if item["kind"] == "end":
                 if item["lines"] != lines:
-                    raise ValueError(f"it has {lines} lines and says {item['lines']}")
+                    raise ValueError(f"it has {lines} lines, its last line says {item['lines']}")
                 ended, side.key_id = True, str(item["key_id"])
                 signature = base64.b64decode(item["signature"], validate=True)
                 if keys is not None:
@@ -138,7 +138,7 @@ class SummaryFile:
             everything.update(line)
             lines += 1
         if not ended:
-            raise ValueError("its end is missing")
+            raise ValueError("its last line is missing")
         return side
 
     def _take(self, item: dict[str, Any], place: int) -> None:
@@ -183,9 +183,7 @@ class SummaryFile:
 
 
 def public_keys(directory: Path) -> dict[str, Ed25519PublicKey]:
-    """Every public key in a network's key directory or in a plain one, its own among them, by id; raises
-    `ConfigurationError` where there is none. Private keys are not kept.
-    """
+    """The public keys in a directory, those of private keys too, by id. Raises `ConfigurationError` if none."""
     found: dict[str, Ed25519PublicKey] = {}
     for file in sorted(directory.rglob("*.pem")):
         content = file.read_bytes()
@@ -197,7 +195,7 @@ def public_keys(directory: Path) -> dict[str, Ed25519PublicKey]:
                 loaded = serialization.load_pem_public_key(content)
                 public = loaded if isinstance(loaded, Ed25519PublicKey) else None
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise ConfigurationError(f"{file} holds no key: {error}") from None
+            raise ConfigurationError(f"{file} is not a key: {error}") from None
         if public is not None:
             found[key_id_of(public)] = public
     if not found:

@@ -1,12 +1,12 @@
-"""Do both sides agree, to the last record? Compares chains over the link, and has each side check its own rows.
+"""Verifying: compares the chains of both sides, and lets each side compare its own rows with its batches.
 
-A digest over the manifests' hashes is compared range by range; only where it differs are halves compared, down to one
-batch. Since a manifest covers its payload, each side can hold its own payloads and rows against it by itself: what
-crosses is digests, counts, numbers and ids, and no contents.
+Digests over the manifests' hashes are compared range by range. Where one differs, its halves are compared, down to one
+batch. A manifest covers its payload, so each side can check its payloads and rows by itself. Only digests, counts,
+numbers and ids cross, no contents.
 
-On a live system nothing may seem wrong that only moves. Where the receiver stands is read before where the sender
-stands, and only what both have is compared; what is newer is in flight. A side's rows and batches are seen in one
-moment. Whatever still differs is looked at once more after `SETTLE_SECONDS`.
+Changes on a live system must not look like differences. The receiver's position is read before the sender's, and only
+batches that both have are compared; newer ones are in flight. Each side reads its rows and batches in one
+transaction. Remaining differences are checked once more after `SETTLE_SECONDS`.
 """
 
 import asyncio
@@ -15,23 +15,23 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from exchange.audit.epoch_spans import disagreements, in_common
-from exchange.audit.summaries import BATCHES_PER_DIGEST, Audit, Finding, Kind, Side, StreamHead
+from exchange.audit.summaries import BATCHES_PER_DIGEST, Audit, Finding, Kind, Side, StreamHead, Table
 from models.streams import Network, StreamName
 from models.wording import counted
 
 SETTLE_SECONDS = 1.0
 MOST_FINDINGS = 1000
-"""Findings that are listed per stream; more are counted."""
+"""Most findings that are listed per stream; more are only counted."""
 OTHER_MANIFEST = "its manifest is not the one at its sender"
 
 Progress = Callable[[StreamName, Network, int, int], None]
-"""Called with stream, network, batches looked at so far and in all."""
+"""Called with stream, network, batches checked so far and in total."""
 _Place = tuple[object, ...]
 
 
 @dataclass
 class StreamReport:
-    """How both ends of one stream compare."""
+    """The comparison of both ends of one stream."""
 
     sender: StreamHead
     receiver: StreamHead
@@ -46,20 +46,20 @@ class StreamReport:
 
     @property
     def compared(self) -> int:
-        """Batches that both sides have, by number."""
+        """How many batches both sides must have."""
         return sum(last for _, last in self.in_common)
 
     @property
     def in_common(self) -> list[tuple[int, int]]:
-        """Each epoch that counts, and the last batch of it that both sides must have; none where one side is ahead of
-        what the other knows."""
+        """Each epoch that is not void, with its last batch that both sides must have. Empty if the receiver is in an
+        epoch that the sender does not know."""
         if self.receiver.epoch > self.sender.epoch:
             return []
         return in_common(self.sender, self.receiver)
 
     @property
     def in_flight(self) -> int:
-        """Records that are not sealed, not received or not applied yet."""
+        """Records that are not sealed, received or applied yet."""
         waiting = self.audits[self.receiver.network].in_flight if self.audits else 0
         arrived = self.receiver.record if self.receiver.epoch == self.sender.epoch else 0
         return self.sender.pending + max(0, self.sender.record - arrived) + waiting
@@ -69,36 +69,36 @@ class StreamReport:
         return not self.findings and not self.unlisted
 
     def head(self, network: Network) -> StreamHead:
-        """The end of the stream on this network's side."""
+        """The end of the stream in this network."""
         return self.sender if network is self.stream.sender else self.receiver
 
     def has(self, network: Network, epoch: int, sequence: int) -> bool:
-        """Whether this network has, or had, such a batch."""
+        """Whether this network has or had this batch."""
         return any(span.epoch == epoch and 1 <= sequence <= span.through for span in self.head(network).epochs)
 
     def count(self, kind: Kind) -> int:
         return sum(finding.kind is kind for finding in self.findings)
 
     def record(self, found: Sequence[Finding]) -> None:
-        """Take what was found; beyond `MOST_FINDINGS` it is counted."""
+        """Set the findings; beyond `MOST_FINDINGS` they are only counted."""
         self.unlisted += max(0, len(found) - MOST_FINDINGS)
         self.findings = list(found[:MOST_FINDINGS])
 
 
 @dataclass(frozen=True)
 class Verifier:
-    """Compares two sides. Only reads. Raises `LinkError` when a side cannot be asked."""
+    """Compares two sides. Only reads. Raises `LinkError` if a side does not answer."""
 
     sides: Mapping[Network, Side]
     progress: Progress = lambda *_: None
     settle_seconds: float = SETTLE_SECONDS
 
     async def verify(self, streams: Sequence[StreamName]) -> list[StreamReport]:
-        """One after the other, so that a few batches are in memory and no more."""
+        """Compare streams one after the other, so that only a few batches are in memory."""
         return [await self._stream(stream) for stream in streams]
 
     async def _ends(self, stream: StreamName) -> StreamReport:
-        receiver = await self.sides[stream.receiver].head(stream)  # first: the sender only moves ahead of it
+        receiver = await self.sides[stream.receiver].head(stream)  # first, because the sender is never behind
         return StreamReport(await self.sides[stream.sender].head(stream), receiver)
 
     async def _stream(self, stream: StreamName) -> StreamReport:
@@ -112,11 +112,11 @@ class Verifier:
         for audit, orphans in looked:
             found += audit.findings
             found += [item for item in orphans if (item.epoch, item.sequence) not in absent]
-        found = _blamed_once(found)
+        found = _without_duplicates(found)
         if any(side.live for side in self.sides.values()) and (ends or found):
             await asyncio.sleep(self.settle_seconds)
             ends = self._heads(await self._ends(stream)) if ends else []
-            found = await self._again(report, found)
+            found = await self._confirmed(report, found)
         found = ends + found
         if not any(item.table == "snapshots" for item in found):
             found += self._snapshot(report)
@@ -124,17 +124,15 @@ class Verifier:
         return report
 
     async def _side(self, report: StreamReport, side: Side) -> tuple[Audit, list[Finding]]:
-        """What one side finds by itself. Both do so at the same time."""
+        """The findings of one side about its own rows."""
         audit = report.audits[side.network] = await self._audit(report, side)
         return audit, await side.orphans(report.stream)
 
     def _heads(self, report: StreamReport) -> list[Finding]:
-        """What the two ends alone tell: other epochs, or a receiver that is ahead, as after restoring a backup."""
+        """Differences between the two ends: epochs, or a receiver that is ahead, as after restoring a backup."""
         sender, receiver = report.sender, report.receiver
         found = [
-            _of_batch(receiver, Kind.DIFFERENT, epoch, 0, f"epoch {epoch}: {why}").model_copy(
-                update={"table": "epochs"}
-            )
+            _finding(receiver, Kind.DIFFERENT, epoch, 0, f"epoch {epoch}: {why}", "epochs")
             for epoch, why in disagreements(sender, receiver).items()
         ]
         still = not any(side.live for side in self.sides.values())
@@ -142,17 +140,17 @@ class Verifier:
         if ahead and not (still and receiver.read_at > sender.read_at):
             known = counted(sender.sequence, "batch")
             detail = f"the sender knows {known}, this side {receiver.sequence}: a restored backup?"
-            found.append(_of_batch(receiver, Kind.EXTRA, receiver.epoch, sender.sequence + 1, detail))
+            found.append(_finding(receiver, Kind.EXTRA, receiver.epoch, sender.sequence + 1, detail))
         return found
 
     async def _chain(self, report: StreamReport, epoch: int, first: int, last: int) -> list[Finding]:
-        """The batches of an epoch whose manifests differ, and a head that is not its newest batch's."""
+        """The batches of an epoch whose manifests differ, and a head whose hash is not that of its newest batch."""
         found: list[Finding] = []
         for start in range(first, last + 1, BATCHES_PER_DIGEST):
             end = min(last, start + BATCHES_PER_DIGEST - 1)
             found += await self._differing(report, epoch, start, end)
             if len(found) > MOST_FINDINGS:
-                report.unlisted += last - end  # not looked at: so much differs that it is another history
+                report.unlisted += last - end  # not compared: so many differences mean another history
                 break
         for head in (report.sender, report.receiver):
             if head.epoch != epoch or not head.sequence or not last:
@@ -161,7 +159,7 @@ class Verifier:
                 own = await self.sides[head.network].digest(report.stream, epoch, head.sequence, head.sequence)
                 if own.count == 1 and own.digest != hashlib.sha256(bytes.fromhex(head.hash)).hexdigest():
                     detail = "the newest batch is not the one that the stream's head names"
-                    found.append(_of_batch(head, Kind.DIFFERENT, epoch, head.sequence, detail))
+                    found.append(_finding(head, Kind.DIFFERENT, epoch, head.sequence, detail))
         return found
 
     async def _differing(self, report: StreamReport, epoch: int, first: int, last: int) -> list[Finding]:
@@ -179,9 +177,9 @@ class Verifier:
         found = []
         for head, here in ((report.sender, sent), (report.receiver, come)):
             if not here.count:
-                found.append(_of_batch(head, Kind.MISSING, epoch, first, "the batch is not stored"))
+                found.append(_finding(head, Kind.MISSING, epoch, first, "the batch is not stored"))
         if not found:
-            found = [_of_batch(report.receiver, Kind.DIFFERENT, epoch, first, OTHER_MANIFEST)]
+            found = [_finding(report.receiver, Kind.DIFFERENT, epoch, first, OTHER_MANIFEST)]
         return found
 
     async def _audit(self, report: StreamReport, side: Side) -> Audit:
@@ -194,7 +192,7 @@ class Verifier:
         return outcome
 
     async def _parts(self, side: Side, head: StreamHead) -> AsyncIterator[Audit]:
-        """All batches of all epochs, void ones too: what they brought has stayed."""
+        """Audits of all batches of all epochs, void ones too, since their rows have stayed."""
         for span in head.epochs:
             first = 1
             while first <= span.through:
@@ -203,8 +201,8 @@ class Verifier:
                 yield part
                 first = part.through + 1
 
-    async def _again(self, report: StreamReport, found: Sequence[Finding]) -> list[Finding]:
-        """What still differs at a second look."""
+    async def _confirmed(self, report: StreamReport, found: Sequence[Finding]) -> list[Finding]:
+        """The findings that a second check finds again."""
         stream = report.stream
         seen: set[_Place] = set()
         for network, side in self.sides.items():
@@ -223,19 +221,17 @@ class Verifier:
         return [item for item in found if _place(item) in seen]
 
     def _snapshot(self, report: StreamReport) -> list[Finding]:
-        """What is shown against what was sealed: needs no payload, and so holds past retention too."""
+        """Compare the snapshot in force with the sealed one by its SHA-256, which needs no payload."""
         sender, receiver = report.sender, report.receiver
         same = receiver.snapshot_sequence == sender.snapshot_sequence and receiver.epoch == sender.epoch
         if not same or receiver.quarantined or sender.snapshot_sha256 in (None, receiver.snapshot_sha256):
             return []
-        found = _of_batch(
-            receiver, Kind.DIFFERENT, sender.epoch, sender.sequence, "the records shown are not those that were sealed"
-        )
-        return [found.model_copy(update={"table": "snapshots"})]
+        detail = "the records shown are not those that were sealed"
+        return [_finding(receiver, Kind.DIFFERENT, sender.epoch, sender.sequence, detail, "snapshots")]
 
 
-def _blamed_once(found: Sequence[Finding]) -> list[Finding]:
-    """Where a side finds by itself that a batch of its own is damaged, the other is not blamed for being different."""
+def _without_duplicates(found: Sequence[Finding]) -> list[Finding]:
+    """Drop "the manifests differ" for a batch that a side has found to be damaged by itself."""
     known = {
         (item.epoch, item.sequence)
         for item in found
@@ -244,11 +240,14 @@ def _blamed_once(found: Sequence[Finding]) -> list[Finding]:
     return [item for item in found if item.detail != OTHER_MANIFEST or (item.epoch, item.sequence) not in known]
 
 
-def _of_batch(head: StreamHead, kind: Kind, epoch: int, sequence: int, detail: str) -> Finding:
+def _finding(
+    head: StreamHead, kind: Kind, epoch: int, sequence: int, detail: str, table: Table | None = None
+) -> Finding:
+    """A finding about a batch, unless ``table`` is given."""
     return Finding(
         network=head.network,
         stream=head.stream,
-        table="sealed_batches" if head.stream.sender is head.network else "received_batches",
+        table=table or ("sealed_batches" if head.stream.sender is head.network else "received_batches"),
         kind=kind,
         epoch=epoch,
         sequence=sequence,
@@ -262,5 +261,5 @@ def _place(finding: Finding) -> _Place:
 
 
 def places(reports: Sequence[StreamReport]) -> set[_Place]:
-    """Where something differs, to tell whether anything has changed."""
+    """The places of all findings, to compare reports."""
     return {(report.stream, *_place(finding)) for report in reports for finding in report.findings}

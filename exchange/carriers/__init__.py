@@ -1,1 +1,1 @@
-"""What moves the bytes of the link: HTTP."""
+"""Carriers move the bytes of the link: HTTP."""

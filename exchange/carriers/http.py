@@ -1,4 +1,4 @@
-"""The link as the response network uses it: every connection is opened here, by HTTP, signed and checked both ways."""
+"""The HTTP client of the link. The response network opens every connection; requests and answers are signed."""
 
 import ssl
 from datetime import UTC, datetime
@@ -9,32 +9,25 @@ from uuid import UUID
 import httpx
 import orjson
 
-from exchange.errors import (
-    Fork,
-    Gap,
-    LinkError,
-    LinkPaused,
-    LinkUnavailable,
-    Malformed,
-    Oversize,
-    StreamStopped,
-)
+from configuration.settings import ResponseSettings
+from exchange.errors import Fork, Gap, LinkError, LinkPaused, LinkUnavailable, Malformed, Oversize, StreamStopped
 from exchange.wire.batch import MAX_WIRE_BYTES, MEDIA_TYPE, from_bundle
 from exchange.wire.http_signature import HEADER, HttpSigner
 from exchange.wire.messages import EpochOrder, Heartbeat, Receipt, SignedMessage
-from models.errors import NotFound, describe
+from models.errors import ConfigurationError, NotFound, describe
 from models.streams import Network, StreamName
 
 Message = TypeVar("Message", bound=SignedMessage)
 
 POLL_SECONDS = 25.0
-"""How long the other side may hold a poll that finds nothing."""
+"""How long the other side may hold a poll before it answers that nothing is new."""
 
 MAX_RETRY_AFTER = 600.0
+"""Seconds that an answer may ask us to wait at most: such answers are not signed."""
 
 
 class LinkClient:
-    """Calls the request network's link endpoints. Close it with `aclose`."""
+    """Calls the request network's link endpoints. Every call raises `LinkError`. Close the client with `aclose`."""
 
     def __init__(self, url: str, signer: HttpSigner, timeout: float = 30.0, tls: ssl.SSLContext | None = None) -> None:
         self._url = url.rstrip("/")
@@ -57,7 +50,7 @@ class LinkClient:
         )
 
     async def push(self, stream: StreamName, wire: bytes) -> Receipt:
-        """Offer a sealed batch; the receipt says that it is stored there.
+        """Send a sealed batch. The receipt says that it is stored there.
 
         Raises `Gap`, `Fork`, `StreamStopped`, `Oversize`, `LinkPaused` or `LinkUnavailable`.
         """
@@ -65,7 +58,7 @@ class LinkClient:
         return self._receipt(stream, body)
 
     async def heartbeat(self, stream: StreamName, heartbeat: Heartbeat) -> Receipt:
-        """Say that there is nothing new."""
+        """Report that nothing is new."""
         wire = heartbeat.to_wire(self._signer.keys)
         body = await self._call("POST", f"/link/v1/streams/{stream}/heartbeats", wire, Heartbeat.media_type)
         return self._receipt(stream, body)
@@ -74,52 +67,47 @@ class LinkClient:
         self,
         stream: StreamName,
         after: int,
-        wait: float = POLL_SECONDS,
+        wait: float,
+        most: int = 1,
         epoch: int | None = None,
         head: bytes | None = None,
-    ) -> bytes | None:
-        """The sealed batch that follows ``after``, waiting for one for up to ``wait`` seconds; None when none came.
-
-        With the ``epoch`` that is counted in and the hash of that batch, a sender with another history says so (`Fork`)
-        although it may have nothing new.
-        """
-        target = _batches_after(stream, after, wait, epoch, head)
-        return await self._call("GET", target, timeout=wait + self._timeout) or None
-
-    async def pull_several(
-        self, stream: StreamName, after: int, most: int, wait: float, epoch: int, head: bytes
     ) -> list[bytes]:
-        """Like `pull`, but up to ``most`` batches that follow one another; none when none came. A sender that knows
-        nothing of this gives one.
+        """Wait up to ``wait`` seconds for the batches after number ``after``, ``most`` of them at most.
+
+        With our ``epoch`` and ``head``, the hash of batch ``after``, the sender raises `Fork` if its history differs.
         """
-        target = _batches_after(stream, after, wait, epoch, head) + f"&most={most}"
-        return from_bundle(await self._call("GET", target, timeout=wait + self._timeout))
+        target = f"/link/v1/streams/{stream}/batches?after={after}&wait={wait:g}"
+        if epoch is not None:
+            target += f"&epoch={epoch}"
+        if head is not None:
+            target += f"&head={head.hex()}"
+        return from_bundle(await self._call("GET", f"{target}&most={most}", timeout=wait + self._timeout))
 
     async def send_receipt(self, stream: StreamName, receipt: Receipt) -> None:
-        """Tell the sender what is stored here, so that it may mark it delivered."""
+        """Tell the sender which batches are stored here, so that it marks them delivered."""
         wire = receipt.to_wire(self._signer.keys)
         await self._call("POST", f"/link/v1/streams/{stream}/receipts", wire, Receipt.media_type)
 
     async def state(self, stream: StreamName) -> Receipt:
-        """Where a pushed stream stands on the other side."""
+        """The position of a pushed stream on the other side."""
         return self._receipt(stream, await self._call("GET", f"/link/v1/streams/{stream}"))
 
     async def ask(self, stream: StreamName, question: bytes) -> bytes:
-        """Ask how a stream looks on the other side; question and answer as in `exchange.audit.summaries`."""
+        """Ask about a stream on the other side. `exchange.audit.summaries` defines questions and answers."""
         return await self._call("POST", f"/link/v1/streams/{stream}/summaries", question, "application/json")
 
     async def order_repair(self, stream: StreamName, order: bytes) -> bytes:
-        """Have rows on the other side made what their batch says."""
+        """Order the other side to rebuild the rows of a batch."""
         return await self._call("POST", f"/link/v1/streams/{stream}/repairs", order, "application/json")
 
     async def restore(self, stream: StreamName, wire: bytes) -> bytes:
-        """Send a batch that was delivered once more, in the place of what the other side has of it."""
+        """Send a delivered batch again, to replace the other side's copy."""
         return await self._call("POST", f"/link/v1/streams/{stream}/restorations", wire, MEDIA_TYPE)
 
     async def received(self, stream: StreamName, epoch: int, sequence: int) -> bytes:
-        """The original bytes of a batch that the other side has stored, whichever of us sealed it; not verified yet.
+        """The bytes of a batch that the other side sealed or received. They are not verified yet.
 
-        Raises `NotFound` where the batch or its payload is not there any more.
+        Raises `NotFound` if the batch or its payload is no longer stored there.
         """
         wire = await self._call("GET", f"/link/v1/streams/{stream}/batches/{epoch}/{sequence}")
         if not wire:
@@ -127,7 +115,7 @@ class LinkClient:
         return wire
 
     async def order_epoch(self, stream: StreamName, order: EpochOrder) -> Receipt | Heartbeat:
-        """Have the other end of a stream begin a new epoch; the answer says where it stands then."""
+        """Order the other end of a stream to begin a new epoch. Returns its new position."""
         wire = order.to_wire(self._signer.keys)
         body = await self._call("POST", f"/link/v1/streams/{stream}/epochs", wire, EpochOrder.media_type)
         if stream.sender is Network.RESPONSE:
@@ -135,15 +123,15 @@ class LinkClient:
         return self._own(stream, Heartbeat.from_wire(self._signer.keys, body))
 
     async def give_back(self, stream: StreamName, wire: bytes) -> None:
-        """Give the sender of a batch its own bytes back, which it has lost; its next epoch takes their records in."""
+        """Return a batch to its sender, which has lost it. The sender puts its records into its next epoch."""
         await self._call("POST", f"/link/v1/streams/{stream}/recoveries", wire, MEDIA_TYPE)
 
     async def exchange_keys(self, ours: bytes) -> bytes:
-        """Tell this network's keys; the answer tells the other's. See `exchange.link_keys.lists`."""
+        """Send this network's key list and return the other's. See `exchange.link_keys.lists`."""
         return await self._call("POST", "/link/v1/keys", ours, "application/vnd.airlock.keys")
 
     async def trace(self, request_id: UUID) -> bytes:
-        """What the request network knows of one request's way."""
+        """The request network's trace of one request."""
         return await self._call("GET", f"/link/v1/traces/{request_id}")
 
     def _receipt(self, stream: StreamName, body: bytes) -> Receipt:
@@ -164,14 +152,14 @@ class LinkClient:
                 method, target, content=body, headers=headers, timeout=timeout or self._timeout
             ) as response:
                 content = await _read(response)
-        except (httpx.HTTPError, ssl.SSLError) as error:  # a refused certificate shows up when the answer is read
+        except (httpx.HTTPError, ssl.SSLError) as error:  # ssl reports a refused certificate when the answer is read
             raise LinkUnavailable(f"{method} {target}: {describe(error)}") from error
         if response.status_code in (401, 403):
             raise _paused(content)
         if response.status_code in (429, 503):
             detail = f"status {response.status_code} from the request network: {_detail(content)}"
             raise LinkUnavailable(detail, _retry_after(response))
-        if response.status_code == 413:  # a proxy on the way may say so as well, unsigned: it only makes us wait
+        if response.status_code == 413:  # perhaps a proxy's answer, unsigned: it only delays the batch
             raise Oversize(_detail(content))
         if response.status_code >= 500:
             raise LinkUnavailable(f"{method} {target}: status {response.status_code} from the request network")
@@ -179,26 +167,36 @@ class LinkClient:
         try:
             self._signer.verify_response(response.headers.get(HEADER, ""), signature, response.status_code, content)
         except LinkError:
-            # An answer too many on a connection shifts all that follow by one: none of them would ever fit again.
-            doubtful, self._http = self._http, self._connections()
-            await doubtful.aclose()
+            # After one extra answer on a connection, every later answer belongs to the request before.
+            previous, self._http = self._http, self._connections()
+            await previous.aclose()
             raise
         if response.status_code in (200, 204):
             return content
         raise _refusal(response.status_code, content)
 
 
-def _batches_after(stream: StreamName, after: int, wait: float, epoch: int | None, head: bytes | None) -> str:
-    target = f"/link/v1/streams/{stream}/batches?after={after}&wait={wait:g}"
-    if epoch is not None:
-        target += f"&epoch={epoch}"
-    if head is not None:
-        target += f"&head={head.hex()}"
-    return target
+def client_tls(settings: ResponseSettings) -> ssl.SSLContext | None:
+    """TLS 1.3 with the certificates of the settings; None, for the public authorities, where none is set.
+
+    Raises `ConfigurationError` that names the variable whose file cannot be used.
+    """
+    if settings.link_ca is None and settings.link_certificate is None:
+        return None
+    variable, file = "AIRLOCK_RESPONSE_LINK_CA", settings.link_ca
+    try:
+        context = ssl.create_default_context(cafile=file)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        if settings.link_certificate is not None and settings.link_certificate_key is not None:
+            variable, file = "AIRLOCK_RESPONSE_LINK_CERTIFICATE", settings.link_certificate
+            context.load_cert_chain(settings.link_certificate, settings.link_certificate_key)
+    except OSError as error:  # ssl.SSLError is one
+        raise ConfigurationError(f"{variable}: {file} cannot be used: {error}") from None
+    return context
 
 
 async def _read(response: httpx.Response) -> bytes:
-    """The whole body, but never more than a batch may have."""
+    """Read the body. Raises `Oversize` beyond the size of a batch."""
     content = bytearray()
     async for chunk in response.aiter_raw():
         content += chunk
@@ -208,7 +206,7 @@ async def _read(response: httpx.Response) -> bytes:
 
 
 def _refusal(status: int, content: bytes) -> LinkError:
-    """The error that a signed refusal stands for."""
+    """The error for a signed refusal."""
     problem = _problem(content)
     detail = str(problem.get("detail", f"status {status}"))
     expected = problem.get("expected")
@@ -225,8 +223,9 @@ def _refusal(status: int, content: bytes) -> LinkError:
 
 
 def _paused(content: bytes) -> LinkPaused:
-    """A refusal, and what it says of its cause. It is not signed: it only makes us wait, and tells an operator where to
-    look. ``clock_ahead`` in seconds, of the other side's clock.
+    """The error for a refused signature. The answer is not signed: it only pauses the link and names a probable cause.
+
+    ``clock_ahead``: seconds by which the other side's clock is ahead.
     """
     problem = _problem(content)
     theirs = problem.get("server_time")
@@ -239,7 +238,7 @@ def _paused(content: bytes) -> LinkPaused:
 
 def _problem(content: bytes) -> dict[str, object]:
     try:
-        loaded = orjson.loads(content)  # which, unlike json, refuses deep nesting with a ValueError
+        loaded = orjson.loads(content)  # unlike json, it raises a ValueError for deep nesting
     except ValueError:
         return {}
     return loaded if isinstance(loaded, dict) else {}
@@ -250,9 +249,7 @@ def _detail(content: bytes) -> str:
 
 
 def _retry_after(response: httpx.Response) -> float | None:
-    """Seconds of a Retry-After header, given in seconds or as a date (RFC 9110, 10.2.3). These answers are not signed:
-    nobody may hold the link up for longer than `MAX_RETRY_AFTER`.
-    """
+    """Seconds of a Retry-After header, which holds seconds or a date (RFC 9110, 10.2.3)."""
     given = response.headers.get("Retry-After", "")
     try:
         if given.isascii() and given.isdigit():

@@ -1,4 +1,4 @@
-"""Telling the request network our keys and hearing its: done by the response network, which opens every connection."""
+"""Exchanging key lists with the request network. The response network calls, since it opens every connection."""
 
 import asyncio
 
@@ -15,14 +15,14 @@ from storage.database import UNREACHABLE
 log = structlog.get_logger(__name__)
 
 TELL_SECONDS = 15.0
-"""How often the worker tells and hears: how long the request network's rotation waits for us."""
+"""How often the worker exchanges key lists. A rotation in the request network waits up to this long."""
 
 ROUNDS = 3
-"""What we hear, we confirm at once; that ends after two rounds unless keys change meanwhile."""
+"""A round with news is followed by one that confirms it. Two are enough unless keys change meanwhile."""
 
 
 class KeyExchange:
-    """Safe to run twice, even at the same time: it says what is so, and takes over what is new."""
+    """Safe to run twice, even at the same time: it sends the present keys and stores only new ones."""
 
     def __init__(self, keys: LiveKeys, link: LinkClient, link_id: str) -> None:
         self.keys = keys
@@ -30,7 +30,7 @@ class KeyExchange:
         self._link_id = link_id
 
     async def once(self) -> None:
-        """Both sides know each other's keys when this returns. Raises `LinkError`."""
+        """Exchange lists until both sides know each other's keys. Raises `LinkError`."""
         await self.keys.refresh()
         for _ in range(ROUNDS):
             async with self.keys.engine.connect() as connection:
@@ -42,10 +42,10 @@ class KeyExchange:
             await self.keys.refresh()
             if not changed:
                 return
-        raise Malformed("the request network's keys change without end")
+        raise Malformed("the request network's key list changes with every exchange")
 
     async def run(self) -> None:
-        """Every `TELL_SECONDS`, for ever. What keeps failing is logged once; others alarm of a dead link."""
+        """Exchange lists every `TELL_SECONDS`, for ever. A lasting failure is logged once; monitoring alarms."""
         outage = OutageLog("keys.not_exchanged", "keys.exchanged", log)
         while True:
             try:

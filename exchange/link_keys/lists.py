@@ -1,8 +1,8 @@
-"""What each network tells the other of its keys, and what is believed of it.
+"""The message by which a network tells the other one its keys, and the rules for accepting it.
 
-One message in both directions: a network's own keys, each with its end where it has one, and the other's keys that it
-trusts. It is signed by a key that the receiver trusts already, which thereby vouches for those that are new; that a key
-is known over there is what lets it sign. Telling the same twice changes nothing.
+A list holds the network's own keys, with their ends, and the ids of the other network's keys that it trusts. The
+receiver trusts the key that signs the list already; this key vouches for the new ones. A network signs with a new key
+only after the other one has listed it as trusted. Sending a list twice changes nothing.
 """
 
 from typing import Annotated, ClassVar
@@ -31,7 +31,7 @@ from models.streams import Network
 log = structlog.get_logger(__name__)
 
 MOST = 12
-"""Keys in one list: the newest. The list stays below the 4 KiB that a signed message may have."""
+"""Most keys in one list: the newest. So the list fits into the 4 KiB of a signed message."""
 
 
 class KeyEntry(BaseModel):
@@ -60,7 +60,7 @@ class KeyList(Signed):
 
 
 async def key_list(connection: AsyncConnection, keys: LiveKeys, link: str) -> KeyList:
-    """What this network has to tell."""
+    """The list that this network sends."""
     stored = await link_keys(connection)
     now = await keys.read(connection)
     own = [key for key in stored.values() if key.owner is keys.network and key.key_id != now.key_id]
@@ -71,32 +71,34 @@ async def key_list(connection: AsyncConnection, keys: LiveKeys, link: str) -> Ke
     return KeyList(link=link, network=keys.network, own=(signing, *entries), known=tuple(known), key_id=keys.key_id)
 
 
-async def take_key_list(connection: AsyncConnection, keys: LiveKeys, link: str, told: KeyList) -> bool:
-    """Take over, in the caller's transaction, what a verified list of the other network says; gives whether it was new.
+async def take_key_list(connection: AsyncConnection, keys: LiveKeys, link: str, received: KeyList) -> bool:
+    """Apply a verified list of the other network, in the caller's transaction. Returns whether it changed anything.
 
-    Nothing is ever trusted again that was revoked. A list changes nothing of the key that signs it, so that one trusted
-    key remains, and one that is itself retiring changes nothing at all. Raises `Malformed`.
+    A revoked key is never trusted again. A list cannot end the key that signs it, so one trusted key remains. A list
+    signed by a retiring key only confirms keys. Raises `Malformed`.
     """
-    if told.network is keys.network or told.link != link:
-        raise Malformed(f"a list of the {told.network} network's keys for link {told.link} came to {keys.network}")
+    if received.network is keys.network or received.link != link:
+        raise Malformed(
+            f"a list of the {received.network} network's keys for link {received.link} came to {keys.network}"
+        )
     await lock_link_keys(connection)
     stored = await link_keys(connection)
-    await confirm_link_keys(connection, keys.network, told.known)
-    signer = stored.get(told.key_id)
+    await confirm_link_keys(connection, keys.network, received.known)
+    signer = stored.get(received.key_id)
     if signer is not None and signer.retires_at is not None:
         return False
     changed = False
-    for entry in told.own:
+    for entry in received.own:
         key_id = entry.key_id
         known = stored.get(key_id)
         if key_id == keys.key_id or (known is not None and known.owner is keys.network):
-            raise Malformed(f"key {key_id} is this network's own: the {told.network} network cannot have it")
-        if known is None and await _add(connection, keys, told, entry):
+            raise Malformed(f"key {key_id} is this network's own: the {received.network} network cannot have it")
+        if known is None and await _add(connection, keys, received, entry):
             changed = True
-        if key_id == told.key_id:
+        if key_id == received.key_id:
             continue
         if entry.revoked and await revoke_link_key(connection, key_id):
-            log.warning("keys.revoked_by_owner", key=key_id, signed_by=told.key_id)
+            log.warning("keys.revoked_by_owner", key=key_id, signed_by=received.key_id)
             changed = True
         elif entry.retires_at is not None and await retire_link_key(connection, key_id, entry.retires_at):
             log.info("keys.retires", key=key_id, at=entry.retires_at.isoformat())
@@ -104,13 +106,13 @@ async def take_key_list(connection: AsyncConnection, keys: LiveKeys, link: str, 
     return changed
 
 
-async def _add(connection: AsyncConnection, keys: LiveKeys, told: KeyList, entry: KeyEntry) -> bool:
-    """Note a key that the database does not have; gives whether it is one more to trust."""
+async def _add(connection: AsyncConnection, keys: LiveKeys, received: KeyList, entry: KeyEntry) -> bool:
+    """Insert a key. Returns whether it is newly trusted: a key from a file was trusted before."""
     key_id, from_file = entry.key_id, entry.key_id in keys.files.trusted
-    introduced_by = None if from_file or key_id == told.key_id else told.key_id
-    await put_link_key(connection, key_id, told.network, bytes.fromhex(entry.public_key), introduced_by)
+    introduced_by = None if from_file or key_id == received.key_id else received.key_id
+    await put_link_key(connection, key_id, received.network, bytes.fromhex(entry.public_key), introduced_by)
     if not from_file:
-        log.info("keys.introduced", key=key_id, by=told.key_id)
+        log.info("keys.introduced", key=key_id, by=received.key_id)
     return not from_file
 
 

@@ -1,7 +1,7 @@
-"""The link's keys as they are now: files and database are looked at again, so that no process needs a restart.
+"""The link's present keys. They are reloaded from files and database, so that no process needs a restart.
 
-Files are the root of trust and hold what is private; what was introduced over the link, and what retired, is in the
-database, which all processes of a network share. Where both speak of a key, the database is right.
+The files are the root of trust and hold the private keys. The database holds the keys introduced over the link and the
+ends of keys; all processes of a network share it. For a key that is in both, the database decides.
 """
 
 import asyncio
@@ -24,11 +24,11 @@ from storage.database import UNREACHABLE, autocommit
 log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 1.0
-"""How often a process looks whether keys have changed."""
+"""How often a process reloads the keys."""
 
 
-def overlaid(files: LinkKeys, stored: Iterable[StoredKey], network: Network) -> LinkKeys:
-    """The keys of files, as far as the database does not say otherwise, and those that it adds."""
+def merge_keys(files: LinkKeys, stored: Iterable[StoredKey], network: Network) -> LinkKeys:
+    """The keys of the files, changed and completed by those of the database."""
     now = datetime.now(UTC)
     trusted, own = dict(files.trusted), dict(files.own)
     retired: dict[str, Ed25519PublicKey] = {}
@@ -49,66 +49,65 @@ def overlaid(files: LinkKeys, stored: Iterable[StoredKey], network: Network) -> 
     return LinkKeys(files.signing, files.key_id, trusted, retired, ended, own)
 
 
-async def keys_seen_by(connection: AsyncConnection, network: Network, directory: Path) -> LinkKeys:
-    """The keys as they are at this moment, for what ends soon. Raises `ConfigurationError`."""
-    return overlaid(load_link_keys(directory), (await link_keys(connection)).values(), network)
+async def current_keys(connection: AsyncConnection, network: Network, directory: Path) -> LinkKeys:
+    """The keys at this moment, for a short-lived process. Raises `ConfigurationError`."""
+    return merge_keys(load_link_keys(directory), (await link_keys(connection)).values(), network)
 
 
 class LiveKeys(LinkKeys):
-    """A network's keys that change under whoever holds them: all at once, between two awaits, never within one step.
+    """A network's keys that are replaced in place. All change at once, and only while their user awaits.
 
-    Begins with what the files say; raises `ConfigurationError` when they say nothing.
+    Starts with the keys of the files. Raises `ConfigurationError` if they are not valid.
     """
 
     def __init__(self, engine: AsyncEngine, network: Network, directory: Path) -> None:
         files = load_link_keys(directory)
-        own = {"engine": engine, "network": network, "directory": directory, "files": files, "looked": False}
-        vars(self).update(vars(files) | own, _seen=(), _looking=asyncio.Lock(), _looks=0)
+        own = {"engine": engine, "network": network, "directory": directory, "files": files}
+        vars(self).update(vars(files) | own, _file_stamps=(), _reloading=asyncio.Lock(), _reloads=0)
 
     engine: AsyncEngine
     network: Network
     directory: Path
     files: LinkKeys
-    """What the directory said when it was last sound."""
-    looked: bool
-    """Whether the database has been asked."""
-    _seen: tuple[object, ...]
-    _looking: asyncio.Lock
-    _looks: int
+    """The directory's last valid content."""
+    _file_stamps: tuple[object, ...]
+    _reloading: asyncio.Lock
+    _reloads: int
+    """How often the database has answered."""
 
     async def read(self, connection: AsyncConnection) -> LinkKeys:
         """The keys as this transaction sees them."""
-        return overlaid(self.files, (await link_keys(connection)).values(), self.network)
+        return merge_keys(self.files, (await link_keys(connection)).values(), self.network)
 
     async def refresh(self) -> None:
-        """Look at the files and the database now; callers at the same time share a look that began after they came."""
-        looks = self._looks
-        async with self._looking:
-            if self._looks > looks + 1:
+        """Reload files and database now. Concurrent callers share a reload that began after they called."""
+        reloads = self._reloads
+        async with self._reloading:
+            if self._reloads > reloads + 1:
                 return  # one began and ended while we waited
-            self._look_at_files()
+            self._reload_files()
             async with autocommit(self.engine) as connection:
                 now = await self.read(connection)
             earlier = self.earlier if now.key_id == self.key_id else {self.key_id: self.signing}
-            if self.looked:
-                self._tell(now)
-            vars(self).update(vars(now) | {"earlier": earlier, "looked": True, "_looks": self._looks + 1})
+            if self._reloads:
+                self._log_changes(now)
+            vars(self).update(vars(now) | {"earlier": earlier, "_reloads": self._reloads + 1})
 
     async def know(self, key_id: str) -> None:
-        """Look at once where a key is new to this process: another one may just have taken it in.
+        """Reload at once if this process does not know the key: another process may have just stored it.
 
-        Raises what the database raises only while it has never answered: a revoked key may still be in a file.
+        Raises the database's error only if it has never answered: a key from a file may be revoked.
         """
-        if self.looked and key_id in self.trusted:
+        if self._reloads and key_id in self.trusted:
             return
         try:
             await self.refresh()
         except (DBAPIError, OSError, *UNREACHABLE):
-            if not self.looked:
+            if not self._reloads:
                 raise
 
     async def keep_current(self) -> None:
-        """Look again every `LOOK_SECONDS`, for ever. While the database is away, what was known stays."""
+        """Reload every `LOOK_SECONDS`, for ever. While the database does not answer, the known keys stay."""
         outage = OutageLog("keys.database_away", "keys.database_back", log)
         while True:
             try:
@@ -118,17 +117,17 @@ class LiveKeys(LinkKeys):
                 outage.failed(error)
             await asyncio.sleep(LOOK_SECONDS)
 
-    def _look_at_files(self) -> None:
-        seen = _stamps(self.directory)
-        if seen == self._seen:
+    def _reload_files(self) -> None:
+        stamps = _stamps(self.directory)
+        if stamps == self._file_stamps:
             return
         try:
             vars(self).update(files=load_link_keys(self.directory))
         except ConfigurationError as error:
-            log.error("keys.files_unsound", reason=str(error), todo="mend them; until then the keys before stay")
-        vars(self).update(_seen=seen)
+            log.error("keys.files_unsound", reason=str(error), todo="correct them; the previous keys stay until then")
+        vars(self).update(_file_stamps=stamps)
 
-    def _tell(self, now: LinkKeys) -> None:
+    def _log_changes(self, now: LinkKeys) -> None:
         if now.key_id != self.key_id:
             log.info("keys.signing_changed", before=self.key_id, now=now.key_id)
         for key_id in now.trusted.keys() - self.trusted.keys():
@@ -138,7 +137,7 @@ class LiveKeys(LinkKeys):
 
 
 def _stamps(directory: Path) -> tuple[object, ...]:
-    """Differs after any change of the key files."""
+    """A value that changes with the key files."""
     found: list[object] = []
     for file in (directory / SIGNING, *sorted((directory / "trusted").glob("*.pem"))):
         try:

@@ -1,8 +1,9 @@
-"""Rotating a network's signing key: make a successor, have it trusted over there, sign with it, retire the one before.
+"""Rotating a network's signing key: make a successor, wait until the other network trusts it, sign with it, retire the
+previous key.
 
-Each step is on disk before the next begins, and a second run goes on where the first one ended: ``next.pem`` says that
-a successor waits, ``confirmed_at`` that the other network trusts it, and a key that vouched for the one that signs, and
-that has no end yet, that only its retirement is missing.
+Each step is stored before the next begins, so a second run continues where the first one ended. ``next.pem`` means
+that a successor waits, ``confirmed_at`` that the other network trusts it. If the previous key has no end yet, only its
+retirement is missing.
 """
 
 import asyncio
@@ -23,38 +24,38 @@ from exchange.link_keys.store import (
     confirm_link_keys,
     link_keys,
     put_link_key,
-    release_rotating,
     retire_after,
     seconds_since_confirmed,
-    try_hold_rotating,
+    try_lock_rotation,
+    unlock_rotation,
 )
 from exchange.wire.keys import key_id_of, make_successor, promote_successor, successor
 from models.errors import Conflict, Unavailable
+from storage.database import autocommit
 
 SETTLE_SECONDS = 3 * LOOK_SECONDS
-"""From the other side's word that it trusts a key until the key signs: every process there has looked by then."""
+"""From the other network's confirmation until the key signs. By then every process there has reloaded its keys."""
 
 LOOK_AGAIN_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
 class Rotated:
-    """What a rotation came to."""
+    """The result of a rotation: key ids, and when key ``before`` retires."""
 
     before: str
     now: str
     retires_at: datetime
-    """When the key before retires."""
     resumed: bool
-    """An earlier run had begun it."""
+    """Whether an earlier run had begun it."""
 
 
 @dataclass(frozen=True)
 class Rotation:
-    """One network's rotation. ``exchange`` where this network is the one that opens connections; None where it waits.
+    """One network's rotation. ``exchange`` is None in the request network, which waits to be called.
 
-    ``overlap``: seconds for which the key before stays trusted. ``patience``: seconds to wait for the other network.
-    ``say`` is told each step (its name, a sentence).
+    ``overlap``: seconds for which the previous key stays trusted. ``patience``: seconds to wait for the other network.
+    ``say`` is called with each step (its name, a sentence).
     """
 
     keys: LiveKeys
@@ -66,8 +67,8 @@ class Rotation:
     async def run(self) -> Rotated:
         """Rotate, or complete what an earlier run began.
 
-        Raises `Conflict` when another rotation is under way or this directory is not the one that signs, `Unavailable`
-        when the other network does not confirm in time, `ConfigurationError` when the directory cannot be written.
+        Raises `Conflict` if another rotation runs or this directory's key was replaced elsewhere, `Unavailable` if the
+        other network does not confirm in time, `ConfigurationError` if the directory is not writable.
         """
         async with one_at_a_time(self.keys.engine):
             await self.keys.refresh()
@@ -82,7 +83,7 @@ class Rotation:
                 new = await self._make()
             else:
                 new = key_id_of(waiting)
-                self.say("found", f"key {new} waits since an earlier run; its rotation goes on")
+                self.say("found", f"key {new} was made by an earlier run; its rotation continues")
             await self._announce(successor(self.keys.directory))
             await self._confirmed(new)
             promote_successor(self.keys.directory)
@@ -97,10 +98,10 @@ class Rotation:
     def _check(self, stored: dict[str, StoredKey]) -> None:
         signing = stored.get(self.keys.key_id)
         if signing is not None and _ends(signing):
-            heirs = [key.key_id for key in stored.values() if key.introduced_by == signing.key_id and not _ends(key)]
+            newer = [key.key_id for key in stored.values() if key.introduced_by == signing.key_id and not _ends(key)]
             raise Conflict(
                 f"{self.keys.directory} still holds key {signing.key_id}, which was replaced by"
-                f" {' or '.join(heirs) or 'another'}: copy signing.pem from the machine where that was done"
+                f" {' or '.join(newer) or 'another'}: copy signing.pem from the machine where that was done"
             )
 
     async def _make(self) -> str:
@@ -109,9 +110,9 @@ class Rotation:
         return new
 
     async def _announce(self, public: Ed25519PublicKey | None) -> None:
-        """Note the successor, and the key that vouches for it, for the list that the other network is told."""
+        """Store the successor and the key that vouches for it. The next key list contains both."""
         if public is None:
-            raise Conflict(f"next.pem was taken away from {self.keys.directory} meanwhile; rotate again")
+            raise Conflict(f"next.pem was removed from {self.keys.directory} meanwhile; rotate again")
         signing = self.keys.key_id
         async with self.keys.engine.begin() as connection:
             own = self.keys.signing.public_key().public_bytes_raw()
@@ -122,39 +123,37 @@ class Rotation:
             await confirm_link_keys(connection, self.keys.network, [signing])
 
     async def _confirmed(self, new: str) -> None:
-        """Wait until the other network trusts the successor, and all its processes have seen that."""
+        """Wait until the other network trusts the successor and all its processes have reloaded their keys."""
         until, told = time.monotonic() + self.patience, False
         while True:
-            trouble = await self._tell()
+            trouble = await self._exchange_lists()
             if (await self._stored())[new].confirmed_at:
                 break
             if time.monotonic() > until:
                 raise Unavailable(
                     f"the other network has not confirmed key {new} within {self.patience:g} s"
                     f" ({trouble or 'is the worker of the response network running?'});"
-                    f" {self.keys.key_id} goes on signing, run the same command again to go on"
+                    f" {self.keys.key_id} goes on signing, run the same command again to continue"
                 )
             if not told:
                 told = True
-                self.say("waiting", trouble or f"for the response network, which looks every {TELL_SECONDS:g} s")
+                self.say("waiting", trouble or f"for the response network, which asks every {TELL_SECONDS:g} s")
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
         self.say("confirmed", f"the other network trusts key {new}")
-        await asyncio.sleep(SETTLE_SECONDS - await self._since_confirmed(new))
-
-    async def _since_confirmed(self, key_id: str) -> float:
         async with self.keys.engine.connect() as connection:
-            return await seconds_since_confirmed(connection, key_id)
+            since_confirmed = await seconds_since_confirmed(connection, new)
+        await asyncio.sleep(SETTLE_SECONDS - since_confirmed)
 
     async def _retire(self, before: str, now: str, resumed: bool) -> Rotated:
         async with self.keys.engine.begin() as connection:
             retires_at = await retire_after(connection, before, self.overlap)
         self.say("retiring", f"key {before} stays trusted until {retires_at:%Y-%m-%d %H:%M:%S}Z")
-        if trouble := await self._tell():
+        if trouble := await self._exchange_lists():
             self.say("untold", f"{trouble}; the worker tells the other network when it can")
         return Rotated(before, now, retires_at, resumed)
 
-    async def _tell(self) -> str:
-        """Tell the other network, where this one opens connections; gives what went wrong."""
+    async def _exchange_lists(self) -> str:
+        """Exchange key lists, if this network opens connections. Returns what went wrong, empty if nothing."""
         if self.exchange is None:
             return ""
         try:
@@ -168,15 +167,14 @@ class Rotation:
 
 @asynccontextmanager
 async def one_at_a_time(engine: AsyncEngine) -> AsyncIterator[None]:
-    """Held until the end or the death of this process. Raises `Conflict` when another holds it."""
-    async with engine.connect() as plain:
-        connection = await plain.execution_options(isolation_level="AUTOCOMMIT")
-        if not await try_hold_rotating(connection):
+    """Hold the lock for rotations; it also ends with the process. Raises `Conflict` if another rotation holds it."""
+    async with autocommit(engine) as connection:
+        if not await try_lock_rotation(connection):
             raise Conflict("another rotation of this network's key is under way")
         try:
             yield
         finally:
-            await release_rotating(connection)
+            await unlock_rotation(connection)
 
 
 def _ends(key: StoredKey) -> bool:

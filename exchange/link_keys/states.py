@@ -1,4 +1,4 @@
-"""What an operator sees and orders of the link's keys, in one network."""
+"""The states of the link's keys in one network, and an operator's orders about them."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +24,7 @@ State = Literal["signing", "successor", "replaced", "trusted", "retiring", "reti
 
 
 class KeyState(BaseModel):
-    """One key as this network knows it. ``ends_at``: when it retires, or was retired or revoked."""
+    """One key as this network knows it. ``ends_at``: when it retires, retired or was revoked."""
 
     key_id: str
     owner: Network
@@ -37,12 +37,11 @@ class KeyState(BaseModel):
 
 
 async def key_states(keys: LiveKeys) -> list[KeyState]:
-    """Every key that is in a file or in the database: the network's own first, oldest first."""
+    """Every key in a file or in the database: this network's own first, then the oldest first."""
     async with keys.engine.connect() as connection:
         stored = await link_keys(connection)
-    other = Network.REQUEST if keys.network is Network.RESPONSE else Network.RESPONSE
     waiting = successor(keys.directory)
-    in_files = {keys.files.key_id: keys.network} | dict.fromkeys(keys.files.trusted, other)
+    in_files = {keys.files.key_id: keys.network} | dict.fromkeys(keys.files.trusted, keys.network.other)
     if waiting is not None:
         in_files[key_id_of(waiting)] = keys.network
     states = [_of_file(key_id, owner, keys) for key_id, owner in in_files.items() if key_id not in stored]
@@ -51,17 +50,16 @@ async def key_states(keys: LiveKeys) -> list[KeyState]:
 
 
 async def revoke(keys: LiveKeys, key_id: str) -> str:
-    """Believe nothing any more that this key signed; gives a sentence about what follows.
+    """Reject everything that this key signed, for good. Returns a sentence for the operator.
 
-    Raises `NotFound`, or `Conflict` for the key that signs here: another one must sign first.
+    Raises `NotFound`, or `Conflict` for the present signing key: rotate it first.
     """
     if key_id == keys.key_id:
         raise Conflict(
             f"key {key_id} signs for this network: run airlock keys rotate --network {keys.network} first, then this"
         )
     waiting = successor(keys.directory)
-    public = keys.files.trusted.get(key_id)
-    owner = Network.RESPONSE if keys.network is Network.REQUEST else Network.REQUEST
+    public, owner = keys.files.trusted.get(key_id), keys.network.other
     if waiting is not None and key_id_of(waiting) == key_id:
         public, owner = waiting, keys.network
         drop_successor(keys.directory)
@@ -80,12 +78,12 @@ async def revoke(keys: LiveKeys, key_id: str) -> str:
 
 
 async def trust_file(keys: LiveKeys, file: Path) -> str:
-    """Trust a public key of the other network on an operator's word; gives its id. Raises `Conflict` for a revoked one
-    or one of this network's, `ConfigurationError` where the file holds no public key.
+    """Trust a public key of the other network, by an operator's order. Returns its id.
+
+    Raises `Conflict` for a revoked key or one of this network's, `ConfigurationError` if the file holds no public key.
     """
     public = read_public(file)
     key_id = key_id_of(public)
-    owner = Network.RESPONSE if keys.network is Network.REQUEST else Network.REQUEST
     async with keys.engine.begin() as connection:
         await lock_link_keys(connection)
         known = (await link_keys(connection)).get(key_id)
@@ -93,8 +91,8 @@ async def trust_file(keys: LiveKeys, file: Path) -> str:
             raise Conflict(f"{file} holds key {key_id}, which is this network's own")
         if known is not None and (known.revoked_at or known.retires_at):
             end = "was revoked" if known.revoked_at else "retires"
-            raise Conflict(f"key {key_id} {end}: make a new one over there")
-        await put_link_key(connection, key_id, owner, public.public_bytes_raw(), None)
+            raise Conflict(f"key {key_id} {end}: make a new one in the other network")
+        await put_link_key(connection, key_id, keys.network.other, public.public_bytes_raw(), None)
     await keys.refresh()
     return key_id
 

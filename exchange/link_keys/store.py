@@ -1,4 +1,4 @@
-"""The public keys of the link as this network knows them: whose, since when, vouched for by which, until when."""
+"""The public keys of the link that this network knows: table `link_keys`."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,23 +12,23 @@ from storage.database import execute, lock_until_commit, rows, value
 
 @dataclass(frozen=True)
 class StoredKey:
-    """One key; the times are this database's."""
+    """One key. The times are by the database's clock."""
 
     key_id: str
     owner: Network
     public_key: bytes
     """The 32 raw bytes."""
     introduced_by: str | None
-    """Id of the key that vouched for this one; None for an operator or a file."""
+    """Id of the key that vouched for this one; None if an operator or a file did."""
     introduced_at: datetime
     confirmed_at: datetime | None
-    """Of a key of our own: when the other network said that it trusts it."""
+    """For an own key: when the other network confirmed that it trusts the key."""
     retires_at: datetime | None
     revoked_at: datetime | None
 
 
 async def link_keys(connection: AsyncConnection) -> dict[str, StoredKey]:
-    """All of them by id, oldest first."""
+    """All keys by id, oldest first."""
     found = await rows(
         connection,
         "SELECT key_id, owner, public_key, introduced_by, introduced_at, confirmed_at, retires_at, revoked_at"
@@ -38,14 +38,14 @@ async def link_keys(connection: AsyncConnection) -> dict[str, StoredKey]:
 
 
 async def lock_link_keys(connection: AsyncConnection) -> None:
-    """One writer at a time: waits for its turn, which lasts until the transaction ends."""
+    """Wait for the lock of the keys' single writer; it is held until the transaction ends."""
     await lock_until_commit(connection, "link keys")
 
 
 async def put_link_key(
     connection: AsyncConnection, key_id: str, owner: Network, public_key: bytes, introduced_by: str | None
 ) -> bool:
-    """Note a key; one that is known stays as it is. Gives whether it is new."""
+    """Insert a key, unless it is known. Returns whether it is new."""
     added = await execute(
         connection,
         "INSERT INTO link_keys (key_id, owner, public_key, introduced_by)"
@@ -59,7 +59,7 @@ async def put_link_key(
 
 
 async def confirm_link_keys(connection: AsyncConnection, owner: Network, key_ids: Iterable[str]) -> None:
-    """Note that the other network trusts these keys of ours."""
+    """Record that the other network trusts these keys of ours."""
     await execute(
         connection,
         "UPDATE link_keys SET confirmed_at = now() WHERE owner = :owner AND confirmed_at IS NULL"
@@ -70,7 +70,7 @@ async def confirm_link_keys(connection: AsyncConnection, owner: Network, key_ids
 
 
 async def retire_link_key(connection: AsyncConnection, key_id: str, at: datetime) -> bool:
-    """Have a key retire then, or earlier if so ordered before. Gives whether that changed anything."""
+    """Set when a key retires, unless it retires earlier already. Returns whether this changed anything."""
     changed = await execute(
         connection,
         "UPDATE link_keys SET retires_at = :at WHERE key_id = :key_id AND (retires_at IS NULL OR retires_at > :at)",
@@ -81,7 +81,7 @@ async def retire_link_key(connection: AsyncConnection, key_id: str, at: datetime
 
 
 async def revoke_link_key(connection: AsyncConnection, key_id: str) -> bool:
-    """Believe nothing any more that this key signed. Gives whether that changed anything."""
+    """Record that a key is revoked. Returns whether this changed anything."""
     changed = await execute(
         connection,
         "UPDATE link_keys SET revoked_at = now() WHERE key_id = :key_id AND revoked_at IS NULL",
@@ -91,7 +91,7 @@ async def revoke_link_key(connection: AsyncConnection, key_id: str) -> bool:
 
 
 async def retire_after(connection: AsyncConnection, key_id: str, seconds: float) -> datetime:
-    """Have a key retire in so many seconds, unless its end is ordered already; gives when, in UTC."""
+    """Retire a key after ``seconds``, unless its end is set already. Returns when it retires, in UTC."""
     await execute(
         connection,
         "UPDATE link_keys SET retires_at = now() + make_interval(secs => :seconds)"
@@ -106,7 +106,7 @@ async def retire_after(connection: AsyncConnection, key_id: str, seconds: float)
 
 
 async def seconds_since_confirmed(connection: AsyncConnection, key_id: str) -> float:
-    """How long ago the other network said that it trusts this key of ours."""
+    """Seconds since the other network confirmed this key."""
     found = await value(
         connection,
         "SELECT extract(epoch FROM now() - confirmed_at)::float8 FROM link_keys WHERE key_id = :key_id",
@@ -115,13 +115,13 @@ async def seconds_since_confirmed(connection: AsyncConnection, key_id: str) -> f
     return float(found)
 
 
-async def try_hold_rotating(connection: AsyncConnection) -> bool:
-    """One rotation of this network's key at a time; held until released, or until the connection ends."""
+async def try_lock_rotation(connection: AsyncConnection) -> bool:
+    """Take the lock for rotations, unless it is taken. It ends with `unlock_rotation` or the connection."""
     return bool(await value(connection, f"SELECT pg_try_advisory_lock({_ROTATING})"))
 
 
-async def release_rotating(connection: AsyncConnection) -> None:
-    """Let another rotation begin."""
+async def unlock_rotation(connection: AsyncConnection) -> None:
+    """Release the lock of `try_lock_rotation`."""
     await value(connection, f"SELECT pg_advisory_unlock({_ROTATING})")
 
 

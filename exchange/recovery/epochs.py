@@ -1,8 +1,8 @@
-"""Beginning a new epoch at one side: the history goes on after the last batch that both sides have.
+"""Beginning a new epoch on one side, after the last batch that both sides have.
 
-Only an operator of the response network begins one, by an `EpochOrder`. What the sender sealed after that batch is
-void, and its records are sealed again; a record that the receiver has already comes with the same bytes, which is no
-news there.
+An operator of the response network orders it by an `EpochOrder`. Batches that the sender sealed after that batch become
+void, and their records are sealed again. A record that the receiver already has comes with the same bytes and changes
+nothing.
 """
 
 from collections.abc import Sequence
@@ -52,7 +52,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass
 class Resealed:
-    """What the sender's new epoch began with; records ``lost`` were past retention and could not be sealed again."""
+    """Batches and records sealed again in a new epoch. ``lost``: records that were past retention."""
 
     batches: int = 0
     records: int = 0
@@ -61,17 +61,17 @@ class Resealed:
 
 @dataclass(frozen=True)
 class SendingEnd:
-    """A sender's end, as it begins anew. ``adopted`` are results that the receiver showed to have already."""
+    """Begins an epoch at its sender. ``adopted``: results that were taken back from the receiver."""
 
     engine: AsyncEngine
     sealer: Sealer
     adopted: set[UUID] = field(default_factory=set)
 
     async def begin(self, order: EpochOrder) -> Resealed:
-        """Void what was sealed after the batch that the order names and seal its records again, all in one transaction.
+        """Make the batches after the ordered place void and seal their records again, in one transaction. Idempotent.
 
-        Raises `Fork` when that batch is another one here, `Conflict` when records would be lost that the order does not
-        give up. Doing it twice changes nothing more.
+        Raises `Fork` if the batch at that place has another hash here, `Conflict` if records would be lost without
+        the order accepting it.
         """
         stream, previous = order.stream, order.previous
         outcome = Resealed()
@@ -97,27 +97,26 @@ class SendingEnd:
         return outcome
 
     async def losses(self, connection: AsyncConnection, order: EpochOrder) -> int:
-        """Records that cannot be sealed again; raises `Conflict` unless the order gives them up."""
+        """How many records cannot be sealed again. Raises `Conflict` unless the order accepts the loss."""
         if order.stream.is_snapshot:
             return 0
         batches, lost = await emptied_after(connection, order.stream, order.previous)
         if lost and not order.accept_loss:
             raise Conflict(
-                f"{counted(lost, 'record')} in {counted(batches, 'batch')} of {order.stream} cannot be sent again:"
-                " past retention here, and the receiver does not have it. Restore a backup, or go on without it with"
-                " --accept-loss"
+                f"{counted(lost, 'record')} in {counted(batches, 'batch')} of {order.stream} cannot be sent again: past"
+                " retention here, and missing at the receiver. Restore a backup, or accept the loss: --accept-loss"
             )
         return lost
 
     async def adopt(self, stream: StreamName, place: tuple[int, int], wire: bytes) -> int:
-        """Take the results of the batch at a place back that this side sealed and has lost; gives how many there were.
+        """Take back the results of a batch that this side sealed and has lost. Returns how many there are.
 
-        They are what their requests' owners were shown: they take the place of any other result that was made since,
-        in the table and in the outbox. Raises `LinkError` when the bytes are not what this side once sealed.
+        The requests' owners have seen them, so they replace any newer result, in the table and in the outbox. Raises
+        `LinkError` if this side did not seal these bytes.
         """
         sealed, lines = self._opened(stream, wire)
         if (sealed.manifest.epoch, sealed.manifest.sequence) != place:
-            raise Malformed(f"another batch was given back than {place[0]}.{place[1]} of {stream}")
+            raise Malformed(f"the batch given back is not {place[0]}.{place[1]} of {stream}")
         results = {UUID(str((loaded := orjson.loads(line))["request_id"])): (loaded, line) for line in lines}
         async with self.engine.begin() as connection:
             await lock_sealing(connection, stream)
@@ -129,9 +128,9 @@ class SendingEnd:
         return len(results)
 
     async def recover(self, stream: StreamName, wire: bytes) -> int:
-        """Take requests back that this side sealed and has lost: they wait in the outbox for the next epoch.
+        """Take back requests that this side sealed and has lost. They wait in the outbox for the next epoch.
 
-        Raises `LinkError` when the bytes are not what this side once sealed.
+        Raises `LinkError` if this side did not seal these bytes.
         """
         _, lines = self._opened(stream, wire)
         async with self.engine.begin() as connection:
@@ -141,13 +140,13 @@ class SendingEnd:
         return len(lines)
 
     def _opened(self, stream: StreamName, wire: bytes) -> tuple[SealedBatch, list[bytes]]:
-        sealed, lines = open_wire(keys_of_sender(self.sealer.keys, stream, stream.sender), wire)  # our own alone
+        sealed, lines = open_wire(keys_of_sender(self.sealer.keys, stream, stream.sender), wire)  # only our own keys
         if (sealed.manifest.link, sealed.manifest.stream) != (self.sealer.link_id, stream):
             raise Malformed(f"a batch of {sealed.manifest.link}/{sealed.manifest.stream} was given back as {stream}")
         return sealed, lines
 
     def _wanted(self, stream: StreamName, lines: Sequence[bytes]) -> list[bytes]:
-        """Without results that were adopted: those are in the outbox."""
+        """Leave out adopted results, which are in the outbox."""
         if stream is not StreamName.RESULTS or not self.adopted:
             return list(lines)
         return [line for line in lines if UUID(str(orjson.loads(line)["request_id"])) not in self.adopted]
@@ -163,7 +162,7 @@ class SendingEnd:
                 await self._move(connection, batch, part)
 
     async def _seal_recovered(self, connection: AsyncConnection, stream: StreamName, outcome: Resealed) -> None:
-        """Requests given back that are not here any more, and every cancellation."""
+        """Seal the requests of `recover` that are not here any more, and every cancellation."""
         while lines := (await take_from_outbox(connection, stream, MAX_RECORDS, MAX_RAW_BYTES)).records:
             records = [(RequestRecord.model_validate_json(line), line) for line in lines]
             wanted = await missing_requests(connection, [record.request_id for record, _ in records])
@@ -171,7 +170,7 @@ class SendingEnd:
             await self._seal_again(connection, stream, again, outcome)
 
     async def _move(self, connection: AsyncConnection, batch: BatchRef, lines: Sequence[bytes]) -> None:
-        """The requests' group is the new batch, so that their status and their workflow follow it."""
+        """Make the new batch the group of its requests, so that status and workflow follow it."""
         for line in lines:
             record = RequestRecord.model_validate_json(line)
             if record.kind == "request":
@@ -181,13 +180,13 @@ class SendingEnd:
 
 @dataclass(frozen=True)
 class ReceivingEnd:
-    """A receiver's end, as it begins anew. What it has received stays applied."""
+    """Begins an epoch at its receiver. Received batches stay applied."""
 
     engine: AsyncEngine
     receiver: Receiver
 
     async def begin(self, order: EpochOrder) -> Receipt:
-        """Expect batch 1 of the new epoch. Raises `Fork` when the batch before is another one here; idempotent."""
+        """Expect batch 1 of the new epoch. Idempotent. Raises `Fork` if the previous batch has another hash here."""
         stream = order.stream
         async with self.engine.begin() as connection:
             await lock_receiving(connection, stream)
@@ -203,7 +202,7 @@ class ReceivingEnd:
 
 
 async def _begun(connection: AsyncConnection, order: EpochOrder, present: int) -> bool:
-    """Whether exactly this was done before. Raises `Fork` when the epoch is not a new one."""
+    """Whether this order was executed before. Raises `Fork` if the epoch exists by another order."""
     if order.epoch > present:
         return False
     for known in await boundaries(connection, order.stream):
@@ -216,6 +215,6 @@ async def _begun(connection: AsyncConnection, order: EpochOrder, present: int) -
 def _check_place(order: EpochOrder, here: bytes | None) -> None:
     if (here or GENESIS).hex() != order.head or (order.previous_sequence and here is None):
         raise Fork(
-            f"{order.stream}: batch {order.previous_epoch}.{order.previous_sequence} is another one here;"
+            f"{order.stream}: batch {order.previous_epoch}.{order.previous_sequence} has another hash here;"
             " order the new epoch again"
         )

@@ -1,7 +1,6 @@
-"""One network's end of the streams on its own database, which can be repaired: rows become again what their stored
-batch says, byte for byte, and a batch becomes what the other side still has of it.
+"""Repairing one network's own database: rows from their stored batch, and a batch from the other side's copy.
 
-Nothing is destroyed: a row that no batch explains is set aside, whole, in the transaction that found it.
+Nothing is destroyed. A row that belongs to no batch is moved into `set_aside`, in the transaction that found it.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,10 +13,17 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from exchange.audit.auditor import Auditor, snapshot_records
-from exchange.audit.kept_rows import KeptBatch, is_conflict, kept_batches, newest_stored, one_moment, take_up_again
+from exchange.audit.stored_rows import (
+    BatchRow,
+    batch_row,
+    is_conflict,
+    mark_unapplied,
+    newest_stored,
+    repeatable_read,
+)
 from exchange.audit.summaries import Finding, Kind, Repaired
 from exchange.errors import Fork, Malformed
-from exchange.recovery.orphans import owed_batches, set_rows_aside
+from exchange.recovery.orphans import batches_without_result, set_rows_aside
 from exchange.recovery.repaired_rows import (
     put_arrived_result,
     put_cancellation,
@@ -42,7 +48,7 @@ log = structlog.get_logger(__name__)
 
 ORPHANS_PER_REPAIR = 2000
 ATTEMPTS = 5
-"""Times that rows may change while they are being repaired before they are left for the next repair."""
+"""How often a repair is tried again if rows change meanwhile. Then it is left for the next repair."""
 
 Evict = Callable[[UUID, UUID], Awaitable[None]]
 CachedResult = tuple[UUID, UUID]
@@ -55,74 +61,61 @@ async def _nothing_cached(_user_id: UUID, _request_id: UUID) -> None:
 
 @dataclass(frozen=True)
 class LocalSide(Auditor):
-    """A `RepairableSide`. Each repair may run twice: it looks first, and changes only what is wrong then.
+    """A `RepairableSide`. Safe to run twice: each repair compares first, and changes only what differs then.
 
-    ``evict`` removes a result (owner, request) from a cache that may still hold it as it was.
+    ``evict`` removes a result (owner, request) from the cache.
     """
 
     keys: LinkKeys
     evict: Evict = _nothing_cached
 
     async def stored(self, stream: StreamName, epoch: int, sequence: int) -> bytes | None:
-        """The bytes of a batch as they crossed, sealed or received here; None where it or its payload is gone."""
+        """The original bytes of a batch sealed or received here; None if it or its payload is gone."""
         async with self.engine.connect() as connection:
-            batch = await self._find(connection, stream, epoch, sequence)
+            batch = await batch_row(connection, self.network, stream, epoch, sequence)
         if batch is None or batch.payload is None:
             return None
         return to_wire(batch.manifest, batch.signature, batch.payload)
 
     async def restore(self, stream: StreamName, wire: bytes) -> Repaired:
-        """Put a batch back from its original bytes.
+        """Put back a batch from its original bytes.
 
-        Raises `LinkError`, and changes nothing, unless its sender signed them and the chain goes on from them.
+        Raises `LinkError`, and changes nothing, unless its sender signed them and the next batch follows them.
         """
         sealed, _ = open_wire(keys_of_sender(self.keys, stream, self.network), wire)
         manifest = sealed.manifest
         if manifest.stream is not stream:
             raise Malformed(f"a batch of {manifest.stream} came for {stream}")
         sends = stream.sender is self.network
-        batch = KeptBatch(
-            sequence=manifest.sequence,
-            first_record=manifest.first_record,
-            records=manifest.count,
-            hash=sealed.hash,
-            manifest=sealed.manifest_bytes,
-            signature=sealed.signature,
-            payload=sealed.payload,
-            done_at=None,
-        )
         async with self.engine.begin() as connection:
             await (lock_sealing if sends else lock_receiving)(connection, stream)
             await self._check_chain(connection, sealed)
-            if sends:
-                await restore_sealed(connection, stream, manifest.epoch, batch, manifest.raw_bytes, manifest.sealed_at)
-            else:
-                await restore_received(connection, stream, manifest.epoch, batch)
+            await (restore_sealed if sends else restore_received)(connection, sealed)
         log.warning("verification.restored", batch=f"{stream} {manifest.epoch}.{manifest.sequence}")
         return Repaired(rebuilt=1)
 
     async def seal_anew(self, stream: StreamName) -> None:
-        """Have the next export seal the present snapshot though it did so before."""
+        """Make the next export seal the snapshot even if it is unchanged."""
         async with self.engine.begin() as connection:
             await lock_sealing(connection, stream)
             await seal_snapshot_anew(connection, stream)
 
     async def repair(self, stream: StreamName, epoch: int, sequence: int) -> Repaired:
-        """Make the rows of one batch what its records say, and set aside those that it does not hold. Batch 0 stands
-        for rows that no batch holds: a number of them at a time, until it does nothing.
+        """Rebuild the rows of one batch from its records, and set aside rows that it does not hold.
 
-        Raises `LinkError` when the stored batch itself is not what its sender signed: restore that first.
+        Batch 0 stands for rows that belong to no batch: each call sets aside some, the last one none. Raises
+        `LinkError` if the stored batch is not what its sender signed: restore it first.
         """
         for _ in range(ATTEMPTS):
             done, cached = Repaired(), list[CachedResult]()
             try:
-                # PostgreSQL refuses to change a row that was changed since this transaction looked at it.
-                async with one_moment(self.engine) as connection:
+                # PostgreSQL refuses to change a row that has changed since this transaction began.
+                async with repeatable_read(self.engine) as connection:
                     if sequence:
-                        findings = (await self.look(connection, stream, epoch, sequence, sequence)).findings
+                        findings = (await self.audit_in(connection, stream, epoch, sequence, sequence)).findings
                         cached += await self._rebuild(connection, stream, epoch, sequence, findings, done)
                     else:
-                        findings = await self.look_for_orphans(connection, stream, ORPHANS_PER_REPAIR)
+                        findings = await self.orphans_in(connection, stream, ORPHANS_PER_REPAIR)
                     cached += await self._set_aside(connection, findings, done)
             except DBAPIError as error:
                 if not is_conflict(error):
@@ -151,9 +144,9 @@ class LocalSide(Auditor):
                 continue
             cached += [(owner, request_id) for request_id, owner in moved if owner]
             if self.network is Network.RESPONSE:
-                # Whether such a result was real or not, its request is owed one that is sealed.
-                for batch in await owed_batches(connection, [request_id for request_id, _ in moved]):
-                    await take_up_again(connection, batch.stream, batch.epoch, batch.sequence)
+                # The requests need a result that is sealed: execute them again.
+                for batch in await batches_without_result(connection, [request_id for request_id, _ in moved]):
+                    await mark_unapplied(connection, batch.stream, batch.epoch, batch.sequence)
                     done.taken_up_again = True
         return cached
 
@@ -168,7 +161,7 @@ class LocalSide(Auditor):
     ) -> list[CachedResult]:
         if not any(item.is_row for item in findings):
             return []
-        batch = await self._kept(connection, stream, epoch, sequence)
+        batch = await self._batch(connection, stream, epoch, sequence)
         manifest = self._signed_manifest(stream, batch)
         wrong = [item for item in findings if item.is_row and item.kind is not Kind.EXTRA]
         for finding in wrong:
@@ -191,7 +184,7 @@ class LocalSide(Auditor):
             ids = [item.request_id for item in wrong if item.request_id]
             executes = stream is StreamName.REQUESTS and self.network is Network.RESPONSE
             if executes and await without_result(connection, ids):
-                await take_up_again(connection, stream, epoch, sequence)
+                await mark_unapplied(connection, stream, epoch, sequence)
                 done.taken_up_again = True
         return cached
 
@@ -211,7 +204,7 @@ class LocalSide(Auditor):
                 return await put_executed_result(connection, request_id, result, line)
             owner = await put_arrived_result(connection, request_id, result["status"], line, batch)
             if owner is None:
-                return 0  # its request is gone: nobody could read it
+                return 0  # its request is gone, so nobody can read it
             cached.append((owner, request_id))
             return 1
         record = RequestRecord.model_validate_json(line)
@@ -220,7 +213,7 @@ class LocalSide(Auditor):
         return await put_request(connection, record, orjson.dumps(record.params), batch)
 
     async def _check_chain(self, connection: AsyncConnection, sealed: SealedBatch) -> None:
-        """Raises `LinkError` unless such a batch was stored here, and the chain goes on from exactly this one."""
+        """Raise `LinkError` unless this batch was stored here and the next one follows it."""
         manifest = sealed.manifest
         stream, epoch, sequence = manifest.stream, manifest.epoch, manifest.sequence
         head = await (outgoing_stream if stream.sender is self.network else incoming_stream)(connection, stream)
@@ -232,31 +225,25 @@ class LocalSide(Auditor):
         if (epoch, sequence) == (head.epoch, head.sequence):
             genuine = sealed.hash == head.hash
         elif sequence < newest:
-            following = await self._kept(connection, stream, epoch, sequence + 1)
+            following = await self._batch(connection, stream, epoch, sequence + 1)
             genuine = sealed.hash.hex() == self._signed_manifest(stream, following).previous
-        elif (here := await self._find(connection, stream, epoch, sequence)) is not None:
+        elif (here := await batch_row(connection, self.network, stream, epoch, sequence)) is not None:
             genuine = sealed.hash == here.hash
         else:
-            # The last of an ended epoch, gone: its sender signed it as the one that follows the batch before it.
+            # The missing last batch of an ended epoch: check that it follows the batch before it.
             before = GENESIS
             if sequence > 1:
-                before = hash_of((await self._kept(connection, stream, epoch, sequence - 1)).manifest)
+                before = hash_of((await self._batch(connection, stream, epoch, sequence - 1)).manifest)
             genuine = manifest.previous == before.hex()
         if not genuine:
             raise Fork(f"{stream}: the chain goes on from another batch {epoch}.{sequence} than the one offered")
 
-    def _signed_manifest(self, stream: StreamName, batch: KeptBatch) -> Manifest:
-        """Its signature is verified once more: what is rebuilt must be what the sender sealed."""
+    def _signed_manifest(self, stream: StreamName, batch: BatchRow) -> Manifest:
+        """Parse a manifest and verify its signature again, since rows are rebuilt from it."""
         return verify_manifest(keys_of_sender(self.keys, stream, self.network), batch.manifest, batch.signature)
 
-    async def _kept(self, connection: AsyncConnection, stream: StreamName, epoch: int, sequence: int) -> KeptBatch:
-        batch = await self._find(connection, stream, epoch, sequence)
+    async def _batch(self, connection: AsyncConnection, stream: StreamName, epoch: int, sequence: int) -> BatchRow:
+        batch = await batch_row(connection, self.network, stream, epoch, sequence)
         if batch is None:
             raise Malformed(f"batch {epoch}.{sequence} of {stream} is not stored here: restore it first")
         return batch
-
-    async def _find(
-        self, connection: AsyncConnection, stream: StreamName, epoch: int, sequence: int
-    ) -> KeptBatch | None:
-        found = await kept_batches(connection, self.network, stream, epoch, sequence, sequence)
-        return found[0] if found else None

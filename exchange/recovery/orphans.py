@@ -1,4 +1,4 @@
-"""Rows that no batch explains, moved out of the way and kept whole: evidence, and perhaps the only copy."""
+"""Rows that belong to no batch. A repair moves them, complete, into table `set_aside`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class OrphanedRow:
 async def set_rows_aside(
     connection: AsyncConnection, table: str, reasons: dict[UUID, str]
 ) -> list[tuple[UUID, UUID | None]]:
-    """Move rows into `set_aside` as they are, by request id with the reason; gives ids and owners of those moved."""
+    """Move rows into `set_aside`, by request id and reason. Returns ids and owners of the moved rows."""
     moved = await rows(
         connection,
         f"""
@@ -51,7 +51,7 @@ async def set_rows_aside(
 
 
 async def rows_set_aside(connection: AsyncConnection, after: int, most: int) -> list[OrphanedRow]:
-    """What is set aside, oldest first, from the one after number ``after`` on."""
+    """Rows in `set_aside` after number ``after``, oldest first."""
     found = await rows(
         connection,
         "SELECT number, table_name, request_id, reason, set_aside_at, whole FROM set_aside WHERE number > :after"
@@ -63,9 +63,9 @@ async def rows_set_aside(connection: AsyncConnection, after: int, most: int) -> 
 
 
 async def put_row_back(connection: AsyncConnection, number: int) -> tuple[str, UUID] | None:
-    """Move a row back to where it was; gives its table and id, None where nothing of this number is set aside.
+    """Move a row back into its table. Returns the table and the request id, None if there is no such row.
 
-    Nothing happens, and the caller gets an IntegrityError, where another row has taken its place.
+    Raises IntegrityError if another row has taken its place.
     """
     found = await row(
         connection,
@@ -83,12 +83,12 @@ async def put_row_back(connection: AsyncConnection, number: int) -> tuple[str, U
     return table, UUID(str(found.request_id))
 
 
-async def owed_batches(connection: AsyncConnection, ids: Sequence[UUID]) -> list[BatchRef]:
-    """Batches of requests that can be executed once more and hold a request of these that is left without a result."""
+async def batches_without_result(connection: AsyncConnection, ids: Sequence[UUID]) -> list[BatchRef]:
+    """Batches that hold one of these requests without a result, and still have their payload."""
     found = await rows(
         connection,
         """
-        SELECT DISTINCT batch.stream, batch.epoch, batch.sequence FROM requests
+        SELECT DISTINCT batch.epoch, batch.sequence FROM requests
         JOIN received_batches AS batch ON batch.stream = 'requests'
              AND batch.epoch = requests.epoch AND batch.sequence = requests.sequence AND batch.payload IS NOT NULL
         WHERE request_id = ANY(CAST(:ids AS uuid[]))

@@ -1,4 +1,4 @@
-"""An operator's hand on what was set aside: try it again, by the code that applies batches, or give it up."""
+"""An operator's decisions about quarantined records: retry them, by the code that applies batches, or drop them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from exchange.audit.auditor import snapshot_records
-from exchange.audit.kept_rows import kept_batches, request_rows, take_up_again
 from exchange.audit.row_checks import request_differs, request_named
+from exchange.audit.stored_rows import batch_row, mark_unapplied, request_rows
 from exchange.recovery.repaired_rows import put_snapshot, without_result
 from exchange.transfer.incoming import lock_applying
 from exchange.transfer.outgoing import append_to_outbox
 from exchange.transfer.quarantine_store import (
     QuarantinedRecord,
-    drop_set_aside,
-    find_set_aside,
+    drop_quarantined,
+    find_quarantined,
     list_quarantined,
     open_of_batches,
     record_retry,
@@ -38,14 +38,14 @@ from storage.database import notify
 log = structlog.get_logger(__name__)
 
 DROPPED = "dropped"
-"""Reason in the result of a request that an operator of the response network gave up."""
-GIVEN_UP = "the response network could not take this request, and its operator gave it up"
+"""Reason in the result of a request that an operator of the response network dropped."""
+GIVEN_UP = "the response network could not accept this request, and its operator dropped it"
 PAGE = 500
 
 
 @dataclass(frozen=True)
 class Retried:
-    """What a retry did with one record: ``refused`` is why it stays, None where it is applied."""
+    """The result of a retry of one record. ``refused`` is why it stays; None if it was applied."""
 
     stream: StreamName
     epoch: int
@@ -55,16 +55,16 @@ class Retried:
 
 @dataclass(frozen=True)
 class Quarantine:
-    """One network's own quarantine. Everything may be done twice: what is settled stays settled."""
+    """One network's own quarantine. Safe to run twice: a record that is not open does not change."""
 
     engine: AsyncEngine
     network: Network
 
     async def retry(self, stream: StreamName, epoch: int, record: int) -> list[Retried]:
-        """Apply an open record as its batch would be applied now. The first result of a request stays the first.
+        """Apply an open record as its batch would be applied now. A request keeps its first result.
 
-        A snapshot is one thing: with one record of it, all its open ones are tried. Raises `NotFound`, or `Conflict`
-        where the record is not open any more.
+        With a record of a snapshot, all its open records are retried. Raises `NotFound`, or `Conflict` if the record is
+        not open.
         """
         self._check(stream)
         async with self.engine.begin() as connection:
@@ -83,7 +83,7 @@ class Quarantine:
         return [Retried(stream, epoch, number, refused) for number, refused in sorted(verdicts.items())]
 
     async def retry_all(self, stream: StreamName) -> list[Retried]:
-        """Retry every record of a stream that is open now, each in a transaction of its own, oldest first."""
+        """Retry every open record of a stream, oldest first, each in its own transaction."""
         self._check(stream)
         outcome: dict[tuple[int, int], Retried] = {}
         place = ("", 0, 0)
@@ -95,41 +95,41 @@ class Quarantine:
                 if (item.epoch, item.record) not in outcome:
                     try:
                         again = await self.retry(stream, item.epoch, item.record)
-                    except Conflict:  # somebody else settled it meanwhile
+                    except Conflict:  # retried or dropped meanwhile
                         continue
                     outcome |= {(each.epoch, each.record): each for each in again}
             if len(page) < PAGE:
                 return [outcome[key] for key in sorted(outcome)]
 
     async def drop(self, stream: StreamName, epoch: int, record: int, by: str, reason: str) -> QuarantinedRecord:
-        """Give an open record up; who and why is kept with it. A request that nobody will execute is answered as
-        failed, so that its owner does not wait for ever: without the operator's reason, which is not public.
+        """Drop an open record; who and why is stored with it. A dropped request gets a failed result, so that its owner
+        does not wait for ever. The result does not contain the operator's reason, which is not public.
 
-        Raises `NotFound`, or `Conflict` where the record is not open any more.
+        Raises `NotFound`, or `Conflict` if the record is not open.
         """
         self._check(stream)
         if not reason.strip() or not by.strip():
-            raise InvalidInput("say who drops the record and why: it is kept with it")
+            raise InvalidInput("say who drops the record and why: both are stored with it")
         async with self.engine.begin() as connection:
             await lock_applying(connection, stream)
             _, body = await _open(connection, stream, epoch, record)
-            await drop_set_aside(connection, stream, epoch, record, by, reason)
+            await drop_quarantined(connection, stream, epoch, record, by, reason)
             if stream is StreamName.REQUESTS:
-                await _answer_given_up(connection, body)
-            found = await find_set_aside(connection, stream, epoch, record)
+                await _store_failed_result(connection, body)
+            found = await find_quarantined(connection, stream, epoch, record)
         assert found is not None
         log.warning("quarantine.dropped", stream=stream, record=f"{epoch}.{record}", by=by, reason=reason)
         return found[0]
 
     def _check(self, stream: StreamName) -> None:
         if stream.receiver is not self.network:
-            raise NotFound(f"records of {stream} are set aside in the {stream.receiver} network, not in this one")
+            raise NotFound(f"records of {stream} are quarantined in the {stream.receiver} network, not in this one")
 
 
 async def _open(
     connection: AsyncConnection, stream: StreamName, epoch: int, record: int
 ) -> tuple[QuarantinedRecord, bytes]:
-    found = await find_set_aside(connection, stream, epoch, record)
+    found = await find_quarantined(connection, stream, epoch, record)
     if found is None:
         raise NotFound(f"record {epoch}.{record} of {stream} is not in quarantine")
     aside = found[0]
@@ -150,7 +150,7 @@ async def _retry_result(connection: AsyncConnection, aside: QuarantinedRecord, b
 
 
 async def _retry_request(connection: AsyncConnection, aside: QuarantinedRecord, body: bytes) -> str | None:
-    """A request that is stored now is executed as soon as the pull loop finds its batch unfinished."""
+    """Store a request. The pull loop finds its batch unapplied and executes it."""
     rejected = await take_requests(connection, _batch(aside), [(aside.record, body)])
     try:
         record = RequestRecord.model_validate_json(body)
@@ -164,18 +164,16 @@ async def _retry_request(connection: AsyncConnection, aside: QuarantinedRecord, 
     if differs := request_differs(record, there):
         return f"another request with this id is here: {', '.join(differs)} differ"
     if not rejected and await without_result(connection, [record.request_id]):
-        await take_up_again(connection, aside.stream, aside.epoch, aside.sequence)
+        await mark_unapplied(connection, aside.stream, aside.epoch, aside.sequence)
     return None
 
 
 async def _retry_snapshot(connection: AsyncConnection, aside: QuarantinedRecord) -> dict[int, str | None]:
-    """Make the snapshot that this record belongs to anew. Only the one in force is worth it: one that came later
-    replaced all of it.
-    """
+    """Apply the snapshot of this record again, if it is in force. A later snapshot has replaced all of it."""
     stream, epoch = aside.stream, aside.epoch
     manifest = await _manifest(connection, stream, epoch, aside.sequence)
     if manifest is None:
-        return {aside.record: "its batch is not stored any more: airlock verify --repair brings it back"}
+        return {aside.record: "its batch is no longer stored: airlock verify --repair restores it"}
     first = aside.sequence - manifest.part + 1
     last = first + manifest.parts - 1
     waiting = await open_of_batches(connection, stream, epoch, first, last)
@@ -196,7 +194,7 @@ async def _retry_snapshot(connection: AsyncConnection, aside: QuarantinedRecord)
 
 
 async def _put_snapshot(connection: AsyncConnection, last: Manifest | None, accepted: Sequence[int]) -> bool:
-    """Replace the snapshot by itself with these records; False, and nothing changed, where a payload is gone."""
+    """Put the snapshot again, now with these records. Returns False, and changes nothing, if a payload is gone."""
     assert last is not None
     async with connection.begin_nested() as attempt:
         for number in accepted:
@@ -211,13 +209,13 @@ async def _put_snapshot(connection: AsyncConnection, last: Manifest | None, acce
 
 
 async def _manifest(connection: AsyncConnection, stream: StreamName, epoch: int, sequence: int) -> Manifest | None:
-    """Of a received batch that is stored."""
-    kept = await kept_batches(connection, stream.receiver, stream, epoch, sequence, sequence)
-    return Manifest.model_validate_json(kept[0].manifest) if kept else None
+    """The manifest of a received batch."""
+    found = await batch_row(connection, stream.receiver, stream, epoch, sequence)
+    return Manifest.model_validate_json(found.manifest) if found else None
 
 
-async def _answer_given_up(connection: AsyncConnection, body: bytes) -> None:
-    """A failed result for the request that a record names, unless that request is stored here: then it has its own."""
+async def _store_failed_result(connection: AsyncConnection, body: bytes) -> None:
+    """Store a failed result for a dropped request, unless the request is stored here: then it gets its own result."""
     named = request_named(body)
     if named is None or UUID(named) in await request_rows(connection, [UUID(named)]):
         return

@@ -1,4 +1,4 @@
-"""The request network's side of verifying and repairing, asked over the signed link."""
+"""The request network's side of verifying and repairing, called over the signed link."""
 
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
@@ -26,7 +26,7 @@ Named = TypeVar("Named", StreamHead, Finding)
 
 @dataclass(frozen=True)
 class RemoteSide:
-    """A `RepairableSide`. Every method raises `LinkError`; what came unsigned or does not parse is not believed."""
+    """A `RepairableSide`. Every method raises `LinkError`, also for an answer that is unsigned or does not parse."""
 
     link: LinkClient
     network: ClassVar[Network] = Network.REQUEST
@@ -53,23 +53,23 @@ class RemoteSide:
         return [self._about(stream, finding) for finding in found]
 
     async def repair(self, stream: StreamName, epoch: int, sequence: int) -> Repaired:
-        """Have the rows of one batch made what the batch stored there says."""
+        """Order the request network to rebuild the rows of a batch."""
         order = RepairOrder(epoch=epoch, sequence=sequence)
         return _parsed(await self.link.order_repair(stream, order.model_dump_json().encode()), Repaired)
 
     async def restore(self, stream: StreamName, wire: bytes) -> Repaired:
-        """Send a batch's original bytes once more, to take the place of what is stored there."""
+        """Send the original bytes of a batch, to replace the copy there."""
         return _parsed(await self.link.restore(stream, wire), Repaired)
 
     async def stored(self, stream: StreamName, epoch: int, sequence: int) -> bytes | None:
-        """The original bytes of a batch, sealed or received there; None where they are gone."""
+        """The original bytes of a batch sealed or received there; None if they are gone."""
         try:
             return await self.link.received(stream, epoch, sequence)
         except NotFound:
             return None
 
     async def seal_anew(self, stream: StreamName) -> None:
-        """Snapshots are sealed in the response network alone."""
+        """Always fails: only the response network seals snapshots."""
         raise Malformed(f"the {stream} stream is not sealed in the request network")
 
     async def _ask(self, stream: StreamName, question: SummaryQuestion, wanted: type[Answer]) -> Answer:

@@ -1,4 +1,4 @@
-"""Repairing what a `Verifier` finds: batches from the other side's copy, then rows from batches; extra rows are set
+"""Repairing the findings of a `Verifier`: batches from the other side's copy, rows from batches. Extra rows are set
 aside.
 """
 
@@ -12,13 +12,12 @@ from exchange.errors import LinkError
 from models.streams import Network, StreamName
 
 ROUNDS = 50
-"""A report lists a bounded number of findings, so one repair may take several rounds."""
-OTHER = {Network.REQUEST: Network.RESPONSE, Network.RESPONSE: Network.REQUEST}
+"""Most rounds of repairing and verifying. A report lists a bounded number of findings, so one may not be enough."""
 Sides = Mapping[Network, RepairableSide]
 
 
 class RepairOutcome(Repaired):
-    """What a repair of both sides did, and what it could not do, with the reason."""
+    """The result of repairing both sides. ``left``: what could not be repaired, with the reason."""
 
     left: dict[str, str] = Field(default_factory=dict)
 
@@ -26,9 +25,9 @@ class RepairOutcome(Repaired):
 async def repair_differences(
     verifier: Verifier, sides: Sides, reports: Sequence[StreamReport]
 ) -> tuple[list[StreamReport], RepairOutcome]:
-    """Repair what these reports name and verify again, until nothing more can be repaired.
+    """Repair the findings of these reports and verify again, until nothing more can be repaired.
 
-    Gives the reports after the repair, and what it did. Raises `LinkError` when a side cannot be asked.
+    Returns the reports after the repair, and its result. Raises `LinkError` if a side does not answer.
     """
     current, outcome = {report.stream: report for report in reports}, RepairOutcome()
     for _ in range(ROUNDS):
@@ -47,7 +46,7 @@ async def repair_differences(
 
 
 async def _repair_batches(sides: Sides, report: StreamReport, outcome: RepairOutcome) -> None:
-    """Newest first: each batch is recognised by the hash in the one after it."""
+    """Newest first, because the next batch holds the hash by which a copy is checked."""
     batches = [item for item in report.findings if not item.is_row]
     for item in sorted(batches, key=lambda each: (each.epoch, each.sequence), reverse=True):
         if item.table == "epochs" or item.kind is Kind.EXTRA:
@@ -61,17 +60,18 @@ async def _repair_batches(sides: Sides, report: StreamReport, outcome: RepairOut
 
 
 async def _copy_batch(sides: Sides, item: Finding, outcome: RepairOutcome) -> str | None:
-    """Restore a batch from the other side's copy; where both have one, the genuine copy replaces the other. Gives the
-    reason if neither is possible.
+    """Restore a batch from the other side's copy. If both have one, the valid copy replaces the other.
+
+    Returns the reason if this is not possible.
     """
     targets = [item.network]
     if item.kind is Kind.DIFFERENT and item.network is item.stream.receiver:
         targets.append(item.stream.sender)
     reasons: list[str] = []
     for target in targets:
-        wire = await sides[OTHER[target]].stored(item.stream, item.epoch, item.sequence)
+        wire = await sides[target.other].stored(item.stream, item.epoch, item.sequence)
         if wire is None:
-            reasons.append(f"the {OTHER[target]} network does not have its payload any more either")
+            reasons.append(f"the {target.other} network does not have its payload any more either")
             continue
         try:
             outcome.add(await sides[target].restore(item.stream, wire))
@@ -90,7 +90,7 @@ async def _repair_rows(sides: Sides, report: StreamReport, outcome: RepairOutcom
         if not await _repair_side(sides, stream, network, epoch, sequence, outcome) and stream.is_snapshot:
             await sides[stream.sender].seal_anew(stream)
             outcome.left[f"the snapshot of {stream}"] = (
-                f"no payload of it is left; the next export seals the present one anew (airlock schedules"
+                f"its payload is gone on both sides; the next export seals the present one anew (airlock schedules"
                 f" trigger export-{stream}): verify again then"
             )
     for network in {item.network for item in rows if item.kind is Kind.EXTRA}:
@@ -101,7 +101,7 @@ async def _repair_rows(sides: Sides, report: StreamReport, outcome: RepairOutcom
 async def _repair_side(
     sides: Sides, stream: StreamName, network: Network, epoch: int, sequence: int, outcome: RepairOutcome
 ) -> bool:
-    """Whether anything was done to the rows of this batch."""
+    """Repair the rows of a batch. Returns whether anything changed."""
     try:
         done = await sides[network].repair(stream, epoch, sequence)
     except LinkError as error:

@@ -1,4 +1,4 @@
-"""What a repair writes: rows as their batch has them, and batches as they were. Each takes its place, empty or not."""
+"""SQL of repairing: rows from their batch, and batches from their original bytes. An existing row is overwritten."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from exchange.audit.kept_rows import KeptBatch
+from exchange.wire.batch import SealedBatch
 from models.requests import RequestRecord
 from models.streams import BatchRef, StreamName
 from storage.database import execute, value
@@ -16,7 +16,7 @@ from storage.database import execute, value
 async def put_arrived_result(
     connection: AsyncConnection, request_id: UUID, status: str, body: bytes, batch: BatchRef
 ) -> UUID | None:
-    """A result in the request network; gives its owner, None where its request is not here."""
+    """Put a result into the request network. Returns its owner, or None if its request is not here."""
     owner: UUID | None = await value(
         connection,
         """
@@ -37,7 +37,7 @@ async def put_arrived_result(
 
 
 async def put_executed_result(connection: AsyncConnection, request_id: UUID, result: Any, body: bytes) -> int:
-    """A result in the response network; what does not cross is read from the result and its request."""
+    """Put a result into the response network. Columns that do not cross are read from the result and its request."""
     return await execute(
         connection,
         """
@@ -59,7 +59,7 @@ async def put_executed_result(connection: AsyncConnection, request_id: UUID, res
 
 
 async def put_request(connection: AsyncConnection, record: RequestRecord, params: bytes, batch: BatchRef) -> int:
-    """A request, in either network. What never crossed (its name and callback) stays as it is, or is not known."""
+    """Put a request into either network. Columns that never cross (name, callback) keep their values."""
     return await execute(
         connection,
         """
@@ -85,7 +85,7 @@ async def put_request(connection: AsyncConnection, record: RequestRecord, params
 
 
 async def put_cancellation(connection: AsyncConnection, request_id: UUID, cancelled_at: datetime) -> int:
-    """A cancellation in the response network."""
+    """Put a cancellation into the response network."""
     return await execute(
         connection,
         "INSERT INTO cancellations (request_id, cancelled_at) VALUES (:request_id, :cancelled_at)"
@@ -98,7 +98,7 @@ async def put_cancellation(connection: AsyncConnection, request_id: UUID, cancel
 async def put_snapshot(
     connection: AsyncConnection, stream: StreamName, epoch: int, sequence: int, sealed_at: datetime, records: bytes
 ) -> None:
-    """The snapshot that callers are shown."""
+    """Put the snapshot in force."""
     await execute(
         connection,
         """
@@ -126,8 +126,8 @@ async def without_result(connection: AsyncConnection, ids: Sequence[UUID]) -> in
     return found
 
 
-async def restore_received(connection: AsyncConnection, stream: StreamName, epoch: int, batch: KeptBatch) -> None:
-    """A received batch. One that was gone counts as applied: its rows are checked by themselves."""
+async def restore_received(connection: AsyncConnection, sealed: SealedBatch) -> None:
+    """Put back a received batch. A missing one is marked as applied, since its rows are checked by themselves."""
     await execute(
         connection,
         """
@@ -138,14 +138,12 @@ async def restore_received(connection: AsyncConnection, stream: StreamName, epoc
             records = excluded.records, hash = excluded.hash, manifest = excluded.manifest,
             signature = excluded.signature, payload = excluded.payload
         """,
-        **_parameters(stream, epoch, batch),
+        **_parameters(sealed),
     )
 
 
-async def restore_sealed(
-    connection: AsyncConnection, stream: StreamName, epoch: int, batch: KeptBatch, raw_bytes: int, sealed_at: datetime
-) -> None:
-    """A sealed batch, brought back by its receiver: so it was delivered."""
+async def restore_sealed(connection: AsyncConnection, sealed: SealedBatch) -> None:
+    """Put back a sealed batch. It comes from its receiver, so it is marked as delivered."""
     await execute(
         connection,
         """
@@ -159,29 +157,29 @@ async def restore_sealed(
             manifest = excluded.manifest, signature = excluded.signature, payload = excluded.payload,
             sealed_at = excluded.sealed_at
         """,
-        **_parameters(stream, epoch, batch),
-        raw_bytes=raw_bytes,
-        sealed_at=sealed_at,
+        **_parameters(sealed),
+        raw_bytes=sealed.manifest.raw_bytes,
+        sealed_at=sealed.manifest.sealed_at,
     )
 
 
-def _parameters(stream: StreamName, epoch: int, batch: KeptBatch) -> dict[str, object]:
+def _parameters(sealed: SealedBatch) -> dict[str, object]:
     return {
-        "stream": stream,
-        "epoch": epoch,
-        "sequence": batch.sequence,
-        "first_record": batch.first_record,
-        "records": batch.records,
-        "hash": batch.hash,
-        "manifest": batch.manifest,
-        "signature": batch.signature,
-        "payload": batch.payload,
+        "stream": sealed.manifest.stream,
+        "epoch": sealed.manifest.epoch,
+        "sequence": sealed.manifest.sequence,
+        "first_record": sealed.manifest.first_record,
+        "records": sealed.manifest.count,
+        "hash": sealed.hash,
+        "manifest": sealed.manifest_bytes,
+        "signature": sealed.signature,
+        "payload": sealed.payload,
     }
 
 
-async def seal_snapshot_anew(connection: AsyncConnection, stream: StreamName) -> int:
-    """Have the newest snapshot count as changed: the next export seals it again, and until then it agrees with none."""
-    return await execute(
+async def seal_snapshot_anew(connection: AsyncConnection, stream: StreamName) -> None:
+    """Mark the newest snapshot as changed, so that the next export seals it again."""
+    await execute(
         connection,
         "UPDATE outgoing_streams SET content = :nothing WHERE stream = :stream",
         stream=stream,

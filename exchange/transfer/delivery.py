@@ -1,9 +1,8 @@
-"""Delivering a pushed stream: seal what is pending, send what is sealed, believe only receipts, until caught up."""
+"""Delivering a pushed stream: seal pending records and send sealed batches. Only a receipt marks them delivered."""
 
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -34,17 +33,17 @@ from storage.database import autocommit, value
 log = structlog.get_logger(__name__)
 
 LEAST_BATCH_BYTES = 64 * 1024
-"""Smaller batches than this are not sealed, whatever is refused on the way."""
+"""The limit for batches is never lowered below this."""
 MAX_REWINDS = 3
-"""Times in one run that the receiver may ask for an earlier batch, before something must be wrong there."""
+"""How often in one run the receiver may ask for an earlier batch."""
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """The sending end of the streams that one network pushes.
+    """The sending end of pushed streams.
 
-    Safe to run twice, even at the same time: the receiver acknowledges a batch that it has without taking it again, and
-    what is delivered only ever grows.
+    Safe to run twice, even at the same time: the receiver acknowledges a batch that it has without storing it again,
+    and the delivered position only grows.
     """
 
     engine: AsyncEngine
@@ -59,16 +58,18 @@ class Delivery:
         heartbeat: bool = True,
         until_now: bool = False,
     ) -> DrainOutcome:
-        """Seal and send until nothing is left or it may not go on; where nothing was sent, say so by a ``heartbeat``.
+        """Seal and send batches until none is left or ``may_go_on`` is false.
 
-        ``progress`` is called after each batch. With ``until_now``, records that are committed after this moment are
-        left for the next run. Raises the `LinkError` that ended it; what was sealed waits for the next run. A `Fork`
-        stops the stream for good before it is raised.
+        ``progress`` is called after each batch. With ``heartbeat``, one is sent if there is no batch. With
+        ``until_now``, records committed after this moment are left for the next run. Raises the `LinkError` that ended
+        the run; sealed batches wait for the next one. A `Fork` stops the stream before it is raised.
         """
-        outcome = DrainOutcome()
+        outcome, cursor = DrainOutcome(), OutboxCursor()
         head = await self._head(stream)
+        if until_now:
+            async with autocommit(self.engine) as connection:
+                cursor.committed_before = await value(connection, "SELECT now()")
         try:
-            cursor = OutboxCursor(committed_before=await self._now() if until_now else None)
             await self._drain(stream, head.delivered, progress, may_go_on, heartbeat, cursor, outcome)
         except Fork as error:
             log.error("delivery.forked", stream=stream, reason=str(error), todo=f"airlock stream new-epoch {stream}")
@@ -76,11 +77,6 @@ class Delivery:
                 await stop_outgoing(connection, stream, str(error), head.epoch)
             raise
         return outcome
-
-    async def _now(self) -> datetime:
-        async with autocommit(self.engine) as connection:
-            found: datetime = await value(connection, "SELECT now()")
-        return found
 
     async def _drain(
         self,
@@ -92,8 +88,8 @@ class Delivery:
         cursor: OutboxCursor,
         outcome: DrainOutcome,
     ) -> None:
-        """Send batch after batch. While one is on its way the next one is made ready, once the link has taken a batch:
-        one that is dead, or refuses its size, finds no more than one sealed.
+        """Send batch after batch. The next one is sealed while one is being sent, but only after the first batch was
+        delivered: while the link is dead, or refuses the size, no more than one batch is sealed.
         """
         rewinds = 0
         coming: StoredBatch | None = None
@@ -101,9 +97,10 @@ class Delivery:
             batch = coming or await self._next(stream, position, cursor)
             if batch is None and (outcome.batches or not heartbeat):
                 return
-            async with concurrently(self._ahead(stream, batch, cursor, outcome)) as ahead:
+            after = batch.sequence if batch and outcome.batches else None
+            async with concurrently(self._next(stream, after, cursor, sent=False)) as ahead:
                 try:
-                    receipt = await (self._push(stream, batch) if batch else self._beat(stream))
+                    receipt = await (self._push(stream, batch) if batch else self._send_heartbeat(stream))
                 except Gap as gap:
                     position, rewinds = int(gap.extra.get("expected", 0)) - 1, rewinds + 1
                     coming, cursor.up_to = None, 0
@@ -114,7 +111,7 @@ class Delivery:
                         ) from gap
                     continue
                 await asyncio.wait((ahead,))
-                await self._believe(stream, batch, receipt, None if ahead.exception() else ahead.result())
+                await self._accept(stream, batch, receipt, None if ahead.exception() else ahead.result())
             position = receipt.received
             if batch is None:
                 outcome.heartbeat = True
@@ -129,18 +126,10 @@ class Delivery:
             if coming is not None and coming.sequence != position + 1:
                 coming = None  # another run was faster
 
-    async def _ahead(
-        self, stream: StreamName, batch: StoredBatch | None, cursor: OutboxCursor, outcome: DrainOutcome
-    ) -> StoredBatch | None:
-        """The batch after one that is on its way, sealed if need be and not marked as sent."""
-        if batch is None or not outcome.batches:
-            return None
-        return await self._next(stream, batch.sequence, cursor, sent=False)
-
-    async def _believe(
+    async def _accept(
         self, stream: StreamName, batch: StoredBatch | None, receipt: Receipt, following: StoredBatch | None
     ) -> None:
-        """Take a receipt over, and note that the batch which follows goes out now."""
+        """Apply a receipt, and mark the following batch as sent."""
         async with self.engine.begin() as connection:
             head = await accept_receipt(connection, stream, receipt)
             if batch is not None and head.batch_bytes is not None:
@@ -160,11 +149,11 @@ class Delivery:
         return head
 
     async def _next(
-        self, stream: StreamName, position: int, cursor: OutboxCursor, sent: bool = True
+        self, stream: StreamName, position: int | None, cursor: OutboxCursor, sent: bool = True
     ) -> StoredBatch | None:
-        """The batch after ``position``; where there is none, pending records are sealed first. ``sent``: it goes out
-        at once.
-        """
+        """The batch after ``position``; seals pending records if there is none. ``sent``: mark it as sent."""
+        if position is None:
+            return None
         async with self.engine.begin() as connection:
             head = await outgoing_stream(connection, stream)
             if not 0 <= position <= head.sequence:
@@ -179,7 +168,7 @@ class Delivery:
     async def _push(self, stream: StreamName, batch: StoredBatch) -> Receipt:
         if batch.payload is None:
             receipt = await self.link.state(stream)
-            if receipt.received >= batch.sequence:  # another run delivered it while this one was held up
+            if receipt.received >= batch.sequence:  # another run has delivered it meanwhile
                 return receipt
             raise Fork(f"{stream}: batch {batch.sequence} is wanted again, but its payload is past retention")
         wire = to_wire(batch.manifest, batch.signature, batch.payload)
@@ -190,20 +179,19 @@ class Delivery:
             async with self.engine.begin() as connection:
                 await seal_less(connection, stream, less)
             raise Oversize(
-                f"{stream}: batch {batch.sequence} has {len(wire)} bytes and is refused on its way ({error}). What is"
-                f" not sealed yet goes in batches of {less} bytes; this one needs a higher limit there, or: airlock"
-                f" stream new-epoch {stream}, which seals its records again in smaller ones"
+                f"{stream}: batch {batch.sequence} has {len(wire)} bytes and was refused ({error}). New batches have at"
+                f" most {less} bytes. To deliver this one, raise the limit there, or run: airlock stream new-epoch"
+                f" {stream}, which seals its records again in smaller batches"
             ) from error
 
-    async def _beat(self, stream: StreamName) -> Receipt:
+    async def _send_heartbeat(self, stream: StreamName) -> Receipt:
         return await self.link.heartbeat(stream, self.sealer.heartbeat(await self._head(stream)))
 
 
 async def accept_receipt(connection: AsyncConnection, stream: StreamName, receipt: Receipt) -> OutgoingStream:
-    """Mark delivered what a verified receipt covers, in the caller's transaction; gives the stream as it was before.
+    """Mark the batches of a verified receipt as delivered. Returns the sender's position before that.
 
-    Raises `Fork` when its head is not the hash of our batch of that number, or it is of another epoch: the receiver has
-    another history.
+    Raises `Fork` if the receipt names another epoch, or another hash than our batch of that number has.
     """
     head = await outgoing_stream(connection, stream)
     if receipt.epoch != head.epoch or receipt.received > head.sequence:

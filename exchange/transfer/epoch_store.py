@@ -1,4 +1,4 @@
-"""Epochs: where a stream's history began anew, by whose decision, and which batches that left void."""
+"""Epochs of a stream: after which batch each one began, by whose decision, and which batches became void."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -13,8 +13,9 @@ from storage.database import execute, row, rows, value
 
 @dataclass(frozen=True)
 class Epoch:
-    """Follows batch (``previous_epoch``, ``previous_sequence``), the last that both sides had; sequence 0 is before
-    the first. What earlier epochs have after it is void. Epoch 1 is not among them: it follows nothing.
+    """An epoch that follows batch (``previous_epoch``, ``previous_sequence``), the last one that both sides had.
+
+    Sequence 0 stands before the first batch. Later batches of earlier epochs are void. Epoch 1 has no row.
     """
 
     epoch: int
@@ -44,7 +45,7 @@ async def record_epoch(
     reason: str,
     ordered_by: str,
 ) -> None:
-    """Record that an epoch begins, by whose decision and after which batch."""
+    """Insert an epoch that begins after batch ``previous``."""
     await execute(
         connection,
         "INSERT INTO epochs (stream, epoch, previous_epoch, previous_sequence, reason, ordered_by)"
@@ -59,7 +60,7 @@ async def record_epoch(
 
 
 async def begin_sending(connection: AsyncConnection, stream: StreamName, epoch: int) -> None:
-    """Let the sender's end begin at batch 1 of this epoch, and go on where it was stopped."""
+    """Set the sender to the beginning of this epoch. A stopped stream continues."""
     await execute(
         connection,
         "UPDATE outgoing_streams SET epoch = :epoch, sequence = 0, record = 0, hash = :genesis, content = NULL,"
@@ -71,7 +72,7 @@ async def begin_sending(connection: AsyncConnection, stream: StreamName, epoch: 
 
 
 async def begin_receiving(connection: AsyncConnection, stream: StreamName, epoch: int) -> None:
-    """Let the receiver's end expect batch 1 of this epoch, and accept again where it was stopped."""
+    """Set the receiver to the beginning of this epoch. A stopped stream continues."""
     await execute(
         connection,
         "UPDATE incoming_streams SET epoch = :epoch, sequence = 0, record = 0, hash = :genesis, applied = 0,"
@@ -85,7 +86,7 @@ async def begin_receiving(connection: AsyncConnection, stream: StreamName, epoch
 async def sealed_between(
     connection: AsyncConnection, stream: StreamName, place: tuple[int, int], before: int
 ) -> AsyncIterator[StoredBatch]:
-    """Our own batches after a place and before epoch ``before`` that are not void yet, oldest first, one at a time."""
+    """Own batches after ``place`` and before epoch ``before`` that are not void yet, oldest first, one at a time."""
     while True:
         found = await row(
             connection,
@@ -107,7 +108,7 @@ async def sealed_between(
 
 
 async def void_sealed(connection: AsyncConnection, stream: StreamName, place: tuple[int, int], before: int) -> int:
-    """Mark our own batches after a place and before epoch ``before`` void; gives how many."""
+    """Mark own batches after ``place`` and before epoch ``before`` as void. Returns how many."""
     return await execute(
         connection,
         "UPDATE sealed_batches SET voided_at = now() WHERE stream = :stream AND (epoch, sequence) > (:epoch, :sequence)"
@@ -120,7 +121,7 @@ async def void_sealed(connection: AsyncConnection, stream: StreamName, place: tu
 
 
 async def first_void(connection: AsyncConnection, stream: StreamName, epoch: int) -> int | None:
-    """The first of our own batches of an epoch that is void; all that follow are, too."""
+    """The first void batch of our own in an epoch; all later ones of the epoch are void, too."""
     found: int | None = await value(
         connection,
         "SELECT min(sequence) FROM sealed_batches WHERE stream = :stream AND epoch = :epoch AND voided_at IS NOT NULL",
@@ -131,7 +132,7 @@ async def first_void(connection: AsyncConnection, stream: StreamName, epoch: int
 
 
 async def emptied_after(connection: AsyncConnection, stream: StreamName, place: tuple[int, int]) -> tuple[int, int]:
-    """Batches and records of ours after a place whose payload is past retention: they cannot be sealed again."""
+    """Own batches after ``place``, and their records, that cannot be sealed again: their payload is past retention."""
     found = await row(
         connection,
         "SELECT count(*), coalesce(sum(records), 0) FROM sealed_batches WHERE stream = :stream"
@@ -147,7 +148,7 @@ async def emptied_after(connection: AsyncConnection, stream: StreamName, place: 
 async def received_places(
     connection: AsyncConnection, stream: StreamName, place: tuple[int, int]
 ) -> list[tuple[int, int]]:
-    """Epoch and number of the batches received after a place in the chain, oldest first."""
+    """Epoch and number of the batches received after ``place``, oldest first."""
     found = await rows(
         connection,
         "SELECT epoch, sequence FROM received_batches WHERE stream = :stream"

@@ -1,4 +1,4 @@
-"""The receiver's end of a stream: received batches, the cursor, what is applied and what is set aside."""
+"""The receiver's end of a stream: its cursor, and the received batches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,13 +6,16 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from exchange.concurrency import in_thread_if_large
+from exchange.wire.batch import unpack
+from exchange.wire.manifest import Manifest
 from models.streams import GENESIS, BatchRef, StreamName
 from storage.database import execute, lock_until_commit, row, rows, value
 
 
 @dataclass(frozen=True)
 class IncomingStream:
-    """Numbers count from 1 within the epoch; 0 means none yet."""
+    """The receiver's position in a stream. Numbers count from 1 within the epoch; 0 means none yet."""
 
     stream: StreamName
     epoch: int
@@ -27,7 +30,7 @@ class IncomingStream:
 
 @dataclass(frozen=True)
 class ReceivedBatch:
-    """A received batch as it lies in the table."""
+    """A row of `received_batches`."""
 
     epoch: int
     sequence: int
@@ -42,7 +45,7 @@ _COLUMNS = "stream, epoch, sequence, record, hash, applied, quarantined, heard_a
 
 
 async def incoming_stream(connection: AsyncConnection, stream: StreamName) -> IncomingStream:
-    """Where the stream stands at its receiver; begun at its first use."""
+    """The receiver's position in a stream. The row is inserted at its first use."""
     found = await row(connection, f"SELECT {_COLUMNS} FROM incoming_streams WHERE stream = :stream", stream=stream)
     if found is None:
         await execute(
@@ -56,21 +59,19 @@ async def incoming_stream(connection: AsyncConnection, stream: StreamName) -> In
 
 
 async def lock_receiving(connection: AsyncConnection, stream: StreamName) -> None:
-    """One receiver at a time per stream: waits for its turn, which lasts until the transaction ends."""
+    """Wait for the lock of the stream's single receiver; it is held until the transaction ends."""
     await lock_until_commit(connection, f"receive {stream}")
 
 
 async def lock_applying(connection: AsyncConnection, stream: StreamName) -> None:
-    """One applier at a time per stream: waits for its turn, which lasts until the transaction ends."""
+    """Wait for the lock of the stream's single applier; it is held until the transaction ends."""
     await lock_until_commit(connection, f"apply {stream}")
 
 
 async def store_received(
     connection: AsyncConnection, stream: StreamName, batches: Sequence[tuple[ReceivedBatch, bytes]]
 ) -> None:
-    """Store verified batches that came together, each with its hash and in order, and move the cursor to the last, in
-    the caller's transaction.
-    """
+    """Store consecutive verified batches, each with its hash, and move the cursor to the last one."""
     last, head = batches[-1]
     await execute(
         connection,
@@ -106,7 +107,7 @@ async def store_received(
 
 
 async def received_hash(connection: AsyncConnection, stream: StreamName, epoch: int, sequence: int) -> bytes | None:
-    """The hash of a batch that was received."""
+    """The hash of a received batch; None if there is none."""
     found: bytes | None = await value(
         connection,
         "SELECT hash FROM received_batches WHERE stream = :stream AND epoch = :epoch AND sequence = :sequence",
@@ -118,7 +119,7 @@ async def received_hash(connection: AsyncConnection, stream: StreamName, epoch: 
 
 
 async def received_range(connection: AsyncConnection, ref: BatchRef) -> list[ReceivedBatch]:
-    """Those of these received batches that are not applied yet, in order."""
+    """The batches of a range that are not applied yet, in order."""
     found = await rows(
         connection,
         "SELECT epoch, sequence, first_record, records, manifest, signature, payload FROM received_batches"
@@ -132,25 +133,16 @@ async def received_range(connection: AsyncConnection, ref: BatchRef) -> list[Rec
     return [ReceivedBatch(*each) for each in found]
 
 
-async def received_batch(
-    connection: AsyncConnection, stream: StreamName, epoch: int, sequence: int
-) -> ReceivedBatch | None:
-    """One received batch that is not applied yet."""
-    found = await row(
-        connection,
-        "SELECT epoch, sequence, first_record, records, manifest, signature, payload FROM received_batches"
-        " WHERE stream = :stream AND epoch = :epoch AND sequence = :sequence AND applied_at IS NULL",
-        stream=stream,
-        epoch=epoch,
-        sequence=sequence,
-    )
-    return ReceivedBatch(*found) if found else None
+async def records_of(stored: ReceivedBatch) -> list[bytes]:
+    """The records of a stored batch. Raises `Malformed` if its bytes have changed since they were verified."""
+    manifest = Manifest.model_validate_json(stored.manifest)
+    return await in_thread_if_large(manifest.raw_bytes, unpack, manifest, stored.payload)
 
 
 async def first_unapplied(
     connection: AsyncConnection, stream: StreamName, after: BatchRef | None = None
 ) -> ReceivedBatch | None:
-    """The oldest batch that is stored and not applied, of those behind ``after`` where that is given."""
+    """The oldest batch that is stored and not applied, after batch ``after`` if that is given."""
     found = await row(
         connection,
         "SELECT epoch, sequence, first_record, records, manifest, signature, payload FROM received_batches"
@@ -164,7 +156,7 @@ async def first_unapplied(
 
 
 async def is_unapplied(connection: AsyncConnection, batch: BatchRef) -> bool:
-    """Whether a batch is stored and not applied."""
+    """Whether a batch is stored and not applied yet."""
     found: bool = await value(
         connection,
         "SELECT EXISTS (SELECT FROM received_batches WHERE stream = :stream AND epoch = :epoch"
@@ -192,7 +184,7 @@ async def unapplied(
 
 
 async def count_unapplied(connection: AsyncConnection, stream: StreamName, epoch: int, before: int) -> int:
-    """How many batches of lower numbers than ``before`` are stored and not applied."""
+    """How many batches with numbers below ``before`` are stored and not applied."""
     found: int = await value(
         connection,
         "SELECT count(*) FROM received_batches WHERE stream = :stream AND epoch = :epoch AND sequence < :before"
@@ -212,8 +204,9 @@ async def mark_applied(
     superseded: bool = False,
     first: int | None = None,
 ) -> bool:
-    """Note that a batch, or all from ``first`` to it, is applied, and how far the unbroken run of applied ones goes;
-    False if it was before.
+    """Mark a batch, or all from ``first`` to it, as applied, and update the position up to which all are applied.
+
+    Returns False if nothing changed.
     """
     changed = await execute(
         connection,
@@ -240,34 +233,10 @@ async def mark_applied(
     return changed > 0
 
 
-async def quarantine(
-    connection: AsyncConnection, stream: StreamName, epoch: int, sequence: int, record: int, body: bytes, reason: str
-) -> None:
-    """Set a record aside with its reason, so that it blocks nothing and is not forgotten."""
-    added = await execute(
-        connection,
-        "INSERT INTO quarantined_records (stream, epoch, record, sequence, reason, body)"
-        " VALUES (:stream, :epoch, :record, :sequence, :reason, :body) ON CONFLICT DO NOTHING",
-        stream=stream,
-        epoch=epoch,
-        record=record,
-        sequence=sequence,
-        reason=reason[:1000].replace("\0", "\ufffd"),  # it may quote the record, and text holds no NUL
-        body=body,
-    )
-    await execute(
-        connection,
-        "UPDATE incoming_streams SET quarantined = quarantined + :added WHERE stream = :stream",
-        stream=stream,
-        added=added,
-    )
-
-
 async def record_heard(connection: AsyncConnection, stream: StreamName, issued_at: datetime) -> None:
-    """The sender said where its stream ends, at ``issued_at`` by its own clock.
+    """Record a message of the sender, issued at ``issued_at`` by its clock.
 
-    It is a sign of life only if it is newer than the last: a replay by somebody on the way must not make a dead link
-    look alive.
+    It is a sign of life only if it is newer than the last one: a replay must not make a dead link look alive.
     """
     await execute(
         connection,
@@ -283,9 +252,9 @@ async def record_heard(connection: AsyncConnection, stream: StreamName, issued_a
 
 
 async def stop_incoming(connection: AsyncConnection, stream: StreamName, reason: str, epoch: int | None = None) -> None:
-    """Accept nothing more: the histories of the two sides differ and an operator must decide.
+    """Accept no more batches: the histories of the two sides differ and an operator must decide.
 
-    ``epoch`` is the one in which that was seen: what goes wrong with an epoch that has ended stops no later one.
+    With ``epoch``, only that epoch is stopped, not a later one.
     """
     await execute(
         connection,

@@ -1,4 +1,4 @@
-"""The sender's end of a stream: outbox, sealed batches, and how far receipts go."""
+"""The sender's end of a stream: the outbox, sealed batches, and the position that receipts confirm."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from exchange.wire.batch import SealedBatch
 from models.streams import GENESIS, StreamName
 from storage.database import driver, execute, lock_until_commit, notify, row, rows, value
 from storage.notices import ready
@@ -15,7 +16,7 @@ from storage.notices import ready
 
 @dataclass(frozen=True)
 class OutgoingStream:
-    """Numbers count from 1 within the epoch; 0 means none yet."""
+    """The sender's position in a stream. Numbers count from 1 within the epoch; 0 means none yet."""
 
     stream: StreamName
     epoch: int
@@ -29,12 +30,12 @@ class OutgoingStream:
     receipt_at: datetime | None
     stopped: str | None
     batch_bytes: int | None
-    """Most bytes of records to seal together, where something on the way refuses more."""
+    """Most bytes of records in one batch; None unless a proxy or the receiver has refused larger ones."""
 
 
 @dataclass(frozen=True)
 class StoredBatch:
-    """A sealed batch as it lies in the table."""
+    """A row of `sealed_batches`."""
 
     epoch: int
     sequence: int
@@ -52,7 +53,7 @@ _COLUMNS = (
 
 
 async def outgoing_stream(connection: AsyncConnection, stream: StreamName) -> OutgoingStream:
-    """Where the stream stands at its sender; begun at its first use."""
+    """The sender's position in a stream. The row is inserted at its first use."""
     found = await row(connection, f"SELECT {_COLUMNS} FROM outgoing_streams WHERE stream = :stream", stream=stream)
     if found is None:
         await execute(
@@ -66,12 +67,12 @@ async def outgoing_stream(connection: AsyncConnection, stream: StreamName) -> Ou
 
 
 async def lock_sealing(connection: AsyncConnection, stream: StreamName) -> None:
-    """One sealer at a time per stream: waits for its turn, which lasts until the transaction ends."""
+    """Wait for the lock of the stream's single sealer; it is held until the transaction ends."""
     await lock_until_commit(connection, f"seal {stream}")
 
 
 async def append_to_outbox(connection: AsyncConnection, stream: StreamName, bodies: Sequence[bytes]) -> None:
-    """Commit records for a later sealing, in this order, with a notice to the run that delivers them."""
+    """Append records, in this order, and notify the run that delivers them."""
     if bodies:
         await execute(
             connection,
@@ -85,7 +86,7 @@ async def append_to_outbox(connection: AsyncConnection, stream: StreamName, bodi
 
 @dataclass(frozen=True)
 class Taken:
-    """Records that were taken out of the outbox, in order, and the number of the last one there."""
+    """Records that were taken from the outbox, in order, and the outbox number of the last one."""
 
     records: list[bytes]
     last: int
@@ -103,7 +104,7 @@ WHERE outbox.ctid = oldest.place AND (oldest.nth = 1 OR oldest.bytes <=
     least($4, (SELECT batch_bytes FROM outgoing_streams WHERE stream = $1)))
 RETURNING outbox.id, outbox.body
 """
-"""By the rows' places, which is safe within one statement: what its snapshot sees, no vacuum moves or gives away."""
+"""Joins by ctid, which is safe within one statement: no vacuum moves rows that its snapshot sees."""
 
 
 async def take_from_outbox(
@@ -114,13 +115,12 @@ async def take_from_outbox(
     after: int = 0,
     before: datetime | None = None,
 ) -> Taken:
-    """Take away the oldest committed records that fit one batch, one at least whatever its size, and no more than the
-    stream's own bound allows. The caller seals them in the same transaction. With ``before``, records of transactions
-    that began after it stay.
+    """Delete and return the oldest committed records that fit one batch: at least one, and at most ``batch_bytes`` of
+    the stream. The caller seals them in the same transaction. Records of transactions begun after ``before`` stay.
 
-    Those with a number above ``after`` come first: whoever empties the outbox batch by batch then steps over none of
-    what it took itself, which PostgreSQL would read once more each time until a vacuum. Where there are none, it begins
-    from the start: numbers are given before they are committed, so a lower one may have come since.
+    Records with numbers above ``after`` are taken first, so that PostgreSQL does not read again the rows that the
+    caller has just deleted. If there are none, it starts from the beginning: numbers are assigned before the commit,
+    so a lower one may have appeared since.
     """
     raw = await driver(connection)
     taken = await raw.fetch(_TAKE, stream.value, after, max_records, max_bytes, before)
@@ -131,7 +131,7 @@ async def take_from_outbox(
 
 
 async def take_back_from_outbox(connection: AsyncConnection, stream: StreamName, bodies: Sequence[bytes]) -> int:
-    """Take exactly these records away again; gives how many there were."""
+    """Delete exactly these records from the outbox. Returns how many there were."""
     return await execute(
         connection,
         "DELETE FROM outbox WHERE stream = :stream AND body = ANY(CAST(:bodies AS bytea[]))",
@@ -141,7 +141,7 @@ async def take_back_from_outbox(connection: AsyncConnection, stream: StreamName,
 
 
 async def take_results_back_from_outbox(connection: AsyncConnection, request_ids: Sequence[UUID]) -> int:
-    """Take the results of these requests away again, whatever they say; gives how many there were."""
+    """Delete the results of these requests from the outbox. Returns how many there were."""
     return await execute(
         connection,
         "DELETE FROM outbox WHERE stream = 'results'"
@@ -150,15 +150,9 @@ async def take_results_back_from_outbox(connection: AsyncConnection, request_ids
     )
 
 
-async def store_sealed(
-    connection: AsyncConnection,
-    stream: StreamName,
-    batch: StoredBatch,
-    first_record: int,
-    sealed_at: datetime,
-    content: bytes | None,
-) -> None:
-    """Store a batch and move the head of the chain, in the caller's transaction."""
+async def store_sealed(connection: AsyncConnection, sealed: SealedBatch, content: bytes | None) -> None:
+    """Store a batch and move the head of the chain. ``content``: SHA-256 of the snapshot that it belongs to."""
+    manifest = sealed.manifest
     await execute(
         connection,
         """
@@ -171,24 +165,24 @@ async def store_sealed(
         VALUES (:stream, :epoch, :sequence, :first_record, :records, :raw_bytes, :hash, :manifest, :signature,
                 :payload, :sealed_at)
         """,
-        stream=stream,
-        epoch=batch.epoch,
-        sequence=batch.sequence,
-        first_record=first_record,
-        records=batch.records,
-        raw_bytes=batch.raw_bytes,
-        hash=batch.hash,
-        manifest=batch.manifest,
-        signature=batch.signature,
-        payload=batch.payload,
-        sealed_at=sealed_at,
-        last_record=first_record + batch.records - 1,
+        stream=manifest.stream,
+        epoch=manifest.epoch,
+        sequence=manifest.sequence,
+        first_record=manifest.first_record,
+        records=manifest.count,
+        raw_bytes=manifest.raw_bytes,
+        hash=sealed.hash,
+        manifest=sealed.manifest_bytes,
+        signature=sealed.signature,
+        payload=sealed.payload,
+        sealed_at=manifest.sealed_at,
+        last_record=manifest.last_record,
         content=content,
     )
 
 
 async def batch_after(connection: AsyncConnection, stream: StreamName, epoch: int, sequence: int) -> StoredBatch | None:
-    """The sealed batch that follows ``sequence``."""
+    """The sealed batch after number ``sequence``."""
     found = await row(
         connection,
         "SELECT epoch, sequence, records, raw_bytes, hash, manifest, signature, payload FROM sealed_batches"
@@ -203,8 +197,8 @@ async def batch_after(connection: AsyncConnection, stream: StreamName, epoch: in
 async def batches_after(
     connection: AsyncConnection, stream: StreamName, epoch: int, sequence: int, most: int, records: int, size: int
 ) -> list[StoredBatch]:
-    """The sealed batches that follow ``sequence``, as many as ``most``, ``records`` in all and ``size`` bytes
-    on the wire allow; one at least, where there is one.
+    """The sealed batches after number ``sequence``: at most ``most``, with ``records`` records and ``size`` bytes on
+    the wire in total. The first one is included even if it is larger.
     """
     found = await rows(
         connection,
@@ -247,7 +241,7 @@ async def hash_at(connection: AsyncConnection, stream: StreamName, epoch: int, s
 async def mark_sent(
     connection: AsyncConnection, stream: StreamName, epoch: int, sequence: int, last: int | None = None
 ) -> None:
-    """Note the first time that a batch, or all from it to ``last``, went out."""
+    """Record when a batch, or all from it to ``last``, was sent for the first time."""
     await execute(
         connection,
         "UPDATE sealed_batches SET sent_at = now() WHERE stream = :stream AND epoch = :epoch"
@@ -268,8 +262,9 @@ async def mark_delivered(
     quarantined: int,
     issued_at: datetime,
 ) -> None:
-    """Take over a verified receipt: everything up to ``received`` is stored on the other side. One that was issued no
-    later than the last is no sign of life, and its number of quarantined records is out of date.
+    """Apply a verified receipt: all batches up to ``received`` are stored on the other side.
+
+    A receipt that is not newer than the last one is no sign of life, and its quarantine count is out of date.
     """
     await execute(
         connection,
@@ -300,7 +295,7 @@ async def mark_delivered(
 async def stop_outgoing(connection: AsyncConnection, stream: StreamName, reason: str, epoch: int | None = None) -> None:
     """Stop sending: the histories of the two sides differ and an operator must decide.
 
-    ``epoch`` is the one in which that was seen: what goes wrong with an epoch that has ended stops no later one.
+    With ``epoch``, only that epoch is stopped, not a later one.
     """
     await execute(
         connection,
@@ -313,7 +308,7 @@ async def stop_outgoing(connection: AsyncConnection, stream: StreamName, reason:
 
 
 async def seal_less(connection: AsyncConnection, stream: StreamName, batch_bytes: int) -> None:
-    """Seal batches of at most so many bytes of records from now on."""
+    """Seal batches of at most ``batch_bytes`` bytes of records from now on."""
     await execute(
         connection,
         "UPDATE outgoing_streams SET batch_bytes = least(batch_bytes, :batch_bytes) WHERE stream = :stream",
@@ -323,7 +318,7 @@ async def seal_less(connection: AsyncConnection, stream: StreamName, batch_bytes
 
 
 async def seal_as_before(connection: AsyncConnection, stream: StreamName, delivered_bytes: int) -> None:
-    """Lift that bound once a batch with more bytes of records than it allows has come through."""
+    """Lift the limit of `seal_less` if a batch above it was delivered."""
     await execute(
         connection,
         "UPDATE outgoing_streams SET batch_bytes = NULL WHERE stream = :stream AND batch_bytes < :delivered_bytes",
@@ -333,7 +328,7 @@ async def seal_as_before(connection: AsyncConnection, stream: StreamName, delive
 
 
 async def outbox_backlog(connection: AsyncConnection, stream: StreamName) -> tuple[int, datetime | None]:
-    """Records not sealed yet, and when the oldest of them was committed."""
+    """How many records are not sealed yet, and when the oldest was committed."""
     found = await row(
         connection,
         "SELECT count(*), min(created_at) FROM outbox WHERE stream = :stream",
@@ -344,7 +339,7 @@ async def outbox_backlog(connection: AsyncConnection, stream: StreamName) -> tup
 
 
 async def undelivered_backlog(connection: AsyncConnection, stream: StreamName) -> tuple[int, int, datetime | None]:
-    """Batches and records sealed and not acknowledged, and when the oldest of them was sealed."""
+    """Batches and records that are sealed and not acknowledged, and when the oldest was sealed."""
     found = await row(
         connection,
         "SELECT count(*), coalesce(sum(records), 0), min(sealed_at) FROM sealed_batches"

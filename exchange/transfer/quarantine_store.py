@@ -1,7 +1,6 @@
-"""Records that crossed and cannot be applied: set aside with the reason, then retried or dropped by an operator.
+"""Quarantine: records that crossed and cannot be applied. An operator retries or drops them.
 
-A row is never deleted. It is *open* until a retry applied its record or an operator dropped it. ``applied_at`` says
-that the record is where it belongs; all others count as set aside, the dropped ones for good.
+A row is never deleted. It is *open* until a retry applies the record (``applied_at``) or an operator drops it.
 """
 
 from collections.abc import Collection
@@ -22,7 +21,7 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class QuarantinedRecord:
-    """A record in quarantine, without its body; ``size`` in bytes, ``sequence`` the batch that it came in."""
+    """A record in quarantine, without its body. ``size`` in bytes; ``sequence`` is the batch that brought it."""
 
     stream: StreamName
     epoch: int
@@ -48,6 +47,29 @@ class QuarantinedRecord:
         return f"{self.epoch}.{self.record}"
 
 
+async def quarantine(
+    connection: AsyncConnection, stream: StreamName, epoch: int, sequence: int, record: int, body: bytes, reason: str
+) -> None:
+    """Store a record with the reason why it cannot be applied."""
+    added = await execute(
+        connection,
+        "INSERT INTO quarantined_records (stream, epoch, record, sequence, reason, body)"
+        " VALUES (:stream, :epoch, :record, :sequence, :reason, :body) ON CONFLICT DO NOTHING",
+        stream=stream,
+        epoch=epoch,
+        record=record,
+        sequence=sequence,
+        reason=as_reason(reason),
+        body=body,
+    )
+    await execute(
+        connection,
+        "UPDATE incoming_streams SET quarantined = quarantined + :added WHERE stream = :stream",
+        stream=stream,
+        added=added,
+    )
+
+
 async def list_quarantined(
     connection: AsyncConnection,
     streams: Collection[StreamName],
@@ -55,7 +77,7 @@ async def list_quarantined(
     after: tuple[str, int, int] = ("", 0, 0),
     limit: int = 1000,
 ) -> list[QuarantinedRecord]:
-    """Open records of these streams, or the dropped ones, by stream, epoch and number, from the one after ``after``."""
+    """Open records of these streams, or the dropped ones, after place ``after``, by stream, epoch and number."""
     found = await rows(
         connection,
         f"SELECT {_COLUMNS} FROM quarantined_records WHERE {'dropped_at IS NOT NULL' if dropped else _OPEN}"
@@ -70,10 +92,10 @@ async def list_quarantined(
     return [QuarantinedRecord(StreamName(item.stream), *item[1:]) for item in found]
 
 
-async def find_set_aside(
+async def find_quarantined(
     connection: AsyncConnection, stream: StreamName, epoch: int, record: int
 ) -> tuple[QuarantinedRecord, bytes] | None:
-    """A record in quarantine, whatever has become of it, and its body."""
+    """A record in quarantine, open or not, and its body."""
     found = await row(
         connection,
         f"SELECT {_COLUMNS}, body FROM quarantined_records"
@@ -85,10 +107,10 @@ async def find_set_aside(
     return (QuarantinedRecord(StreamName(found.stream), *found[1:-1]), found.body) if found else None
 
 
-async def numbers_set_aside(
+async def quarantined_numbers(
     connection: AsyncConnection, stream: StreamName, epoch: int, first_record: int, records: int
 ) -> set[int]:
-    """Which records of a batch are set aside: applying the batch once more leaves them to the operator."""
+    """Numbers of the quarantined records among ``records`` from ``first_record`` on, dropped ones too."""
     found = await rows(
         connection,
         "SELECT record FROM quarantined_records WHERE stream = :stream AND epoch = :epoch"
@@ -118,7 +140,7 @@ async def open_of_batches(
 
 
 async def count_quarantined(connection: AsyncConnection, stream: StreamName) -> int:
-    """Records of a stream that are set aside, dropped ones with them."""
+    """Records of a stream in quarantine, dropped ones too."""
     counted: int = await value(
         connection,
         "SELECT count(*) FROM quarantined_records WHERE stream = :stream AND applied_at IS NULL",
@@ -130,7 +152,7 @@ async def count_quarantined(connection: AsyncConnection, stream: StreamName) -> 
 async def record_retry(
     connection: AsyncConnection, stream: StreamName, epoch: int, record: int, refused: str | None
 ) -> None:
-    """Note that an open record was tried again: it is applied, or stays for the reason ``refused``."""
+    """Record a retry of an open record: it was applied, or stays for the reason ``refused``."""
     await execute(
         connection,
         f"""
@@ -147,11 +169,11 @@ async def record_retry(
     await _count_open(connection, stream)
 
 
-async def drop_set_aside(
+async def drop_quarantined(
     connection: AsyncConnection, stream: StreamName, epoch: int, record: int, dropped_by: str, reason: str
-) -> bool:
-    """An operator gives an open record up; False where it is not open."""
-    changed = await execute(
+) -> None:
+    """Drop a record, if it is open."""
+    await execute(
         connection,
         "UPDATE quarantined_records SET dropped_at = now(), dropped_by = :dropped_by, drop_reason = :reason"
         f" WHERE stream = :stream AND epoch = :epoch AND record = :record AND {_OPEN}",
@@ -162,13 +184,10 @@ async def drop_set_aside(
         reason=as_reason(reason),
     )
     await _count_open(connection, stream)
-    return changed > 0
 
 
 async def _count_open(connection: AsyncConnection, stream: StreamName) -> None:
-    """Bring the number that receipts carry up to date. Who applies or settles holds `lock_applying`: nobody counts
-    at the same time.
-    """
+    """Update the number that receipts carry. The caller holds `lock_applying`, so nobody counts at the same time."""
     await execute(
         connection,
         "UPDATE incoming_streams SET quarantined ="
@@ -178,5 +197,5 @@ async def _count_open(connection: AsyncConnection, stream: StreamName) -> None:
 
 
 def as_reason(text: str) -> str:
-    """A reason as it is stored: it may quote anything, and PostgreSQL's text holds neither NUL nor lone surrogates."""
+    """A reason as PostgreSQL can store it: text holds neither NUL nor lone surrogates, and the reason may quote any."""
     return text[:1000].encode(errors="replace").decode().replace("\0", "\ufffd")

@@ -1,12 +1,11 @@
 """Accepting a batch: verify, check its place in the chain, store it and move the cursor, in one transaction."""
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from exchange.concurrency import in_thread_if_large
 from exchange.errors import Fork, Gap, LinkError, Malformed, StreamStopped
 from exchange.transfer.incoming import (
     IncomingStream,
@@ -26,22 +25,17 @@ from storage.attendance import RESULTS, attend
 from storage.database import notify
 from storage.notices import received
 
-T = TypeVar("T")
-
-LARGE = 256 * 1024
-"""Bytes from which verifying is worth a thread."""
-
 
 @dataclass(frozen=True)
 class Acceptance:
-    """What became of a batch that was offered, or of several."""
+    """The accepted batch or batches, and the receipt."""
 
     batch: BatchRef
     repeated: bool
-    """All was stored before: acknowledged again, nothing changed."""
+    """All were stored before; nothing has changed."""
     receipt: Receipt
     starts_import: bool = False
-    """Whether the caller has to start a run that applies it: no run attends to the stream."""
+    """Whether the caller must start a run that applies the batch, because no run attends to the stream."""
 
 
 @dataclass(frozen=True)
@@ -53,20 +47,18 @@ class Receiver:
     link_id: str
 
     async def accept(self, stream: StreamName, *wires: bytes) -> Acceptance:
-        """Take in a batch, or several that follow one another, or refuse with a `LinkError`; when this returns, what
-        was taken is on disk.
+        """Store consecutive batches up to the first bad one. When this returns, they are on disk.
 
-        Of several, those are taken that come before the first that cannot be: only where it is the very first is that
-        an error. A fork is recorded, and stops the stream, before `Fork` is raised. Safe to repeat with the same bytes.
+        Raises a `LinkError` if the first batch is bad. A fork stops the stream before `Fork` is raised. Safe to repeat
+        with the same bytes.
         """
-        large = sum(map(len, wires)) > LARGE
-        opened = await (asyncio.to_thread if large else _now)(self._open, stream, wires)
+        opened = await in_thread_if_large(sum(map(len, wires)), self._open, stream, wires)
         async with self.engine.begin() as connection:
             await lock_receiving(connection, stream)
             cursor = await incoming_stream(connection, stream)
             if opened[0].manifest.epoch < cursor.epoch:
-                return await self._of_an_ended_epoch(connection, cursor, opened[0])
-            forked = None if cursor.stopped else await self._differs(connection, cursor, opened[0])
+                return await self._accept_from_ended_epoch(connection, cursor, opened[0])
+            forked = None if cursor.stopped else await self._fork_reason(connection, cursor, opened[0])
             if forked:
                 await stop_incoming(connection, stream, forked)
             elif not cursor.stopped:
@@ -76,7 +68,7 @@ class Receiver:
         raise StreamStopped(f"the {stream} stream accepts nothing: {cursor.stopped}")
 
     def _open(self, stream: StreamName, wires: Sequence[bytes]) -> list[SealedBatch]:
-        """Verify batches, each by itself, up to the first unsound one; raises only where that is the very first."""
+        """Verify each batch by itself, up to the first bad one. Raises `LinkError` if the first batch is bad."""
         opened: list[SealedBatch] = []
         for wire in wires:
             try:
@@ -87,12 +79,12 @@ class Receiver:
             except LinkError:
                 if not opened:
                     raise
-                break  # it is asked for again, and is the first one then
+                break  # the next poll asks for it again, as its first batch
             opened.append(sealed)
         return opened
 
     async def receipt(self, connection: AsyncConnection, stream: StreamName) -> Receipt:
-        """Where this stream stands here, to be signed."""
+        """The receipt for the present position of a stream, to be signed."""
         cursor = await incoming_stream(connection, stream)
         return Receipt(
             link=self.link_id,
@@ -106,8 +98,8 @@ class Receiver:
         )
 
     async def heard(self, stream: StreamName, heartbeat: Heartbeat) -> Receipt:
-        """Take a verified heartbeat; raises `Gap` when the sender has sealed more than has arrived, `Fork` when it
-        ends at another hash, `StreamStopped` when nothing is accepted any more, whatever the sender has heard of that.
+        """Record a verified heartbeat. Raises `Gap` if the sender has sealed more batches than have arrived, `Fork` if
+        its newest batch has another hash than ours, `StreamStopped` if the stream is stopped here.
         """
         async with self.engine.begin() as connection:
             await lock_receiving(connection, stream)
@@ -134,10 +126,10 @@ class Receiver:
             )
         return receipt
 
-    async def _of_an_ended_epoch(
+    async def _accept_from_ended_epoch(
         self, connection: AsyncConnection, cursor: IncomingStream, sealed: SealedBatch
     ) -> Acceptance:
-        """A late copy of a batch that is stored is acknowledged; any other is refused, and stops nothing here."""
+        """Acknowledge a late copy of a stored batch. Any other is refused, without stopping the stream."""
         manifest, stream = sealed.manifest, cursor.stream
         if await received_hash(connection, stream, manifest.epoch, manifest.sequence) != sealed.hash:
             raise Fork(
@@ -147,8 +139,10 @@ class Receiver:
         ref = BatchRef(stream=stream, epoch=manifest.epoch, sequence=manifest.sequence, records=manifest.count)
         return Acceptance(ref, True, await self.receipt(connection, stream))
 
-    async def _differs(self, connection: AsyncConnection, cursor: IncomingStream, sealed: SealedBatch) -> str | None:
-        """Why this batch belongs to another history than ours; None where it does not."""
+    async def _fork_reason(
+        self, connection: AsyncConnection, cursor: IncomingStream, sealed: SealedBatch
+    ) -> str | None:
+        """Why this batch belongs to another history than ours; None if it belongs to ours."""
         manifest = sealed.manifest
         if manifest.epoch > cursor.epoch:
             return f"the batch is of epoch {manifest.epoch}, this side is in epoch {cursor.epoch}"
@@ -166,7 +160,7 @@ class Receiver:
     async def _store(
         self, connection: AsyncConnection, cursor: IncomingStream, opened: Sequence[SealedBatch]
     ) -> Acceptance:
-        """Store what is new of these batches, as far as each continues the one before."""
+        """Store the new ones of these batches, as far as each continues the previous one."""
         stream, newest = cursor.stream, opened[0].manifest
         if newest.sequence > cursor.sequence + 1:
             raise Gap(
@@ -176,8 +170,8 @@ class Receiver:
         fresh: list[SealedBatch] = []
         for sealed in opened:
             manifest = sealed.manifest
-            if await self._differs(connection, cursor, sealed) or manifest.sequence > cursor.sequence + 1:
-                break  # it is asked for again, and is the first one then
+            if await self._fork_reason(connection, cursor, sealed) or manifest.sequence > cursor.sequence + 1:
+                break  # the next poll asks for it again, as its first batch
             if manifest.sequence == cursor.sequence + 1:
                 fresh.append(sealed)
                 cursor = replace(cursor, sequence=manifest.sequence, record=manifest.last_record, hash=sealed.hash)
@@ -198,8 +192,9 @@ class Receiver:
 
 
 async def _starts_import(connection: AsyncConnection, batch: BatchRef) -> bool:
-    """Whether this batch needs a run of its own: every snapshot does, results only where no run attends to them. The
-    new run counts as attending from now on, so that the next batch does not start another one.
+    """Whether this batch needs a new run: every snapshot does, results only if no run attends to them.
+
+    The new run counts as attending from now on, so that the next batch does not start another one.
     """
     if batch.stream is StreamName.RESULTS:
         return await attend(connection, RESULTS, batch.workflow_id("apply"))
@@ -217,8 +212,3 @@ def _received(sealed: SealedBatch) -> ReceivedBatch:
         sealed.signature,
         sealed.payload,
     )
-
-
-async def _now(function: Callable[..., T], *args: Any) -> T:
-    """Call at once, in the shape of `asyncio.to_thread`."""
-    return function(*args)

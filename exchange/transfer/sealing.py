@@ -1,6 +1,5 @@
-"""Sealing: committed records become a batch, numbered, chained and signed, before anything is sent."""
+"""Sealing: committed records become a numbered, chained and signed batch before anything is sent."""
 
-import asyncio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,10 +7,10 @@ from datetime import UTC, datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from exchange.concurrency import in_thread_if_large
 from exchange.errors import Oversize, StreamStopped
 from exchange.transfer.outgoing import (
     OutgoingStream,
-    StoredBatch,
     append_to_outbox,
     lock_sealing,
     outgoing_stream,
@@ -24,13 +23,10 @@ from exchange.wire.manifest import MAX_RAW_BYTES, MAX_RECORDS, Manifest, sign_ma
 from exchange.wire.messages import Heartbeat
 from models.streams import BatchRef, StreamName
 
-LARGE = 256 * 1024
-"""Bytes from which compressing is worth a thread."""
-
 
 @dataclass
 class OutboxCursor:
-    """How far one run has emptied the outbox, so that it need not look at the beginning each time."""
+    """How far one run has emptied the outbox. See `take_from_outbox`."""
 
     up_to: int = 0
     committed_before: datetime | None = None
@@ -39,7 +35,7 @@ class OutboxCursor:
 
 @dataclass(frozen=True)
 class Sealer:
-    """Seals the batches of one network. Call its methods inside a transaction: all of it commits, or nothing."""
+    """Seals the batches of one network. Call its methods inside a transaction."""
 
     keys: LinkKeys
     link_id: str
@@ -52,8 +48,9 @@ class Sealer:
     async def seal_pending(
         self, connection: AsyncConnection, stream: StreamName, cursor: OutboxCursor | None = None
     ) -> BatchRef | None:
-        """Seal the oldest records of the outbox that fit one batch; None where there are none. A caller that empties it
-        batch by batch hands in the same ``cursor`` each time.
+        """Seal the oldest records of the outbox that fit one batch; None if it is empty.
+
+        A caller that empties the outbox batch by batch passes the same ``cursor`` each time.
         """
         await lock_sealing(connection, stream)
         cursor = cursor or OutboxCursor()
@@ -66,7 +63,7 @@ class Sealer:
     async def seal_snapshot(
         self, connection: AsyncConnection, stream: StreamName, records: Sequence[bytes]
     ) -> list[BatchRef]:
-        """Seal a snapshot, in as many parts as it needs, unless it is the same as the newest sealed one."""
+        """Seal a snapshot, in as many parts as it needs, unless it equals the newest sealed one."""
         await lock_sealing(connection, stream)
         content = hashlib.sha256(b"\n".join(records)).digest()
         head = await outgoing_stream(connection, stream)
@@ -79,14 +76,14 @@ class Sealer:
         ]
 
     async def enqueue(self, connection: AsyncConnection, stream: StreamName, records: Sequence[bytes]) -> None:
-        """Put records into the outbox for a later sealing. Raises `Oversize` for one that fits no batch."""
+        """Append records to the outbox. Raises `Oversize` for a record that fits no batch."""
         for record in records:
             if len(record) + 1 > MAX_RAW_BYTES:
                 raise Oversize(f"a record of {len(record)} bytes does not fit a batch of {MAX_RAW_BYTES}")
         await append_to_outbox(connection, stream, records)
 
     def heartbeat(self, head: OutgoingStream) -> Heartbeat:
-        """Where a stream ends here, to be signed."""
+        """The heartbeat for the present end of a stream, to be signed."""
         return Heartbeat(
             link=self.link_id,
             stream=head.stream,
@@ -108,8 +105,7 @@ class Sealer:
         head = await outgoing_stream(connection, stream)
         if head.stopped:
             raise StreamStopped(f"nothing more is sealed on the {stream} stream: {head.stopped}")
-        large = sum(map(len, records)) > LARGE
-        raw_bytes, payload = await asyncio.to_thread(pack, records) if large else pack(records)
+        raw_bytes, payload = await in_thread_if_large(sum(map(len, records)), pack, records)
         manifest = Manifest(
             link=self.link_id,
             stream=stream,
@@ -127,30 +123,12 @@ class Sealer:
             key_id=self.keys.key_id,
             sealed_at=datetime.now(UTC),
         )
-        content_bytes, signature = sign_manifest(self.keys, manifest)
-        sealed = SealedBatch(manifest, content_bytes, signature, payload)
-        await store_sealed(
-            connection,
-            stream,
-            StoredBatch(
-                manifest.epoch,
-                manifest.sequence,
-                manifest.count,
-                raw_bytes,
-                sealed.hash,
-                content_bytes,
-                signature,
-                payload,
-            ),
-            manifest.first_record,
-            manifest.sealed_at,
-            content,
-        )
+        await store_sealed(connection, SealedBatch(manifest, *sign_manifest(self.keys, manifest), payload), content)
         return BatchRef(stream=stream, epoch=manifest.epoch, sequence=manifest.sequence, records=manifest.count)
 
 
 def split(records: Sequence[bytes], most: int | None = None) -> list[list[bytes]]:
-    """Cut records into runs that each fit one batch, in order, of ``most`` bytes unless a single one has more.
+    """Split records, in order, into lists that each fit one batch of ``most`` bytes. A larger record stands alone.
 
     Raises `Oversize` for a record that fits no batch.
     """

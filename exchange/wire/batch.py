@@ -1,7 +1,7 @@
-"""A sealed batch as bytes: what is stored, what crosses, and how it is opened again.
+"""The bytes of a sealed batch: packing, the wire format, verifying and unpacking.
 
 On the wire: the manifest's JSON, a line feed, the signature in base64, a line feed, the payload. The payload is NDJSON,
-one record a line, compressed with zstd (RFC 8878).
+one record per line, compressed with zstd (RFC 8878).
 """
 
 import base64
@@ -34,7 +34,7 @@ MAX_WINDOW_BYTES = 8 * 1024 * 1024
 
 @dataclass(frozen=True)
 class SealedBatch:
-    """A batch as sealed: exactly these bytes cross, at the first try and at every later one."""
+    """A sealed batch. Every attempt to deliver it sends exactly these bytes."""
 
     manifest: Manifest
     manifest_bytes: bytes
@@ -55,14 +55,12 @@ def to_wire(manifest: bytes, signature: bytes, payload: bytes) -> bytes:
 
 
 def to_bundle(wires: Sequence[bytes]) -> bytes:
-    """Several batches in one answer: before each the number of its bytes, in decimal digits, and a line feed."""
+    """Join batches into one answer. Before each stand its size in bytes, as decimal digits, and a line feed."""
     return b"".join(part for wire in wires for part in (b"%d\n" % len(wire), wire))
 
 
 def from_bundle(content: bytes) -> list[bytes]:
-    """The batches of one answer, not verified yet; a single batch may come as itself. Raises `Malformed`."""
-    if content[:1] == b"{":
-        return [content]
+    """Split an answer into batches, which are not verified yet. Raises `Malformed`."""
     wires: list[bytes] = []
     place = 0
     while place < len(content):
@@ -76,7 +74,7 @@ def from_bundle(content: bytes) -> list[bytes]:
 
 
 def pack(records: Sequence[bytes]) -> tuple[int, bytes]:
-    """Compress records of JSON without line breaks; gives the raw size in bytes and the payload."""
+    """Compress JSON records. Returns the raw size in bytes and the payload. Raises `Oversize` or `Malformed`."""
     if len(records) > MAX_RECORDS:
         raise Oversize(f"a batch has {MAX_RECORDS} records at most, not {len(records)}")
     raw = b"\n".join((*records, b""))
@@ -88,9 +86,9 @@ def pack(records: Sequence[bytes]) -> tuple[int, bytes]:
 
 
 def unpack(manifest: Manifest, payload: bytes) -> list[bytes]:
-    """The records of a verified batch, as bytes. Never inflates beyond what the manifest says.
+    """The records of a verified batch. Never decompresses more bytes than the manifest states.
 
-    Raises `Malformed` when the payload is not what the manifest says it is.
+    Raises `Malformed` when the payload does not match the manifest.
     """
     if len(payload) != manifest.payload_bytes:
         raise Malformed(f"the payload has {len(payload)} bytes, the manifest says {manifest.payload_bytes}")
@@ -101,29 +99,27 @@ def unpack(manifest: Manifest, payload: bytes) -> list[bytes]:
         raise Malformed(f"the records have {len(raw)} bytes or more, the manifest says {manifest.raw_bytes}")
     if raw and not raw.endswith(b"\n"):
         raise Malformed("the last record has no line end: the payload was cut off")
-    lines = raw.count(b"\n")  # before there is an object for each of them: they may be millions
+    lines = raw.count(b"\n")  # counted before splitting: a hostile payload may hold millions
     if lines != manifest.count:
         raise Malformed(f"the payload holds {counted(lines, 'record')}, the manifest says {manifest.count}")
     return raw[:-1].split(b"\n") if raw else []
 
 
 def _inflate(payload: bytes, expected: int) -> bytes:
-    """What one whole frame holds, in a buffer of ``expected`` bytes at most. Nothing may stand behind the frame, where
-    no reader of the records would ever see it.
-    """
+    """Decompress exactly one frame into at most ``expected`` bytes. Data after the frame is refused."""
     try:
         frame = zstandard.get_frame_parameters(payload)
         if frame.window_size > MAX_WINDOW_BYTES:
-            raise Malformed(f"the payload wants a window of {frame.window_size} bytes, {MAX_WINDOW_BYTES} are allowed")
+            raise Malformed(f"the payload needs a window of {frame.window_size} bytes, {MAX_WINDOW_BYTES} are allowed")
         if expected < frame.content_size != zstandard.CONTENTSIZE_UNKNOWN:
             raise Malformed(f"the records have {expected + 1} bytes or more, the manifest says {expected}")
         return zstandard.ZstdDecompressor().decompress(payload, max_output_size=expected, allow_extra_data=False)
     except zstandard.ZstdError as error:
-        raise Malformed(f"the payload is no zstd frame of {expected} bytes: {error}") from None
+        raise Malformed(f"the payload is not a zstd frame of {expected} bytes: {error}") from None
 
 
 def open_wire(keys: LinkKeys, wire: bytes) -> tuple[SealedBatch, list[bytes]]:
-    """Verify bytes from the other side, signature first, and give the batch with its records.
+    """Verify bytes from the other side, signature first. Returns the batch and its records.
 
     Raises `Oversize`, `Malformed`, `UnsupportedVersion`, `UnknownKey` or `BadSignature`.
     """

@@ -1,8 +1,8 @@
 """Signatures over the link's HTTP messages, both ways.
 
-A request's signature covers the link, method, target, time, nonce and the SHA-256 of the body; a response's covers the
-request's signature, the status and the SHA-256 of its body, so that an answer fits one question only. One header
-carries it: ``Airlock-Signature: key=<id>; time=<unix seconds>; nonce=<hex>; value=<base64>``.
+A request's signature covers the link, method, target, time, nonce and the SHA-256 of the body. A response's covers the
+request's signature, the status and the SHA-256 of its body, so an answer is valid for one request only. The header is
+``Airlock-Signature: key=<id>; time=<unix seconds>; nonce=<hex>; value=<base64>``.
 """
 
 import base64
@@ -32,20 +32,20 @@ class HttpSigner:
     clock_skew: float = 300.0
 
     async def know(self, header: str) -> None:
-        """Call before verifying: the key may have been introduced a moment ago."""
+        """Load the signing key if it is new. Call this before verifying."""
         if found := _FORM.fullmatch(header):
             await self.keys.know(found["key"])
 
     def sign_request(self, method: str, target: str, body: bytes) -> str:
-        """The header's value for a request; ``target`` is the path with its query, as it goes over the wire."""
+        """The header's value for a request. ``target`` is the path with its query, as sent."""
         moment, nonce = str(int(time.time())), secrets.token_hex(16)
         return self._header("request", self._request_text(method, target, body, moment, nonce), moment, nonce)
 
     def check_header(self, header: str) -> None:
-        """What can be told of a request before its body is read: raises `BadSignature`, `UnknownKey` or `ClockSkew`."""
+        """Check a header before the body is read. Raises `BadSignature`, `UnknownKey` or `ClockSkew`."""
         key_id, moment, _, signature = self._parse(header)
         if key_id not in self.keys.trusted:
-            self.keys.verify("request", b"", key_id, signature)  # which says why it is not trusted
+            self.keys.verify("request", b"", key_id, signature)  # raises an error that says why
         self._check_time(moment)
 
     def verify_request(self, header: str, method: str, target: str, body: bytes) -> None:
@@ -55,7 +55,7 @@ class HttpSigner:
         self._check_time(moment)
 
     def sign_response(self, request_header: str, status: int, body: bytes) -> str:
-        """The header's value for the answer to the request that carried ``request_header``."""
+        """The header's value for the answer to the request with ``request_header``."""
         moment, nonce = str(int(time.time())), secrets.token_hex(16)
         return self._header("response", self._response_text(request_header, status, body, moment, nonce), moment, nonce)
 

@@ -1,7 +1,7 @@
-"""The link's keys: one Ed25519 key pair per network, named by a hash, so that several are trusted while they rotate.
+"""The link's keys: one Ed25519 key pair (RFC 8032) per network, named by a hash. Several are trusted during a rotation.
 
-A network's key directory holds ``signing.pem`` (its own private key, PKCS8), ``next.pem`` while it rotates (the one
-that will sign), and ``trusted/<key id>.pem`` (public keys of the other network). Ed25519: RFC 8032.
+A network's key directory holds ``signing.pem`` (its private key, PKCS8), ``next.pem`` during a rotation (the next
+private key), and ``trusted/<key id>.pem`` (public keys of the other network).
 """
 
 import hashlib
@@ -21,10 +21,10 @@ from models.errors import ConfigurationError
 from models.streams import Network, StreamName
 
 DOMAIN = b"airlock/1 "
-"""Every signed message starts with this and its own purpose, so that a signature serves for nothing else."""
+"""Prefix of every signed message. The purpose follows, so a signature is valid for one purpose only."""
 
 MANIFEST = "manifest"
-"""The purpose of a batch's signature: the one thing for which retired keys are still believed."""
+"""Purpose of a batch's signature. Only for this purpose is a retired key still accepted."""
 
 SIGNING, SUCCESSOR = "signing.pem", "next.pem"
 
@@ -36,22 +36,22 @@ def key_id_of(public: Ed25519PublicKey) -> str:
 
 @dataclass(frozen=True)
 class LinkKeys:
-    """A network's own signing key and the keys that it trusts of the other side, as they are at one moment."""
+    """A network's signing key and the keys of the other network that it trusts, at one moment."""
 
     signing: Ed25519PrivateKey
     key_id: str
     trusted: Mapping[str, Ed25519PublicKey]
     retired: Mapping[str, Ed25519PublicKey] = field(default_factory=dict)
-    """Trusted once, and still for sealed batches: their bytes never change, and only a trusted key brings them."""
+    """Accepted for sealed batches only. This is safe: a trusted key signs the request that brings them."""
     ended: Mapping[str, datetime] = field(default_factory=dict)
-    """When each retired or revoked key of the other side was. A revoked one is not among ``retired``."""
+    """When each key of the other network was retired or revoked. Revoked keys are not in ``retired``."""
     own: Mapping[str, Ed25519PublicKey] = field(default_factory=dict)
-    """Public halves of this network's own keys, earlier ones too: batches that it sealed are signed by them."""
+    """This network's public keys, earlier ones too. They verify the batches that it sealed."""
     earlier: Mapping[str, Ed25519PrivateKey] = field(default_factory=dict)
-    """Own keys that signed until a moment ago: what was begun with one of them is signed with it."""
+    """Private keys that were replaced a moment ago. A message that already names one is still signed with it."""
 
     def sign(self, purpose: str, message: bytes, key_id: str = "") -> bytes:
-        """64 bytes of signature over the purpose and the message. ``key_id``: the key that the message names."""
+        """Sign the purpose and the message; returns 64 bytes. ``key_id``: the key that the message names."""
         return self.earlier.get(key_id, self.signing).sign(DOMAIN + purpose.encode() + b"\n" + message)
 
     def verify(self, purpose: str, message: bytes, key_id: str, signature: bytes) -> None:
@@ -60,27 +60,27 @@ class LinkKeys:
         if public is None and purpose == MANIFEST:
             public = self.retired.get(key_id)
         if public is None:
-            raise UnknownKey(self._why_not(key_id[:32]))
+            raise UnknownKey(self._reason_untrusted(key_id[:32]))
         try:
             public.verify(signature, DOMAIN + purpose.encode() + b"\n" + message)
         except InvalidSignature:
             raise BadSignature(f"the signature of this {purpose} by key {key_id} does not fit its bytes") from None
 
     async def know(self, key_id: str) -> None:
-        """Called before a signature by this key is verified: keys that change may have a look whether it is new."""
+        """Load this key if it is new. Called before a signature is verified; `LiveKeys` overrides it."""
 
-    def _why_not(self, key_id: str) -> str:
+    def _reason_untrusted(self, key_id: str) -> str:
         trusted = f"trusted: {', '.join(sorted(self.trusted)) or 'none'}"
         if key_id not in self.ended:
             return f"key {key_id!r} is not trusted here, it was never introduced; {trusted}"
         moment = f"{self.ended[key_id].astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
         if key_id in self.retired:
             return f"key {key_id} is no longer trusted, it retired at {moment}: sign with a newer one; {trusted}"
-        return f"key {key_id} is no longer trusted, it was revoked at {moment}: nothing of it counts; {trusted}"
+        return f"key {key_id} is no longer trusted, it was revoked at {moment}; {trusted}"
 
 
 def keys_of_sender(keys: LinkKeys, stream: StreamName, network: Network) -> LinkKeys:
-    """The keys by which batches of this stream may be signed: our own alone, or those that we trust alone."""
+    """The keys that may sign batches of this stream: only our own, or only those of the other network."""
     if stream.sender is not network:
         return keys
     own = {**keys.own, keys.key_id: keys.signing.public_key()}
@@ -88,7 +88,7 @@ def keys_of_sender(keys: LinkKeys, stream: StreamName, network: Network) -> Link
 
 
 def load_link_keys(directory: Path) -> LinkKeys:
-    """Read a network's key directory; raises `ConfigurationError` naming the file that is missing or no key."""
+    """Read a network's key directory. Raises `ConfigurationError` that names the missing or invalid file."""
     private = _read_private(directory / SIGNING)
     trusted: dict[str, Ed25519PublicKey] = {}
     for file in sorted((directory / "trusted").glob("*.pem")):
@@ -100,51 +100,51 @@ def load_link_keys(directory: Path) -> LinkKeys:
 
 
 def read_public(file: Path) -> Ed25519PublicKey:
-    """A public key from a PEM file; raises `ConfigurationError` naming the file when it holds none."""
+    """Read a public key from a PEM file. Raises `ConfigurationError` that names the file."""
     try:
         public = serialization.load_pem_public_key(file.read_bytes())
     except (OSError, ValueError, UnsupportedAlgorithm) as error:
-        raise ConfigurationError(f"{file} is no public key: {error}") from None
+        raise ConfigurationError(f"{file} is not a public key: {error}") from None
     if not isinstance(public, Ed25519PublicKey):
         raise ConfigurationError(f"{file} holds no Ed25519 public key")
     return public
 
 
 def successor(directory: Path) -> Ed25519PublicKey | None:
-    """The key that will sign next, where one is made."""
+    """The next signing key; None if there is none."""
     path = directory / SUCCESSOR
     return _read_private(path).public_key() if path.exists() else None
 
 
 def make_successor(directory: Path) -> Ed25519PublicKey:
-    """Make the key that will sign next, as readable as the one that signs now. Raises `ConfigurationError`."""
+    """Make the next signing key, with the file mode of the present one. Raises `ConfigurationError`."""
     private = Ed25519PrivateKey.generate()
     try:
         mode = stat.S_IMODE((directory / SIGNING).stat().st_mode)
         _write_private(directory / SUCCESSOR, _pem(private), mode)
     except OSError as error:
         raise ConfigurationError(
-            f"no key can be written to {directory} ({error.strerror}); rotate where the directory can be written"
+            f"no key can be written to {directory} ({error.strerror}); rotate where the directory is writable"
         ) from None
     return private.public_key()
 
 
 def promote_successor(directory: Path) -> None:
-    """Have the successor sign from now on. The private key before it is gone then."""
+    """Replace the signing key by the successor. The previous private key is deleted."""
     (directory / SUCCESSOR).rename(directory / SIGNING)
     _sync_directory(directory)
 
 
 def drop_successor(directory: Path) -> None:
-    """Do without the successor."""
+    """Delete the successor."""
     (directory / SUCCESSOR).unlink(missing_ok=True)
     _sync_directory(directory)
 
 
 def ensure_link_keys(root: Path) -> dict[Network, str]:
-    """Make what is missing of both networks' key directories below ``root`` and introduce each to the other.
+    """Make both networks' key directories below ``root``, so that each trusts the other. Existing keys are kept.
 
-    Existing keys are kept. Returns each network's key id. Raises `ConfigurationError` for a file that holds no key.
+    Returns each network's key id. Raises `ConfigurationError` for a file that holds no key.
     """
     ids: dict[Network, str] = {}
     for network in Network:
@@ -156,8 +156,7 @@ def ensure_link_keys(root: Path) -> dict[Network, str]:
             _write_private(path, _pem(private))
         public = private.public_key()
         ids[network] = key_id_of(public)
-        other = Network.RESPONSE if network is Network.REQUEST else Network.REQUEST
-        trusted = root / other / "trusted"
+        trusted = root / network.other / "trusted"
         trusted.mkdir(parents=True, exist_ok=True)
         (trusted / f"{ids[network]}.pem").write_bytes(
             public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
@@ -184,7 +183,7 @@ def _pem(private: Ed25519PrivateKey) -> bytes:
 
 
 def _write_private(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Write whole or not at all, by default readable by the owner only."""
+    """Write a file atomically, by default readable by its owner only."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     draft = path.with_suffix(".new")
     draft.unlink(missing_ok=True)
@@ -198,7 +197,7 @@ def _write_private(path: Path, content: bytes, mode: int = 0o600) -> None:
 
 
 def _sync_directory(directory: Path) -> None:
-    """Have a rename outlast a power failure."""
+    """Make a rename survive a power failure."""
     handle = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(handle)

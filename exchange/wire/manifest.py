@@ -1,8 +1,8 @@
-"""What a batch says of itself, and how that is signed.
+"""The manifest of a batch, and its signature.
 
-The manifest is signed as the exact bytes that cross, never rebuilt from parsed fields, so there is no canonical form to
-disagree about. The SHA-256 of those bytes is the batch's hash: it covers the payload (by its own SHA-256) and the batch
-before (by its hash), which makes the stream a chain.
+The signature covers the exact bytes that cross. They are never rebuilt from parsed fields, so no canonical form is
+needed. The SHA-256 of these bytes is the batch's hash. A manifest holds the SHA-256 of the payload and the hash of the
+previous batch, so the batches of a stream form a chain.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ Number = Annotated[int, Field(ge=0, le=MAX_BIGINT, strict=True)]
 
 
 class Manifest(BaseModel):
-    """Sizes in bytes; numbers count from 1 within the epoch; ``part`` of ``parts`` batches make one snapshot."""
+    """Sizes are in bytes. Numbers count from 1 within the epoch. ``parts`` batches make one snapshot."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -63,20 +63,20 @@ class Manifest(BaseModel):
 
 
 def hash_of(manifest_bytes: bytes) -> bytes:
-    """The batch's hash, 32 bytes: what the next batch carries as ``previous``."""
+    """The batch's hash, 32 bytes. The next batch carries it as ``previous``."""
     return hashlib.sha256(manifest_bytes).digest()
 
 
 def sign_manifest(keys: LinkKeys, manifest: Manifest) -> tuple[bytes, bytes]:
-    """The manifest's bytes and the signature over them."""
+    """Return the manifest's bytes and their signature."""
     content = manifest.to_bytes()
     return content, keys.sign(MANIFEST, content, manifest.key_id)
 
 
 def verify_manifest(keys: LinkKeys, content: bytes, signature: bytes) -> Manifest:
-    """Parse and verify; raises `UnsupportedVersion`, `Malformed`, `UnknownKey` or `BadSignature`.
+    """Verify and parse. Only the key id and the version are read before the signature is verified.
 
-    Only the key id and the version are read before the signature has been verified.
+    Raises `UnsupportedVersion`, `Malformed`, `UnknownKey` or `BadSignature`.
     """
     if len(content) > MAX_MANIFEST_BYTES:
         raise Malformed(f"a manifest has {MAX_MANIFEST_BYTES} bytes at most, this one {len(content)}")

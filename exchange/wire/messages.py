@@ -1,6 +1,6 @@
-"""The short signed messages beside batches: the receiver's receipt, the sender's heartbeat, an operator's new epoch.
+"""Short signed messages: the receiver's receipt, the sender's heartbeat, an operator's order for a new epoch.
 
-On the wire each is its JSON, a line feed and the signature in base64.
+A message crosses as its JSON, a line feed and the signature in base64.
 """
 
 import base64
@@ -17,7 +17,7 @@ from models.streams import StreamName
 
 
 class Signed(BaseModel):
-    """A message signed for its own purpose, by the key that it names."""
+    """A message with a purpose of its own, signed by the key that it names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     purpose: ClassVar[str]
@@ -34,7 +34,7 @@ class Signed(BaseModel):
 
     @classmethod
     def from_wire(cls, keys: LinkKeys, wire: bytes) -> Self:
-        """Verify and parse; raises `Malformed`, `UnsupportedVersion`, `UnknownKey` or `BadSignature`."""
+        """Verify and parse. Raises `Malformed`, `UnsupportedVersion`, `UnknownKey` or `BadSignature`."""
         content, _, encoded = wire.partition(b"\n")
         if len(wire) > MAX_MANIFEST_BYTES or not encoded:
             raise Malformed(f"not a {cls.purpose}: expected its JSON and a signature line")
@@ -56,22 +56,22 @@ class SignedMessage(Signed):
 
     stream: StreamName
     epoch: int = Field(ge=1)
-    head: Sha256Hex = Field(description="Hash of the newest batch that the message speaks of")
+    head: Sha256Hex = Field(description="Hash of the newest batch that the message covers")
 
 
 class Receipt(SignedMessage):
-    """Where a stream stands at its receiver. Only this lets the sender mark batches delivered."""
+    """The position of a stream at its receiver. Only a receipt lets the sender mark batches delivered."""
 
     purpose = "receipt"
     media_type: ClassVar[str] = "application/vnd.airlock.receipt"
 
     received: Number = Field(description="Highest batch of an unbroken run that is stored; 0 for none")
     applied: Number = Field(description="Highest batch up to which all are applied")
-    quarantined: Number = Field(description="Records set aside that wait for an operator")
+    quarantined: Number = Field(description="Records in quarantine that wait for an operator")
 
 
 class Heartbeat(SignedMessage):
-    """Where a stream ends at its sender, said when there is nothing new: silence then means a dead link."""
+    """The end of a stream at its sender, sent when nothing is new. So silence means a dead link."""
 
     purpose = "heartbeat"
     media_type: ClassVar[str] = "application/vnd.airlock.heartbeat"
@@ -80,8 +80,9 @@ class Heartbeat(SignedMessage):
 
 
 class EpochOrder(SignedMessage):
-    """An operator of the response network has a stream begin anew, after the last batch that both sides have: ``head``
-    is that batch's hash, all zeros for none.
+    """An operator's order to begin a new epoch after the last batch that both sides have.
+
+    ``head`` is the hash of that batch, all zeros if there is none.
     """
 
     purpose = "epoch-order"

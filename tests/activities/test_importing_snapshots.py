@@ -5,7 +5,6 @@ from typing import Any
 
 import orjson
 import pytest
-from temporalio.client import Client
 from temporalio.testing import ActivityEnvironment
 
 from activities.importing import ImportActivities
@@ -14,8 +13,10 @@ from exchange.transfer.outgoing import batch_after, lock_sealing
 from exchange.transfer.receiving import Receiver
 from exchange.transfer.sealing import Sealer
 from exchange.wire.batch import to_wire
+from fulfilment.snapshots import apply_snapshot
 from models.outcomes import ApplyOutcome
 from models.streams import BatchRef, StreamName
+from storage.notices import NotificationListener
 from tests.activities.crossing import LINK, cross_snapshot, deliver, one, quarantined, table
 from tests.conftest import Networks
 
@@ -25,13 +26,12 @@ SETTINGS = StreamName.SETTINGS
 @pytest.fixture
 async def importing(networks: Networks) -> AsyncIterator[ImportActivities]:
     cache = Cache(networks.servers.redis_url)
-    never_called: Client = None  # type: ignore[assignment]
-    yield ImportActivities(networks.request.engine, cache, 60, never_called)
+    yield ImportActivities(networks.request.engine, NotificationListener())
     await cache.aclose()
 
 
 async def apply(importing: ImportActivities, batch: BatchRef) -> ApplyOutcome:
-    outcome: ApplyOutcome = await ActivityEnvironment().run(importing.apply_batches, batch)
+    outcome: ApplyOutcome = await ActivityEnvironment().run(importing.apply_and_attend, batch)
     return outcome
 
 
@@ -75,7 +75,7 @@ async def test_an_older_snapshot_that_is_applied_later_is_superseded(
 ) -> None:
     [old] = await cross_snapshot(networks, SETTINGS, [setting(1)])
     [new] = await cross_snapshot(networks, SETTINGS, [setting(2)])
-    await importing._apply_snapshot(new, ApplyOutcome())
+    await apply_snapshot(networks.request.engine, new, ApplyOutcome())
     outcome = await apply(importing, old)
     assert (outcome.superseded, outcome.records) == (1, 0)
     assert await snapshot(networks) == [setting(2)]

@@ -10,12 +10,12 @@ from activities import maintaining
 from activities.maintaining import MaintenanceActivities
 from cache.redis_cache import Cache, answer_key, result_key, settings_key
 from exchange.transfer.sealing import Sealer
-from execution.catalog import put_request_type, retire_request_type
 from execution.execution_store import FinishedResult, store_results
+from execution.request_types import put_request_type, retire_request_type
 from fulfilment.result_store import store_snapshot
 from models.outcomes import MaintenanceOutcome
 from models.streams import Network, StreamName
-from storage import retention
+from monitoring import retention
 from tests.activities.crossing import (
     LINK,
     NOW,

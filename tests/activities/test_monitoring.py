@@ -16,9 +16,9 @@ from exchange.transfer.outgoing import batch_after, outgoing_stream, stop_outgoi
 from exchange.transfer.sealing import Sealer
 from exchange.wire.batch import unpack
 from exchange.wire.manifest import Manifest
-from execution.catalog import put_setting
 from models.outcomes import MonitoringOutcome
 from models.streams import StreamName
+from settings.setting_store import put_setting
 from tests.activities.crossing import LINK, one, table
 from tests.conftest import Networks
 

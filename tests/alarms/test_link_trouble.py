@@ -3,12 +3,12 @@
 import re
 import time
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from email.utils import formatdate
 from typing import Any
 
 import orjson
 import pytest
-from activities.heartbeats import PAUSED_SECONDS
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
@@ -24,6 +24,9 @@ from models.outcomes import DrainOutcome
 from models.streams import StreamName
 from monitoring.link_watch import LinkWatch
 from monitoring.measurement_store import open_alerts
+from orchestration.link_failures import PAUSED_SECONDS
+from schedules.interval import OwnedInterval
+from storage.notices import NotificationListener
 from tests.activities.crossing import change, table
 from tests.conftest import Networks
 from tests.link.false_server import Answer, Asked, answering, http_answer
@@ -49,8 +52,10 @@ class Sender:
         async with answering(answer) as url:
             link = LinkClient(url, HttpSigner(side.keys, "test"), 2.0)
             try:
-                worker = StreamActivities(Delivery(side.engine, self.sealer, link), self.watch)
-                outcome: DrainOutcome = await ActivityEnvironment().run(worker.drain, RESULTS)
+                worker = StreamActivities(
+                    Delivery(side.engine, self.sealer, link), self.watch, NotificationListener(), no_interval
+                )
+                outcome: DrainOutcome = await ActivityEnvironment().run(worker.deliver, RESULTS)
                 return outcome
             finally:
                 await link.aclose()
@@ -94,6 +99,10 @@ def sender(networks: Networks) -> Sender:
 
 def problem(kind: str, **extra: Any) -> bytes:
     return orjson.dumps({"type": f"urn:airlock:problem:{kind}", "detail": f"because of {kind}", **extra})
+
+
+def no_interval() -> AbstractAsyncContextManager[OwnedInterval]:
+    raise AssertionError("what delivers and ends owns no interval")
 
 
 def dropped(_: Asked) -> bytes:

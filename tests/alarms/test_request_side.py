@@ -30,7 +30,7 @@ def test_refusals_are_told_by_kind_and_measured() -> None:
     refusals, registry = Refusals(), CollectorRegistry()
     for _ in range(2):
         refusals.record(ClockSkew("whatever a stranger wrote"))
-    assert [line.startswith("calls were refused: clock-skew, 2 in all") for line in refusals.told()] == [True]
+    assert [line.startswith("calls were refused: clock-skew, 2 in all") for line in refusals.recent()] == [True]
     LinkMetrics(registry).refresh([state("settings", 7.0), state("results", None)], refusals)
     assert registry.get_sample_value("airlock_link_refused_calls", {"kind": "clock-skew"}) == 2
     assert registry.get_sample_value("airlock_link_silence_seconds", {"stream": "settings"}) == 7

@@ -1,6 +1,6 @@
 """Operators retry and drop what their network could not take; only its own records."""
 
-from exchange.transfer.incoming import quarantine
+from exchange.transfer.quarantine_store import quarantine
 from models.streams import StreamName
 from tests.activities.crossing import cross, new_id, request_record, table
 from tests.api_response.conftest import Api

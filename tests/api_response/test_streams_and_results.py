@@ -12,10 +12,10 @@ from exchange.transfer.outgoing import append_to_outbox, batch_after
 from exchange.transfer.sealing import Sealer
 from exchange.wire.batch import unpack
 from exchange.wire.manifest import Manifest
-from execution.catalog import public_records
 from execution.execution_store import FinishedResult, store_results
 from models.streams import BatchRef, StreamName
 from monitoring.measurement_store import settle_alerts, store_measurement
+from settings.snapshot import public_records
 from tests.api_response.conftest import Api
 
 

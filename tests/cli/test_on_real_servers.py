@@ -12,9 +12,11 @@ from typer.testing import Result
 
 from configuration.cadences import DEFAULT_CADENCES
 from exchange.transfer.outgoing import append_to_outbox
-from execution.catalog import find_caller, put_setting
 from models.streams import StreamName
+from monitoring.measurement_store import settle_alerts
+from people.users import find_caller
 from schedules.sync import sync_schedules
+from settings.setting_store import put_setting
 from tests.cli.conftest import Airlock
 from tests.conftest import Networks
 
@@ -85,10 +87,11 @@ async def test_schedules_are_operated(airlock: Airlock, configured: Networks, cl
     assert (paused["paused"], paused["note"]) == (True, "house moves")
     assert "paused" in (await call(airlock, "schedules", "list")).stdout
     assert (await from_json(airlock, "schedules", "resume", "export-results"))["paused"] is False
-    assert (await call(airlock, "schedules", "trigger", "export-results")).exit_code == 0
+    triggered = await call(airlock, "schedules", "trigger", "export-results")
+    assert triggered.exit_code == 0
+    assert "No run was started: export-results-" in triggered.stdout
     described = (await call(airlock, "schedules", "describe", "export-results")).stdout
     assert "every 2 min" in described
-    assert "1 started" in described
     unknown = await call(airlock, "schedules", "pause", "nightly")
     assert (unknown.exit_code, unknown.stdout) == (1, "")
     assert "there are export-settings, export-results" in unknown.stderr
@@ -110,6 +113,32 @@ async def test_status_shows_what_there_is_and_says_what_it_cannot_see(
     assert partial.exit_code == 1
     assert "settings" in partial.stdout
     assert "Temporal at 127.0.0.1:1 does not answer" in partial.stderr
+
+
+async def test_status_shows_what_is_wrong_in_each_network_in_red_and_what_to_do(
+    airlock: Airlock, configured: Networks, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    todo = "look at it in the Temporal Web UI"
+    for side in (configured.response, configured.request):
+        async with side.engine.begin() as connection:
+            await settle_alerts(connection, {f"workflow-stuck:{side.network}-run": f"it is stuck: {todo}"})
+    here = await from_json(airlock, "status")
+    assert [alert["network"] for alert in here["alerts"]] == ["response"], "the other network is not known here"
+    monkeypatch.setenv("AIRLOCK_REQUEST_DATABASE_URL", configured.request.url)
+    monkeypatch.setenv("AIRLOCK_REQUEST_TEMPORAL_ADDRESS", client.service_client.config.target_host)
+    monkeypatch.setenv("AIRLOCK_REQUEST_TEMPORAL_NAMESPACE", client.namespace)
+    both = await from_json(airlock, "status")
+    assert [(alert["network"], alert["name"]) for alert in both["alerts"]] == [
+        ("response", "workflow-stuck:response-run"),
+        ("request", "workflow-stuck:request-run"),
+    ]
+    plain = (await call(airlock, "status")).stdout
+    assert todo in plain
+    assert "\x1b" not in plain
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "200")
+    coloured = (await call(airlock, "status")).stdout
+    assert [line for line in coloured.splitlines() if "\x1b[1;31m" in line and todo in line]
 
 
 async def test_migrate_and_a_database_without_tables(

@@ -2,12 +2,12 @@
 
 import httpx
 import pytest
-from activities.heartbeats import for_temporal
 from temporalio.api.failure.v1 import Failure
 from temporalio.exceptions import ActivityError, ApplicationError, RetryState
 
 from exchange.errors import LinkUnavailable, StreamStopped
 from orchestration.client import DATA, TRACE_CHARACTERS
+from orchestration.link_failures import for_temporal
 from storage.database import connect, value
 from tests.conftest import Servers
 

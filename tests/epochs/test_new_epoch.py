@@ -34,8 +34,8 @@ REQUESTS, RESULTS, SETTINGS = StreamName.REQUESTS, StreamName.RESULTS, StreamNam
 
 def ordering(world: World) -> EpochOrdering:
     side = world.networks.response
-    near = Auditor(side.engine, Network.RESPONSE, RETENTION)
-    return EpochOrdering(side.engine, near, RemoteSide(world.link), Sealer(side.keys, LINK))
+    local = Auditor(side.engine, Network.RESPONSE, RETENTION)
+    return EpochOrdering(local, RemoteSide(world.link), Sealer(side.keys, LINK))
 
 
 async def new_epoch(world: World, stream: StreamName, accept_loss: bool = False) -> EpochOutcome:
@@ -219,7 +219,7 @@ async def test_a_new_epoch_that_was_interrupted_is_ordered_again(world: World) -
         await world.execute(batch)
     async with world.networks.response.engine.begin() as connection:
         await world.delivery.sealer.seal_pending(connection, RESULTS)
-    head = await ordering(world).near.head(RESULTS)
+    head = await ordering(world).local.head(RESULTS)
     async with world.networks.response.engine.begin() as connection:
         first = await value(connection, "SELECT hash FROM sealed_batches WHERE stream = 'results' AND sequence = 1")
     await world.link.order_epoch(  # the request network begins; then, it is supposed, the command is killed

@@ -75,7 +75,7 @@ async def test_what_is_not_sealed_is_split_and_the_refused_batch_waits_for_an_op
     async with narrow.before(world.url) as url:
         link = LinkClient(url, HttpSigner(side.keys, LINK))
         delivery = Delivery(side.engine, world.delivery.sealer, link)
-        with pytest.raises(Oversize, match=r"batch 1 has .* bytes and is refused on its way"):
+        with pytest.raises(Oversize, match=r"batch 1 has .* bytes and was refused"):
             await delivery.drain(RESULTS, lambda _: None)
         async with side.engine.begin() as connection:
             head = await outgoing_stream(connection, RESULTS)

@@ -10,7 +10,7 @@ from models.streams import Network
 from storage.database import connect, rows, sql
 from tests.conftest import Networks, Servers, Side
 
-KEPT_TABLES = frozenset({"alembic_version"})
+KEPT_TABLES = frozenset({"schema_versions"})
 
 
 @asynccontextmanager

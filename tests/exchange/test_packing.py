@@ -10,8 +10,8 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exchange import sealing
 from exchange.errors import LinkError, Malformed, Oversize
+from exchange.transfer import sealing
 from exchange.transfer.sealing import split
 from exchange.wire.batch import pack, unpack
 from exchange.wire.manifest import MAX_RAW_BYTES, MAX_RECORDS, Manifest

@@ -2,7 +2,7 @@
 
 import pytest
 
-from exchange import rate_limiter
+from exchange.transfer import rate_limiter
 from exchange.transfer.rate_limiter import RateLimiter
 
 

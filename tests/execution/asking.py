@@ -34,7 +34,7 @@ def kind(
 
 
 def request(params: object = None, *, deadline_passed: bool = False, cancelled: bool = False) -> WaitingRequest:
-    return WaitingRequest(uuid4(), "asked", orjson.dumps(params or {}), deadline_passed, cancelled, uuid4())
+    return WaitingRequest(uuid4(), "asked", orjson.dumps(params or {}), deadline_passed, cancelled)
 
 
 async def ask(

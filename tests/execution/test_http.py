@@ -127,7 +127,7 @@ async def test_a_host_that_is_not_allowed_is_never_called(
 ) -> None:
     strict = HttpCalls(hosts)
     reason, message = await failure(
-        Executors(execution.sql, strict, execution.python, executors.cache), kind(call(service))
+        Executors(executors.sql, strict, executors.python, executors.cache), kind(call(service))
     )
     await strict.aclose()
     assert reason == "host-not-allowed"

@@ -25,7 +25,7 @@ def name() -> str:
 @pytest.fixture
 async def without_redis(executors: Executors) -> AsyncIterator[Executors]:
     cache = Cache("redis://127.0.0.1:1")
-    yield Executors(execution.sql, execution.http, execution.python, cache)
+    yield Executors(executors.sql, executors.http, executors.python, cache)
     await cache.aclose()
 
 
@@ -68,7 +68,7 @@ async def test_what_nobody_foresaw_fails_with_its_kind_only(
     async def broken(*_: object) -> None:
         raise LookupError("SELECT secret FROM ledger")
 
-    monkeypatch.setattr(execution.sql, "execute", broken)
+    monkeypatch.setattr(executors.sql, "execute", broken)
     reason, message = await failure(executors, kind(sql("SELECT 1")))
     assert reason == "executor-failed"
     assert "LookupError" in message

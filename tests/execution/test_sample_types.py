@@ -24,7 +24,7 @@ EARTH_KM = 6371.0088
 async def sample(executors: Executors, source: Source) -> AsyncIterator[Executors]:
     """With the reader's rights, as `airlock up` configures the source."""
     opened = SqlSources({SOURCE: SecretStr(source.url)}, 2)
-    yield Executors(opened, execution.http, execution.python, executors.cache)
+    yield Executors(opened, executors.http, executors.python, executors.cache)
     await opened.aclose()
 
 

@@ -175,7 +175,7 @@ async def test_a_source_that_is_away_is_tried_again_and_then_fails_without_its_a
     async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         away = SqlSources({"data": SecretStr(f"postgresql://reader:hunter2@127.0.0.1:{port}/ledger?ssl=disable")}, 1)
-        moved = Executors(away, execution.http, execution.python, executors.cache)
+        moved = Executors(away, executors.http, executors.python, executors.cache)
         reason, message = await failure(moved, kind(sql("SELECT 1")))
     assert reason == "source-unavailable"
     assert tries >= 3
@@ -189,7 +189,7 @@ async def test_a_name_that_does_not_resolve_and_a_refused_password_are_an_unavai
     head, _, tail = source.url.partition("@")
     wrong = head.rsplit(":", 1)[0] + ":wrong@" + tail
     for url in ("postgresql://reader@no-such-host.invalid/ledger", wrong):
-        moved = Executors(SqlSources({"data": SecretStr(url)}, 1), execution.http, execution.python, executors.cache)
+        moved = Executors(SqlSources({"data": SecretStr(url)}, 1), executors.http, executors.python, executors.cache)
         assert (await failure(moved, kind(sql("SELECT 1"))))[0] == "source-unavailable"
 
 

@@ -86,7 +86,7 @@ async def test_a_batch_of_a_revoked_key_is_refused_whoever_brings_it(world: Worl
     assert text == f"key {old.key_id} is revoked."
     await world.exchange().once()
     assert await trusted(world, REQUEST) == {done.now}
-    with pytest.raises(LinkPaused, match=f"{old.key_id} is no longer trusted, it was revoked at 20.*nothing of it"):
+    with pytest.raises(LinkPaused, match=f"{old.key_id} is no longer trusted, it was revoked at 20"):
         await world.drain(keys)
     assert await one(world.networks.request, "SELECT count(*) FROM received_batches") == 0
     states = {key.key_id: key.state for key in await key_states(world.live(REQUEST)) if key.owner is RESPONSE}

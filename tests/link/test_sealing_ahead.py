@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from exchange import sealing
 from exchange.carriers.http import LinkClient
 from exchange.errors import Fork, Gap, LinkUnavailable, Oversize
+from exchange.transfer import sealing
 from exchange.transfer.delivery import Delivery
 from exchange.transfer.sealing import Emptied, Sealer
 from exchange.wire.messages import Heartbeat, Receipt

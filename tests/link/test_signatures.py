@@ -85,6 +85,12 @@ async def test_a_signature_serves_for_no_other_call(crossing: Crossing, method: 
     assert (found.status_code, found.json()["type"]) == (401, "urn:airlock:problem:bad-signature")
 
 
+async def test_the_signature_is_looked_at_before_the_parameters(crossing: Crossing) -> None:
+    """A stranger is not told which streams and parameters there are."""
+    for target in ("/link/v1/streams/secrets", "/link/v1/streams/requests/batches?after=x"):
+        assert (await asked(crossing, "", target)).status_code == 401
+
+
 async def test_a_stranger_is_refused_whatever_key_it_names_and_the_link_pauses(crossing: Crossing) -> None:
     keys = crossing.networks.response.keys
     for stranger, reason in ((other_keys(keys), "not trusted"), (other_keys(keys, keys.key_id), "does not fit")):

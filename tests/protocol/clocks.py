@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta, tzinfo
 
 import pytest
 
-from exchange import http_signature, sealing
+from exchange.transfer import sealing
+from exchange.wire import http_signature
 from models.streams import Network
 
 _whose: ContextVar[Network] = ContextVar("whose_clock", default=Network.RESPONSE)

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from exchange import delivery
 from exchange.errors import BadSignature, Fork, Gap, LinkError, LinkPaused, Malformed, UnknownKey
+from exchange.transfer import delivery
 from exchange.transfer.outgoing import batch_after
 from exchange.wire.batch import to_wire
 from exchange.wire.manifest import Manifest

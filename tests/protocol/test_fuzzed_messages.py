@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from exchange.audit.summaries import Audit, Healed, Orphans, RangeDigest, RepairOrder, StreamHead, SummaryQuestion
+from exchange.audit.summaries import Audit, Orphans, RangeDigest, Repaired, RepairOrder, StreamHead, SummaryQuestion
 from exchange.errors import LinkError, Malformed
 from exchange.recovery.remote_side import _parsed
 from exchange.wire.batch import open_wire, to_wire
@@ -66,7 +66,7 @@ SIGNED_PARSERS: dict[str, Callable[[bytes], object]] = {
     "heartbeat": lambda content: Heartbeat.from_wire(REQUEST, _note(content, "heartbeat")),
     "epoch-order": lambda content: EpochOrder.from_wire(REQUEST, _note(content, "epoch-order")),
 }
-SUMMARIES: list[type[BaseModel]] = [Audit, Healed, RangeDigest, RepairOrder, StreamHead, Orphans, SummaryQuestion]
+SUMMARIES: list[type[BaseModel]] = [Audit, Repaired, RangeDigest, RepairOrder, StreamHead, Orphans, SummaryQuestion]
 
 
 def _note(content: bytes, purpose: str) -> bytes:

@@ -12,14 +12,14 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.request import link_routes
-from exchange import delivery, receiving, sealing
+from exchange.transfer import delivery, receiving, sealing
 from exchange.transfer.incoming import IncomingStream, ReceivedBatch, incoming_stream, store_received
 from exchange.transfer.outgoing import OutgoingStream, hash_at
 from exchange.transfer.receiving import Acceptance, Receiver
 from exchange.wire.batch import SealedBatch
 from exchange.wire.messages import Receipt
 from models.streams import Network, StreamName
-from storage import retention
+from monitoring import retention
 from storage.database import execute
 from tests.protocol.logs import PulledLog, PushedLog
 from tests.protocol.machine import CrossingMachine, search
@@ -50,7 +50,7 @@ def check_of_the_chain(_: World, patch: pytest.MonkeyPatch) -> None:
     ) -> None:
         """Whatever it is, it belongs to our history."""
 
-    patch.setattr(Receiver, "_differs", same)
+    patch.setattr(Receiver, "_fork_reason", same)
 
 
 def check_for_gaps(_: World, patch: pytest.MonkeyPatch) -> None:

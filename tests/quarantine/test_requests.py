@@ -8,11 +8,14 @@ import pytest
 from temporalio.testing import ActivityEnvironment
 
 from activities.pulling import PullActivities
-from exchange.transfer.incoming import quarantine, unapplied
+from configuration.cadences import DEFAULT_CADENCES
+from exchange.transfer.incoming import unapplied
 from exchange.transfer.pulling import Pull
+from exchange.transfer.quarantine_store import quarantine
 from exchange.transfer.receiving import Receiver
 from models.outcomes import PullProgress
 from models.streams import BatchRef, Network, StreamName
+from monitoring.link_watch import LinkWatch
 from tests.activities.crossing import LINK, change, cross, new_id, one, request_record, table
 from tests.quarantine.conftest import World
 
@@ -134,7 +137,7 @@ async def test_the_pull_loop_executes_what_a_retry_took_up_again_though_nothing_
 
         polls = 0
 
-        async def pull_several(self, *_: Any) -> list[bytes]:
+        async def pull(self, *_: Any) -> list[bytes]:
             self.polls += 1
             if self.polls == 1:
                 await world.quarantine(Network.RESPONSE).retry(REQUESTS, 1, 1)
@@ -144,7 +147,12 @@ async def test_the_pull_loop_executes_what_a_retry_took_up_again_though_nothing_
             pass
 
     link: Any = Quiet()
-    pulling = PullActivities(Pull(side.engine, Receiver(side.engine, side.keys, LINK), link), started.put)
+
+    async def none_running() -> list[BatchRef]:
+        return []
+
+    pull = Pull(side.engine, Receiver(side.engine, side.keys, LINK), link)
+    pulling = PullActivities(pull, started.put, none_running, LinkWatch(side.engine, DEFAULT_CADENCES))
     round_ = asyncio.create_task(ActivityEnvironment().run(pulling.pull_requests, PullProgress()))
     try:
         assert await asyncio.wait_for(started.get(), 20) == batch

@@ -15,6 +15,9 @@ from schedules.operating import backfill, pause, resume, trigger
 from schedules.sync import sync_schedules
 from schedules.views import ScheduleView, describe, list_schedules
 
+FOLLOWS = DEFAULT_CADENCES
+AT_TICKS = DEFAULT_CADENCES | {EXPORT_RESULTS: Cadence(every=120, overlap="buffer-one", follow=False)}
+
 
 @workflow.defn(name="ExportResults")
 class HeldRun:
@@ -72,7 +75,7 @@ async def test_triggers_during_a_run_give_exactly_one_more(worked: Client) -> No
     await when(results, lambda view: len(view.running) == 1)
     await asyncio.sleep(1.1)  # runs are named by the second, and Temporal loses track of the second one of a name
     for _ in range(3):
-        await trigger(worked, EXPORT_RESULTS)
+        await trigger(worked, EXPORT_RESULTS, AT_TICKS)
     for run in (1, 2):
         view = await when(results, lambda view, run=run: view.actions == run and bool(view.running))  # type: ignore[misc]
         assert view.last_run is not None
@@ -82,6 +85,28 @@ async def test_triggers_during_a_run_give_exactly_one_more(worked: Client) -> No
     view = await when(results, has_completed)
     await asyncio.sleep(0.5)
     assert (await results()).actions == 2
+
+
+async def test_a_run_that_stays_answers_a_trigger_itself(worked: Client) -> None:
+    view = await when(lambda: describe(worked, EXPORT_RESULTS), lambda view: len(view.running) == 1)
+    answered = await trigger(worked, EXPORT_RESULTS, FOLLOWS)
+    assert [answered.answered_by] == answered.running == view.running
+    await worked.get_workflow_handle(view.running[0]).signal("release")
+    await worked.get_workflow_handle(view.running[0]).result()
+    assert (await trigger(worked, EXPORT_RESULTS, FOLLOWS)).answered_by is None, "it has ended"
+    view = await when(lambda: describe(worked, EXPORT_RESULTS), lambda view: view.actions == 2 and bool(view.running))
+    await worked.get_workflow_handle(view.running[0]).terminate()
+
+
+async def test_what_stays_until_the_next_tick_begins_when_it_is_resumed(worked: Client) -> None:
+    view = await when(lambda: describe(worked, EXPORT_RESULTS), lambda view: len(view.running) == 1)
+    await pause(worked, EXPORT_RESULTS, "the other side moves")
+    await worked.get_workflow_handle(view.running[0]).signal("release")
+    await when(lambda: describe(worked, EXPORT_RESULTS), has_completed)
+    await asyncio.sleep(1.1)  # runs are named by the second
+    await resume(worked, EXPORT_RESULTS, "moved", FOLLOWS)
+    view = await when(lambda: describe(worked, EXPORT_RESULTS), lambda view: view.actions == 2 and bool(view.running))
+    await worked.get_workflow_handle(view.running[0]).terminate()
 
 
 async def test_a_new_schedule_runs_at_once(worked: Client) -> None:
@@ -95,14 +120,30 @@ async def test_a_new_schedule_runs_at_once(worked: Client) -> None:
 async def test_the_outcome_of_each_of_two_runs_in_one_second_is_told(worked: Client) -> None:
     await when(lambda: describe(worked, EXPORT_SETTINGS), has_completed)
     for _ in range(3):
-        await trigger(worked, EXPORT_SETTINGS)
+        await trigger(worked, EXPORT_SETTINGS, FOLLOWS)
         await when(lambda: describe(worked, EXPORT_SETTINGS), has_completed)
+
+
+async def test_a_worker_that_was_away_for_three_intervals_runs_once_on_return(client: Client) -> None:
+    await sync_schedules(client, {EXPORT_SETTINGS: Cadence(every=1)})
+
+    def settings() -> Awaitable[ScheduleView]:
+        return describe(client, EXPORT_SETTINGS)
+
+    away = await when(settings, lambda view: view.skipped_overlap >= 3)
+    assert (away.actions, len(away.running)) == (1, 1), "one waits, the others are skipped"
+    await pause(client, EXPORT_SETTINGS, "so that what follows can be counted")
+    async with Worker(
+        client, task_queue="airlock-response", workflows=[QuickRun], workflow_runner=UnsandboxedWorkflowRunner()
+    ):
+        back = await when(settings, has_completed)
+    assert back.actions == 1
 
 
 async def test_pause_and_resume_are_shown_with_their_notes(worked: Client) -> None:
     paused = await pause(worked, EXPORT_SETTINGS, "the other side moves")
     assert (paused.paused, paused.note, paused.next_run) == (True, "the other side moves", None)
-    resumed = await resume(worked, EXPORT_SETTINGS, "moved")
+    resumed = await resume(worked, EXPORT_SETTINGS, "moved", FOLLOWS)
     assert (resumed.paused, resumed.note) == (False, "moved")
     assert resumed.next_run is not None
 
@@ -148,7 +189,7 @@ async def test_views_say_what_the_table_says(client: Client) -> None:
 
 async def test_an_unknown_schedule_names_the_known_ones(client: Client) -> None:
     with pytest.raises(NotFound, match="export-settings, export-results, system-monitoring, cache-maintenance"):
-        await trigger(client, "nightly")
+        await trigger(client, "nightly", FOLLOWS)
     with pytest.raises(NotFound, match="response worker makes it"):
         await describe(client, EXPORT_RESULTS)
     assert await list_schedules(client) == []

@@ -17,7 +17,7 @@ from temporalio.service import RPCError
 
 from configuration.cadences import DEFAULT_CADENCES, EXPORT_RESULTS, EXPORT_SETTINGS, Cadence
 from models.errors import ConfigurationError, Unavailable
-from schedules.definitions import SCHEDULED, schedule_for
+from schedules.definitions import SCHEDULED, longest_run, schedule_for
 from schedules.operating import pause
 from schedules.sync import MARK, sync_schedules
 from tests.schedules.conftest import FOREIGN, FORMER, listed
@@ -43,11 +43,27 @@ async def test_the_four_schedules_are_created(client: Client) -> None:
         found = (await client.get_schedule_handle(schedule_id).describe()).schedule
         assert isinstance(found.action, ScheduleActionStartWorkflow)
         assert found.spec.intervals == [ScheduleIntervalSpec(timedelta(seconds=cadence.every or 0))]
-        assert found.policy.overlap is ScheduleOverlapPolicy.SKIP
+        follows = schedule_id == EXPORT_RESULTS
+        assert found.policy.overlap is (ScheduleOverlapPolicy.BUFFER_ONE if follows else ScheduleOverlapPolicy.SKIP)
         assert found.policy.catchup_window == cadence.catch_up_window
         assert (found.action.workflow, found.action.id) == (SCHEDULED[schedule_id].workflow, schedule_id)
         assert found.action.task_queue == "airlock-response"
-        assert found.action.run_timeout == timedelta(hours=1)
+        assert found.action.run_timeout == timedelta(hours=1) + timedelta(seconds=120 * follows)
+
+
+@pytest.mark.parametrize(
+    ("schedule_id", "cadence", "longest"),
+    [
+        (EXPORT_SETTINGS, Cadence(every=7200), timedelta(hours=1)),
+        (EXPORT_RESULTS, Cadence(every=7200), timedelta(hours=3)),
+        (EXPORT_RESULTS, Cadence(cron="0 9 1 * *"), timedelta(days=32)),
+        (EXPORT_RESULTS, Cadence(every=7200, follow=False), timedelta(hours=1)),
+    ],
+)
+def test_a_run_that_follows_its_stream_may_last_for_its_interval(
+    schedule_id: str, cadence: Cadence, longest: timedelta
+) -> None:
+    assert longest_run(schedule_id, cadence) == longest
 
 
 @pytest.mark.parametrize("cadence", CADENCES, ids=lambda cadence: cadence.cron or str(cadence.every))
@@ -75,7 +91,6 @@ async def test_a_changed_cadence_is_taken_over_once(client: Client, before: Cade
         {"task_queue": "elsewhere"},
         {"static_summary": "old"},
         {"task_timeout": None},
-        {"memo": None},
     ],
 )
 async def test_an_action_that_differs_is_put_right(client: Client, change: dict[str, Any]) -> None:

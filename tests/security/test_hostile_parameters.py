@@ -15,10 +15,10 @@ from uuid_utils.compat import uuid7
 from activities.executing import ExecutionActivities
 from cache.redis_cache import Cache
 from exchange.transfer.sealing import Sealer
-from execution.catalog import put_request_type
 from execution.http import HttpCalls
 from execution.python import PythonFunctions
 from execution.registry import Executors
+from execution.request_types import put_request_type
 from execution.sql import SqlSources
 from sample.request_types import REQUEST_TYPES
 from tests.activities.crossing import LINK
@@ -112,10 +112,7 @@ async def asking(world: World, source: Source) -> AsyncIterator[Asking]:
             await put_request_type(connection, name, "", {"type": "object"}, {"timeout": 20}, executor, "test")
     await publish(world.networks, [ASKER.record(), *(request_type(name) for name in queries)])
 
-    async def announce() -> None:
-        pass
-
-    executing = ExecutionActivities(response.engine, Sealer(response.keys, LINK), executors, 4, announce)
+    executing = ExecutionActivities(response.engine, Sealer(response.keys, LINK), executors, 4)
     yield Asking(replace(world, executing=executing), source)
     await executors.aclose()
     await cache.aclose()

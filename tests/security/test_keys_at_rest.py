@@ -8,9 +8,9 @@ from uuid import UUID
 import pytest
 
 from configuration.home import CLONE
-from execution.catalog import find_caller
 from fulfilment.catalog import Caller, Catalog, CurrentCatalog
 from models.errors import Unauthenticated
+from people.users import find_caller
 from storage.database import rows
 from tests.security.conftest import Airlock
 

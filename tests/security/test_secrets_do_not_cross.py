@@ -27,12 +27,15 @@ from configuration.cadences import DEFAULT_CADENCES
 from exchange.transfer.sealing import Sealer
 from exchange.wire.keys import LinkKeys
 from execution import registry
-from execution.catalog import public_records, put_api_key, put_request_type, put_setting, put_user
 from execution.http import HttpCalls
 from execution.python import PythonFunctions
 from execution.registry import Executors
+from execution.request_types import put_request_type
 from execution.sql import SqlSources
 from models.streams import StreamName
+from people.users import put_api_key, put_user
+from settings.setting_store import put_setting
+from settings.snapshot import public_records
 from storage.database import execute, rows
 from tests.activities.crossing import LINK
 from tests.api_request.serving import User, eventually
@@ -140,13 +143,10 @@ async def live(world: World, service: Service, monkeypatch: pytest.MonkeyPatch) 
     )
     sealer = Sealer(response.keys, LINK)
 
-    async def announce() -> None:
-        pass
-
     async def orchestration() -> dict[str, Any]:
         return {"schedules": {}, "workers": {"polling": 1, "identities": [canaries.SOURCE]}}
 
-    there = replace(world, executing=ExecutionActivities(response.engine, sealer, executors, 4, announce))
+    there = replace(world, executing=ExecutionActivities(response.engine, sealer, executors, 4))
     measuring = MonitoringActivities(response.engine, cache, sealer, DEFAULT_CADENCES, orchestration)
     async with response.engine.begin() as connection:
         await sealer.seal_snapshot(connection, SETTINGS, await public_records(connection))
@@ -168,7 +168,7 @@ async def live(world: World, service: Service, monkeypatch: pytest.MonkeyPatch) 
         await there.delivery.drain(RESULTS, lambda _: None)  # a heartbeat
         async with world.networks.request.engine.begin() as connection:
             await execute(connection, "DELETE FROM results WHERE request_id = :id", id=ids[0])
-        await there.mend()
+        await there.repair()
         for request_id in ids:
             await there.link.trace(request_id)
             assert (await http.get(f"/v1/requests/{request_id}/trace")).status_code == 200

@@ -7,21 +7,11 @@ import orjson
 import pytest
 from uuid_utils.compat import uuid7
 
-from execution.catalog import (
-    delete_setting,
-    find_caller,
-    find_request_type,
-    find_setting,
-    list_settings,
-    public_records,
-    put_api_key,
-    put_request_type,
-    put_setting,
-    put_user,
-    retire_request_type,
-    secret_settings,
-)
+from execution.request_types import find_request_type, put_request_type, retire_request_type
 from models.settings import SettingsRecord
+from people.users import find_caller, put_api_key, put_user
+from settings.setting_store import delete_setting, find_setting, list_settings, put_setting, secret_settings
+from settings.snapshot import public_records
 from storage.database import execute
 from tests.conftest import Networks
 

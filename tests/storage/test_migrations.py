@@ -23,7 +23,7 @@ EXCHANGE = {
     "set_aside",
 }
 OWN = {
-    "request": {"idempotency_keys", "request_groups", "requests", "results", "snapshots"},
+    "request": {"alerts", "attendances", "idempotency_keys", "request_groups", "requests", "results", "snapshots"},
     "response": {
         "alerts",
         "api_keys",

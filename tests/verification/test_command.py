@@ -163,5 +163,5 @@ async def test_a_torn_summary_is_recognised(world: World, environment: pytest.Mo
     torn = tmp_path / "torn.ndjson"
     for length in (0, 10, len(content) // 2, len(content) - 5):
         torn.write_bytes(content[:length])
-        with pytest.raises(Malformed, match="no whole summary"):
+        with pytest.raises(Malformed, match="not a complete summary"):
             SummaryFile.open(torn)

@@ -140,8 +140,8 @@ class Late(LocalSide):
     world: World
     request_id: UUID
 
-    async def look_for_orphans(self, connection: AsyncConnection, stream: StreamName, most: int) -> list[Finding]:
-        found = await super().look_for_orphans(connection, stream, most)
+    async def orphans_in(self, connection: AsyncConnection, stream: StreamName, most: int) -> list[Finding]:
+        found = await super().orphans_in(connection, stream, most)
         if found:
             side = self.world.networks.request
             await change(side, "UPDATE results SET sequence = 1 WHERE request_id = :id", id=self.request_id)

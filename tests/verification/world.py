@@ -22,6 +22,7 @@ from exchange.transfer.pulling import Pull
 from exchange.transfer.sealing import Sealer
 from models.streams import BatchRef, Network, StreamName
 from tests.activities.crossing import LINK, new_id, submit
+from tests.activities.residents import apply
 from tests.conftest import Networks
 
 RETENTION = 3600.0
@@ -61,14 +62,14 @@ class World:
             await self.apply(stream)
 
     async def execute(self, batch: BatchRef) -> None:
-        await ActivityEnvironment().run(self.executing.execute_batch, batch)
+        await ActivityEnvironment().run(self.executing.execute_batches, batch)
 
     async def apply(self, stream: StreamName) -> None:
         async with self.networks.request.engine.begin() as connection:
             cursor = await incoming_stream(connection, stream)
         if cursor.sequence:
             newest_batch = BatchRef(stream=stream, epoch=cursor.epoch, sequence=cursor.sequence)
-            await ActivityEnvironment().run(self.importing.apply_batches, newest_batch)
+            await apply(self.networks.request, self.importing, newest_batch)
 
     async def publish(self, *records: bytes) -> None:
         """A new settings snapshot, delivered and applied."""

@@ -24,16 +24,15 @@ DESCRIPTION = "Replay a downloaded history under the code of today."
 
 
 def load(file: Path) -> WorkflowHistory:
-    """A history as it was recorded or downloaded; the latter does not say the workflow's id."""
-    content = json.loads(file.read_text())
-    return WorkflowHistory.from_json(content.pop("workflowId", file.stem), content)
+    """A downloaded history. It does not say the workflow's id."""
+    return WorkflowHistory.from_json(file.stem, json.loads(file.read_text()))
 
 
-async def replay(file: Path, workflows: Sequence[type] = WORKFLOWS, debug: bool = False) -> None:
+async def replay(history: WorkflowHistory, workflows: Sequence[type] = WORKFLOWS, debug: bool = False) -> None:
     """Raises what the replay found wrong."""
     runner = UnsandboxedWorkflowRunner() if debug else SandboxedWorkflowRunner()
     replayer = Replayer(workflows=workflows, data_converter=DATA, workflow_runner=runner, debug_mode=debug)
-    await replayer.replay_workflow(load(file))
+    await replayer.replay_workflow(history)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -45,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--debug", action="store_true", help="no sandbox and no deadlock detector, for breakpoint()")
     given = parser.parse_args(arguments)
     try:
-        asyncio.run(replay(given.file, debug=given.debug))
+        asyncio.run(replay(load(given.file), debug=given.debug))
     except Exception as error:
         print(f"{given.file}: {error}", file=sys.stderr)
         return 1

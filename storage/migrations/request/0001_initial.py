@@ -77,8 +77,8 @@ CREATE TABLE results (
 );
 CREATE INDEX results_by_batch ON results (epoch, sequence);
 COMMENT ON COLUMN results.body IS 'The record as it crossed, byte for byte';
-COMMENT ON COLUMN results.first_read_at IS 'Written within about a second after the reading; NULL if it was never read,
-or if the API was killed in that second';
+COMMENT ON COLUMN results.first_read_at IS 'Recorded within about a second of the read; NULL if the result was never
+read, or if the process ended before it was recorded';
 
 CREATE TABLE snapshots (
     stream      text PRIMARY KEY,
