@@ -73,7 +73,8 @@ def test_a_group_is_looked_at_in_time_for_its_earliest_deadline_and_at_once_for_
 ) -> None:
     [request] = submission().requests
     requests = [
-        replace(request, deadline_at=each and request.submitted_at + timedelta(seconds=each)) for each in deadlines
+        replace(request, deadline_at=None if each is None else request.submitted_at + timedelta(seconds=each))
+        for each in deadlines
     ]
     requests[-1] = replace(requests[-1], callback_url=callback)
     assert look_in(requests) == seconds
