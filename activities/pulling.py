@@ -26,7 +26,7 @@ WIDEST_SPACING_SECONDS = 1.0
 """Seconds from one pull to the next: 0.1 for each batch that still waits to be executed, and 1 at most. Under load each
 pull brings more batches, so that the cost of orchestration, which is per pull, stays bounded. See `RateLimiter`."""
 START_SECONDS = 10.0
-"""A new activity retries by itself for this long: both networks may be starting at the same time."""
+"""A new activity retries by itself for this time, because both networks may be starting."""
 LEFT_SECONDS = 5.0
 LEFT_AT_ONCE = 5000
 """A batch that was stored 5 s ago, is not executed and is in no running execution was left behind by a dead worker."""

@@ -76,7 +76,7 @@ DEFAULT_CADENCES = {
 
 
 def is_followed(schedule_id: str, cadence: Cadence) -> bool:
-    """Whether a run of this schedule stays until the next tick, so that whoever wants a run has one."""
+    """Whether a run of this schedule lasts until the next tick. Such a run also answers a trigger."""
     return schedule_id == EXPORT_RESULTS and cadence.follow
 
 

@@ -40,13 +40,13 @@ def judge(
         wanted["disk-low"] = f"only {host['disk_free_bytes'] / 1024**2:.0f} MiB of disk are free: make room"
     if host["memory_percent"] > MEMORY_PERCENT:
         wanted["memory-low"] = (
-            f"{host['memory_percent']:.0f} % of the memory is in use: stop what else runs here, or add some"
+            f"{host['memory_percent']:.0f} % of the memory is in use: stop other programs, or add memory"
         )
     database = body["database"]
     if database["connections"] > 0.9 * database["max_connections"]:
         wanted["database-connections"] = (
             f"{database['connections']} of {database['max_connections']} database connections are in use:"
-            " raise max_connections, or end what holds them"
+            " raise max_connections, or lower AIRLOCK_N_DATABASE_CONNECTIONS"
         )
     return wanted
 

@@ -22,7 +22,7 @@ POLL_CADENCE = 60.0
 """Seconds for the pulled stream: a long poll and its answer."""
 
 PATIENT = {
-    "dead": "the request network does not answer: bring it, or what is between, back. {detail}",
+    "dead": "the request network does not answer: start it, or repair the network between. {detail}",
     "throttled": "the request network asks to wait{until}: raise the limit there if this lasts. {detail}",
     "gap": "the receiver asks for earlier batches again and again: {detail}; see: airlock verify --stream {stream}",
 }

@@ -15,7 +15,7 @@ from monitoring.link_attempts import link_attempts
 from storage.database import execute, lock_until_commit, row, rows
 
 OF_WORKFLOWS = "workflow-stuck:"
-"""How the alerts of `monitoring.workflow_watch` begin, which alone clears them."""
+"""Prefix of the alerts that `monitoring.workflow_watch` raises and clears."""
 
 
 @dataclass(frozen=True)

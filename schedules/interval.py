@@ -18,7 +18,7 @@ AFTER_TICK_SECONDS = 0.1
 OVERDUE = timedelta(seconds=10)
 """A run ends this long after the tick even if no other run waits, as when the schedule was changed to skip."""
 ASK_SECONDS = 2.0
-"""For an answer, with all retries of Temporal's client: a run begins to deliver although Temporal is away."""
+"""For an answer with all retries of Temporal's client. A run begins to deliver even while Temporal is away."""
 
 
 class OwnedInterval:
@@ -59,7 +59,7 @@ class OwnedInterval:
         self.is_over = overdue or found.raw_description.info.buffer_size > 0
 
     def stopped_looking(self, looking: "asyncio.Task[None]") -> None:
-        """End the run where looking broke: the next run takes over, and does not wait for one that never ends."""
+        """End the run if the loop broke, so that the next run takes over."""
         if not looking.cancelled() and (error := looking.exception()) is not None:
             log.error("schedule.looking_broke", schedule=self._schedule.id, exc_info=error)
             self.is_over = True

@@ -40,7 +40,7 @@ class Triggered(ScheduleView):
 async def trigger(client: Client, schedule_id: str, cadences: Mapping[str, Cadence]) -> Triggered:
     """Start a run now, or right after the current one. This also works while the schedule is paused.
 
-    A run that lasts until the next tick answers the trigger itself: then no other run is started.
+    A run that lasts until the next tick answers the trigger: no other run is started.
 
     Two runs may overlap, so scheduled workflows must allow that: Temporal (server 1.32) names runs by the second, and
     loses track of the later one of two that start in the same second. Then it does not hold back a third.
@@ -57,7 +57,7 @@ async def trigger(client: Client, schedule_id: str, cadences: Mapping[str, Caden
 
 
 async def _under_way(client: Client, view: ScheduleView) -> str | None:
-    """The run under way. The schedule itself learns a moment late that one has ended."""
+    """The run under way. The schedule itself may still list a run that has just ended."""
     for workflow_id in view.running:
         with temporal_answers(client, view.id):
             found = await client.get_workflow_handle(workflow_id).describe(rpc_timeout=RPC_TIMEOUT)
@@ -74,7 +74,7 @@ async def pause(client: Client, schedule_id: str, note: str) -> ScheduleView:
 
 
 async def resume(client: Client, schedule_id: str, note: str, cadences: Mapping[str, Cadence]) -> ScheduleView:
-    """Run by the clock again. A schedule that follows its stream starts a run at once, so that nothing waits."""
+    """Run by the clock again. A schedule that follows its stream also starts a run at once."""
     patch = SchedulePatch(unpause=note)
     if is_followed(known_schedule(schedule_id), cadences[schedule_id]):
         # Both in one call: a trigger that comes right after the end of a pause may find the schedule still paused.

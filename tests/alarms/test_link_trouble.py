@@ -150,10 +150,10 @@ async def test_what_mostly_passes_is_an_alarm_when_it_lasts(
             r"differ by (3999|4000) s, ours is behind",
         ),
         (lambda _: http_answer(403, problem("unknown-key")), "link-unknown-key:results", "because of unknown-key"),
-        (lambda _: http_answer(401, problem("bad-signature")), "link-bad-signature:results", "do not fit"),
-        (lambda _: http_answer(403, b"<html>"), "link-refused:results", "is a proxy on the way"),
+        (lambda _: http_answer(401, problem("bad-signature")), "link-bad-signature:results", "signatures are wrong"),
+        (lambda _: http_answer(403, b"<html>"), "link-refused:results", "proxies on the way"),
         (lambda _: http_answer(413, b"<html>"), "link-oversize:results", "too large on its way"),
-        (lambda _: http_answer(200, b"<html>"), "link-bad-signature:results", "do not fit"),
+        (lambda _: http_answer(200, b"<html>"), "link-bad-signature:results", "signatures are wrong"),
     ],
     ids=["clock", "key", "signature", "proxy 403", "proxy 413", "unsigned"],
 )

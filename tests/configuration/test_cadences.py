@@ -87,7 +87,7 @@ def test_a_run_that_follows_its_stream_has_the_next_one_wait_behind_it(given: Ca
 
 
 def test_a_run_that_follows_its_stream_does_not_leave_every_second_run_out() -> None:
-    with pytest.raises(ValueError, match=r'overlap skip would leave each second run out.*set "follow": false'):
+    with pytest.raises(ValueError, match=r'overlap skip would skip every second run.*set "follow": false'):
         check_cadences({"export-results": Cadence(every=7, overlap="skip")})
 
 

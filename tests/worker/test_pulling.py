@@ -104,7 +104,7 @@ async def test_an_attempt_goes_on_counting_where_the_one_before_broke_off(networ
 async def test_beats_in_between_do_not_take_the_details_away(
     networks: Networks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestration.resident.EVERY_SECONDS", 0.01)
+    monkeypatch.setattr("orchestration.resident.HEARTBEAT_SECONDS", 0.01)
     beats: list[Any] = []
     environment = attempt({"batches": 3, "records": 30})
     environment.on_heartbeat = lambda *details: beats.append(details)
