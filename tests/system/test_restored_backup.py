@@ -1,5 +1,6 @@
 """A backup of one network is restored on a running Airlock: an operator lets the streams go on, and nothing is lost."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -64,7 +65,9 @@ async def test_a_restored_backup_costs_no_result(airlock: RunningAirlock, networ
         assert (await result(http, ids[0]))["status"] == "completed"
 
         async def agree() -> bool:
-            return airlock.airlock("verify").returncode == 0
+            done = await asyncio.to_thread(airlock.airlock, "verify", "--json")
+            print(done.stdout, done.stderr)
+            return done.returncode == 0
 
         await eventually(agree, "both sides agree to the last record")
     await engine.dispose()
