@@ -48,6 +48,11 @@ def test_what_waits_and_does_not_run_is_started_in_few_ranges(
     assert ranges(waiting, running) == found
 
 
+@pytest.fixture(autouse=True)
+def a_dead_link_ends_the_activity(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("activities.pulling.START_SECONDS", 0.0)
+
+
 class Worker:
     """Pulls over a link that is dead: what was left is started all the same."""
 
