@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from models.outcomes import EpochOutcome
     from models.streams import StreamName
 
-app = typer.Typer(help="Decide about one stream.", no_args_is_help=True)
+app = typer.Typer(help="Operate on one stream.", no_args_is_help=True)
 
 
 @app.callback()
 def _stream() -> None:
-    """Decide about one stream."""
+    """Operate on one stream."""
 
 
 @app.command("new-epoch")

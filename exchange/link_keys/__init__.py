@@ -1,1 +1,1 @@
-"""The keys that sign what crosses: files, states, introduction and rotation."""
+"""The keys that sign batches and messages: files, states, introduction and rotation."""

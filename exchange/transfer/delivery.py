@@ -170,7 +170,7 @@ class Delivery:
             receipt = await self.link.state(stream)
             if receipt.received >= batch.sequence:  # another run has delivered it meanwhile
                 return receipt
-            raise Fork(f"{stream}: batch {batch.sequence} is wanted again, but its payload is past retention")
+            raise Fork(f"{stream}: the receiver asks again for batch {batch.sequence}, whose payload is past retention")
         wire = to_wire(batch.manifest, batch.signature, batch.payload)
         try:
             return await self.link.push(stream, wire)

@@ -1,5 +1,6 @@
 """A backup of one network is restored on a running Airlock: an operator lets the streams go on, and nothing is lost."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -63,10 +64,14 @@ async def test_a_restored_backup_costs_no_result(airlock: RunningAirlock, networ
             assert now | {"source": ""} == before | {"source": ""}, "a result that its owner was shown has changed"
         assert (await result(http, ids[0]))["status"] == "completed"
 
-        async def agree() -> bool:
-            return airlock.airlock("verify").returncode == 0
+        said: list[str] = []
 
-        await eventually(agree, "both sides agree to the last record")
+        async def agree() -> bool:
+            done = await asyncio.to_thread(airlock.airlock, "verify")
+            said.append(done.stdout + done.stderr)
+            return done.returncode == 0
+
+        await eventually(agree, lambda: f"both sides agree to the last record:\n{said[-1]}")
     await engine.dispose()
 
 

@@ -113,7 +113,7 @@ async def test_a_run_beyond_its_bound_is_told_with_what_keeps_it_and_goes_on(
         await until(is_told)
         message = (await alerts(side))[f"workflow-stuck:{handle.id}"]
         assert "longer than 1 s; deliver, attempt " in message
-        assert message.endswith(f"to end it: temporal workflow terminate -w {handle.id}")
+        assert message.endswith(f": temporal workflow terminate -w {handle.id}")
         assert await status(handle) is RUNNING
 
 
