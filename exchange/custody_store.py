@@ -84,7 +84,7 @@ async def batches_sealed_from(connection: AsyncConnection, request_id: UUID, mos
     """Batches of results that may hold this request's: sealed after it was stored, oldest first."""
     found = await rows(
         connection,
-        "SELECT stream, epoch, sequence FROM sealed_batches"
+        "SELECT epoch, sequence FROM sealed_batches"
         " WHERE stream = 'results' AND payload IS NOT NULL AND voided_at IS NULL AND sealed_at >="
         " (SELECT created_at - interval '60 s' FROM results WHERE request_id = :request_id)"
         " ORDER BY epoch, sequence LIMIT :most",

@@ -88,7 +88,7 @@ async def owed_batches(connection: AsyncConnection, ids: Sequence[UUID]) -> list
     found = await rows(
         connection,
         """
-        SELECT DISTINCT batch.stream, batch.epoch, batch.sequence FROM requests
+        SELECT DISTINCT batch.epoch, batch.sequence FROM requests
         JOIN received_batches AS batch ON batch.stream = 'requests'
              AND batch.epoch = requests.epoch AND batch.sequence = requests.sequence AND batch.payload IS NOT NULL
         WHERE request_id = ANY(CAST(:ids AS uuid[]))

@@ -68,7 +68,7 @@ def submission(size: int = 1, priority: int = 5) -> Submission:
         ([None, None], "https://hooks.example/", 0.0),
     ],
 )
-def test_a_group_is_looked_at_in_time_for_its_earliest_deadline_and_at_once_for_callbacks(
+async def test_a_group_is_looked_at_in_time_for_its_earliest_deadline_and_at_once_for_callbacks(
     deadlines: list[float | None], callback: str | None, seconds: float
 ) -> None:
     [request] = submission().requests
