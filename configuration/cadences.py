@@ -46,7 +46,7 @@ class Cadence(BaseModel):
 
     @property
     def overlap_policy(self) -> str:
-        """What happens at a tick while the last run goes on."""
+        """The policy for a tick while the last run goes on."""
         return self.overlap or "skip"
 
     @property

@@ -36,7 +36,7 @@ class LinkWatch:
         self._outages: dict[StreamName, OutageLog] = {}
 
     async def succeeded(self, stream: StreamName) -> None:
-        """The other side answered."""
+        """Record a success."""
         now = time.monotonic()
         if now < self._good.get(stream, -EVERY_SECONDS) + EVERY_SECONDS:
             return
@@ -45,7 +45,7 @@ class LinkWatch:
         self._good[stream] = now
 
     async def failed(self, stream: StreamName, error: LinkError) -> int:
-        """The attempt ended in this; gives how many in a row have failed, 1 where that is not known."""
+        """Record a failure; returns the number of failures in a row, or 1 if that is unknown."""
         self._good.pop(stream, None)
         self._outage(stream).failed(error, isinstance(error, LinkUnavailable), stream=stream)
         return await self._settle(stream, classify(error))

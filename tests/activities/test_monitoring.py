@@ -144,7 +144,8 @@ async def test_an_alert_is_raised_once_kept_open_and_cleared_when_its_cause_is_g
     second = await measure(networks, cache, 5, export_results="moving house")
     assert (first.raised, second.raised, second.open) == ([name], [], [name])
     found = await table(networks.response, "SELECT message, cleared_at FROM alerts")
-    assert found == [("export_results is paused: moving house", None)]
+    resume = "to go on: airlock schedules resume export_results"
+    assert found == [(f"export_results is paused: moving house; {resume}", None)]
     third = await measure(networks, cache, 10)
     assert (third.cleared, third.open) == ([name], [])
     fourth = await measure(networks, cache, 15, export_results="again")

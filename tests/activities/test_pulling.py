@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from temporalio.exceptions import ApplicationError
 
+from activities import pulling
 from activities.pulling import PullActivities, ranges
 from configuration.cadences import DEFAULT_CADENCES
-from exchange.errors import LinkUnavailable
+from exchange.errors import LinkUnavailable, Malformed
 from exchange.transfer.incoming import mark_applied
 from exchange.transfer.pulling import Pull
 from exchange.transfer.receiving import Receiver
@@ -48,6 +49,11 @@ def test_what_waits_and_does_not_run_is_started_in_few_ranges(
     assert ranges(waiting, running) == found
 
 
+@pytest.fixture(autouse=True)
+def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pulling, "START_SECONDS", 0.0)
+
+
 class Worker:
     """Pulls over a link that is dead: what was left is started all the same."""
 
@@ -69,7 +75,7 @@ class Worker:
     async def send_receipt(self, *_: Any) -> None:
         raise LinkUnavailable("the request network does not answer")
 
-    pull_several = send_receipt
+    pull = send_receipt
 
     async def look(self) -> list[BatchRef]:
         with pytest.raises(ApplicationError):
@@ -103,3 +109,22 @@ async def test_what_has_just_been_stored_is_left_to_whoever_stored_it(networks: 
     async with networks.response.engine.begin() as connection:
         await mark_applied(connection, REQUESTS, 1, 1)
     assert await Worker(networks, None).look() == []
+
+
+async def test_a_link_that_is_away_at_the_start_costs_no_attempt(
+    networks: Networks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both networks may be starting at the same time."""
+    monkeypatch.setattr(pulling, "START_SECONDS", 10.0)
+    await stored(networks, 1)
+    errors = [LinkUnavailable("not yet"), LinkUnavailable("not yet"), Malformed("the other side answers")]
+
+    async def send_receipt(*_: Any) -> None:
+        raise errors.pop(0)
+
+    worker = Worker(networks, [batch(1)])
+    monkeypatch.setattr(worker, "send_receipt", send_receipt)
+    with pytest.raises(ApplicationError) as raised:
+        await run_of("pull-requests").run(worker.work.pull_requests, PullProgress())
+    assert raised.value.type == "Malformed"
+    assert errors == []

@@ -19,11 +19,13 @@ from configuration.home import CLONE
 START_SECONDS = 120.0
 
 
-async def eventually(check: Callable[[], Awaitable[bool]], what: str, patience: float = 60.0) -> None:
-    """Wait for a condition; fails the test when it does not come true."""
+async def eventually(
+    check: Callable[[], Awaitable[bool]], what: str | Callable[[], str], patience: float = 60.0
+) -> None:
+    """Wait for a condition; fails the test when it does not come true, and says ``what`` was waited for."""
     until = time.monotonic() + patience
     while not await check():
-        assert time.monotonic() < until, f"not within {patience:g} s: {what}"
+        assert time.monotonic() < until, f"not within {patience:g} s: {what() if callable(what) else what}"
         await asyncio.sleep(0.1)
 
 

@@ -64,12 +64,14 @@ async def test_a_restored_backup_costs_no_result(airlock: RunningAirlock, networ
             assert now | {"source": ""} == before | {"source": ""}, "a result that its owner was shown has changed"
         assert (await result(http, ids[0]))["status"] == "completed"
 
+        said: list[str] = []
+
         async def agree() -> bool:
-            done = await asyncio.to_thread(airlock.airlock, "verify", "--json")
-            print(done.stdout, done.stderr)
+            done = await asyncio.to_thread(airlock.airlock, "verify")
+            said.append(done.stdout + done.stderr)
             return done.returncode == 0
 
-        await eventually(agree, "both sides agree to the last record")
+        await eventually(agree, lambda: f"both sides agree to the last record:\n{said[-1]}")
     await engine.dispose()
 
 

@@ -27,6 +27,11 @@ from tests.conftest import Networks
 REQUESTS = StreamName.REQUESTS
 
 
+@pytest.fixture(autouse=True)
+def a_dead_link_ends_the_activity(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("activities.pulling.START_SECONDS", 0.0)
+
+
 class BreakingLink:
     """Stands for the link: gives what the request network sealed, and then does ``after``."""
 
