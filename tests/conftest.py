@@ -1,6 +1,7 @@
 """Real servers for the tests: started once per run on free ports; each test gets databases of its own."""
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
@@ -25,6 +26,12 @@ from models.streams import Network
 from storage.database import connect
 from storage.migrate import upgrade
 from tests.security.crossing_bytes import watching_the_link
+
+
+def pytest_collection_finish() -> None:
+    """Exempt the objects of imports and collection from garbage collection: a full one takes 0.2 s with them."""
+    gc.freeze()
+
 
 NOT_DURABLE = {
     "fsync": "off",

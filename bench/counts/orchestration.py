@@ -7,7 +7,7 @@ heartbeats, which no history shows.
 import asyncio
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -70,7 +70,7 @@ async def lone_request(made: World) -> Counts:
     for handle in started:
         await ended(handle)
     counted = {**await events(started), **difference(before, await events(residents))}
-    return {f"lone.events.{name}": Count(number, "for one request") for name, number in counted.items()}
+    return _with_total("lone.events", counted, "for one request")
 
 
 async def answer_one(made: World) -> None:
@@ -114,8 +114,12 @@ async def drain(servers: Servers, made: World) -> Counts:
     done = await actions(servers) - actions_before
     spent = sum(times for (_, namespace), times in done.items() if namespace.startswith(NAME))
     unit = f"for {LISTS * LIST:,} results"
-    counts = {f"drain.events.{name}": Count(number, unit) for name, number in counted.items()}
-    return counts | {"drain.actions": Count(spent, unit, BY_TIME)}
+    return _with_total("drain.events", counted, unit) | {"drain.actions": Count(spent, unit, BY_TIME)}
+
+
+def _with_total(name: str, counted: Mapping[str, int], unit: str) -> Counts:
+    counts = {f"{name}.{workflow}": Count(number, unit) for workflow, number in counted.items()}
+    return counts | {name: Count(sum(counted.values()), unit)}
 
 
 async def ended(handle: Handle) -> None:
