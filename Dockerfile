@@ -31,4 +31,4 @@ ENV PATH=/opt/venv/bin:$PATH \
     AIRLOCK_HOME=/var/lib/airlock \
     AIRLOCK_LOG_FORMAT=json
 USER 10001:10001
-ENTRYPOINT ["python", "-m", "commands"]
+ENTRYPOINT ["python", "-m", "cli"]

@@ -1,7 +1,7 @@
-"""`python worker.py [response|request]`: a network's workflows and activities; both networks when none is named.
+"""`python worker.py [response|request]`: runs a network's workflows and activities, or those of both networks.
 
-Any number may run side by side, on any number of machines. SIGTERM and SIGINT let work under way finish, for 30 s at
-most, and the exit code is then 0.
+Any number of workers may run, on any number of machines. SIGTERM and SIGINT let work under way finish within 30 s; then
+the exit code is 0.
 """
 
 import importlib.util
@@ -11,37 +11,35 @@ from pathlib import Path
 
 CLONE = Path(__file__).resolve().parent
 if importlib.util.find_spec("temporalio") is None:
-    # Started with a Python that lacks the requirements: the launcher knows the one that has them.
+    # This Python lacks the requirements; the launcher finds the one that has them.
     os.execv(sys.executable, [sys.executable, str(CLONE / "airlock"), "worker", *sys.argv[1:]])
 
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from datetime import timedelta
 
 import structlog
-from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
+from temporalio.runtime import Runtime
 from temporalio.service import RPCError
 from temporalio.worker import Worker
 
 from configuration.home import home_directory
 from configuration.logs import configure_logs
 from configuration.settings import SETTINGS, NetworkSettings, RequestSettings, ResponseSettings
+from configuration.timing import WORKER_HEARTBEAT
 from models.errors import AirlockError, ConfigurationError
 from models.streams import Network
+from orchestration.client import sdk_runtime
 from wiring.request_worker import request_worker
 from wiring.response_worker import response_worker
 
 log = structlog.get_logger("worker")
 
-HEARTBEAT_SECONDS = 10
-"""How often a worker tells Temporal that it lives; by default once a minute."""
-
 
 @asynccontextmanager
 async def running_worker(settings: NetworkSettings, runtime: Runtime) -> AsyncIterator[Worker]:
-    """A worker of this network with all that it holds open."""
+    """This network's worker, ready to run. Its connections are closed after the block."""
     match settings:
         case RequestSettings():
             opened = request_worker(settings, runtime)
@@ -54,13 +52,8 @@ async def running_worker(settings: NetworkSettings, runtime: Runtime) -> AsyncIt
 
 
 async def run(networks: Sequence[Network]) -> None:
-    """Work for these networks until a signal comes."""
-    runtime = Runtime(
-        telemetry=TelemetryConfig(
-            logging=LoggingConfig(filter=TelemetryFilter(core_level="WARN", other_level="ERROR"))
-        ),
-        worker_heartbeat_interval=timedelta(seconds=HEARTBEAT_SECONDS),
-    )
+    """Run the workers of these networks until SIGTERM or SIGINT."""
+    runtime = sdk_runtime("WARN", WORKER_HEARTBEAT)
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
@@ -83,7 +76,7 @@ async def run(networks: Sequence[Network]) -> None:
 
 
 def _ready_file(network: Network) -> Path:
-    """Tells a health check that looks from outside that, and as which process, the worker runs."""
+    """Write the file that shows a health check that the worker runs, and its pid."""
     file = home_directory() / f"worker-{network}.ready"
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     file.write_text(f"{os.getpid()}\n")
@@ -91,14 +84,14 @@ def _ready_file(network: Network) -> Path:
 
 
 def _no_longer_ready(file: Path) -> None:
-    """Take the file away, unless another worker of this home has put its own in its place."""
+    """Delete the file, unless another worker of this home has replaced it."""
     with suppress(FileNotFoundError):
         if file.read_text().strip() == str(os.getpid()):
             file.unlink()
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the workers; gives the exit code: 0 after a signal, 2 when the configuration is wrong, 1 otherwise."""
+    """Run the workers. Returns the exit code: 0 after a signal, 2 for a wrong configuration, otherwise 1."""
     names = [network.value for network in Network]
     if arguments and arguments[0] in ("-h", "--help"):
         print(__doc__)
@@ -125,5 +118,5 @@ if __name__ == "__main__":
     code = main(sys.argv[1:])
     sys.stdout.flush()
     sys.stderr.flush()
-    # temporalio 1.35 was seen to crash in the interpreter's shutdown on Python 3.11, after all work was done.
+    # temporalio 1.35 sometimes crashes while Python 3.11 shuts down, after all work is done.
     os._exit(code)

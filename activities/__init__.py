@@ -1,1 +1,1 @@
-"""The work that workflows decide on: one class per concern, its dependencies handed to its constructor."""
+"""Activities: one class per concern, with its dependencies as constructor arguments."""

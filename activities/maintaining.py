@@ -1,19 +1,21 @@
-"""Tending: stale cache keys and what retention lets go, on either network."""
+"""Maintains either network: drops stale cache keys and applies retention."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import structlog
 from redis.exceptions import RedisError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from temporalio import activity
 
-from activities.heartbeats import heartbeating
 from cache.redis_cache import PREFIX, Cache, answer_key, settings_key
+from execution.request_types import list_request_types
+from fulfilment.result_store import find_snapshot
+from models.errors import describe
 from models.outcomes import MaintenanceOutcome
 from models.streams import Network, StreamName
-from storage.arrivals import find_snapshot
-from storage.catalog import list_request_types
-from storage.retention import CHUNK, deletable, delete_old, empty_batches
+from monitoring.retention import CHUNK, deletable, delete_old, empty_batches
+from orchestration.resident import heartbeating
 
 log = structlog.get_logger(__name__)
 
@@ -21,7 +23,7 @@ KEYS_AT_ONCE = 500
 
 
 class MaintenanceActivities:
-    """Safe to run twice: it deletes what is finished and old, and cache keys of versions that are gone."""
+    """Safe to run twice: it deletes only rows that are finished and old, and cache keys of old versions."""
 
     def __init__(self, network: Network, engine: AsyncEngine, cache: Cache, retention_seconds: float) -> None:
         self._network = network
@@ -37,31 +39,25 @@ class MaintenanceActivities:
             try:
                 outcome.cache_keys_dropped = await self._drop_stale_keys()
             except (RedisError, OSError, TimeoutError) as error:
-                log.warning("maintenance.cache_away", error=str(error) or type(error).__name__)
-            outcome.batches_emptied = await self._repeat(lambda: self._empty())
+                log.warning("maintenance.cache_away", error=describe(error))
+            outcome.batches_emptied = await self._in_chunks(partial(empty_batches, age_seconds=self._retention))
             for table in deletable(self._network):
-                outcome.rows_deleted[table] = await self._repeat(lambda table=table: self._delete(table))  # type: ignore[misc]
+                delete = partial(delete_old, network=self._network, table=table, age_seconds=self._retention)
+                outcome.rows_deleted[table] = await self._in_chunks(delete)
                 beat(outcome)
         return outcome
 
-    async def _repeat(self, step: Callable[[], Awaitable[int]]) -> int:
-        total = 0
-        while done := await step():
+    async def _in_chunks(self, step: Callable[[AsyncConnection], Awaitable[int]]) -> int:
+        """Repeat this step, each time in a transaction of its own, until less than a chunk is left; returns the sum."""
+        total, done = 0, CHUNK
+        while done >= CHUNK:
+            async with self._engine.begin() as connection:
+                done = await step(connection)
             total += done
-            if done < CHUNK:
-                break
         return total
 
-    async def _empty(self) -> int:
-        async with self._engine.begin() as connection:
-            return await empty_batches(connection, self._retention)
-
-    async def _delete(self, table: str) -> int:
-        async with self._engine.begin() as connection:
-            return await delete_old(connection, self._network, table, self._retention)
-
     async def _drop_stale_keys(self) -> int:
-        """Keys that no reader asks for any more: another snapshot's settings, answers of a changed or retired type."""
+        """Drop the settings of older snapshots, and the answers of request types that were changed or retired."""
         if self._network is Network.REQUEST:
             pattern, current = "settings:*", await self._current_settings()
         else:

@@ -1,4 +1,4 @@
-"""Measuring the response network: host, database, cache, workers, schedules and streams; alerts from what was found."""
+"""Measures the response network (host, database, cache, workers, schedules, streams) and raises or clears alerts."""
 
 import asyncio
 import time
@@ -12,15 +12,14 @@ from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio import activity
 
-from activities.alerting import judge
-from activities.heartbeats import heartbeating
 from cache.redis_cache import Cache
 from configuration.cadences import Cadence
 from exchange.errors import StreamStopped
-from exchange.sealing import Sealer
+from exchange.transfer.sealing import Sealer
 from models.outcomes import MonitoringOutcome
 from models.streams import Network, StreamName
-from storage.monitoring import (
+from monitoring.alerting import judge
+from monitoring.measurement_store import (
     OpenAlert,
     database_state,
     recent_measurements,
@@ -28,12 +27,13 @@ from storage.monitoring import (
     store_measurement,
     stream_states,
 )
+from orchestration.resident import heartbeating
 
 log = structlog.get_logger(__name__)
 
 
 class MonitoringActivities:
-    """Safe to run twice: a measurement is one row per moment, and alerts are what is true now."""
+    """Safe to run twice: a measurement is one row per scheduled time, and alerts follow the newest measurement."""
 
     def __init__(
         self,
@@ -41,15 +41,14 @@ class MonitoringActivities:
         cache: Cache,
         sealer: Sealer,
         cadences: Mapping[str, Cadence],
-        orchestration: Callable[[], Awaitable[dict[str, Any]]],
-        partitions: int = 1,
+        temporal_state: Callable[[], Awaitable[dict[str, Any]]],
     ) -> None:
         self._engine = engine
         self._cache = cache
         self._sealer = sealer
         self._cadences = cadences
-        self._orchestration = orchestration
-        self._partitions = partitions
+        self._temporal_state = temporal_state
+        self._began = time.monotonic()
 
     @activity.defn
     async def measure(self) -> MonitoringOutcome:
@@ -60,7 +59,7 @@ class MonitoringActivities:
                 "measured_at": measured_at.isoformat(),
                 "host": await asyncio.to_thread(host_state),
                 "redis": await self._redis_state(),
-                **await self._orchestration(),
+                **await self._temporal_state(),
             }
             async with self._engine.begin() as connection:
                 started = time.perf_counter()
@@ -68,19 +67,20 @@ class MonitoringActivities:
                 body["database"] = {**database, "answer_ms": round((time.perf_counter() - started) * 1000, 3)}
                 body["streams"] = await stream_states(connection, Network.RESPONSE)
                 earlier = await recent_measurements(connection, 1)
-                wanted = judge(body, earlier[0] if earlier else None, self._cadences, self._partitions)
+                awake = time.monotonic() - self._began
+                wanted = judge(body, earlier[0] if earlier else None, self._cadences, awake)
                 raised, cleared, still_open = await settle_alerts(connection, wanted)
                 body["alerts"] = [alert.name for alert in still_open]
                 await store_measurement(connection, measured_at, body)
                 try:
                     await self._sealer.seal_snapshot(connection, StreamName.HEALTH, health_records(body, still_open))
-                except StreamStopped as error:  # measuring goes on all the more
+                except StreamStopped as error:  # a stopped stream must not stop the measurements
                     log.warning("health.not_sealed", reason=str(error))
         for name in raised:
             log.warning("alert.raised", alert=name, message=wanted[name])
         for name in cleared:
             log.info("alert.cleared", alert=name)
-        return MonitoringOutcome(raised=raised, cleared=cleared, open=[alert.name for alert in still_open])
+        return outcome_of(body, raised, cleared)
 
     async def _redis_state(self) -> dict[str, Any]:
         try:
@@ -89,8 +89,31 @@ class MonitoringActivities:
             return {"available": False, "error": type(error).__name__}
 
 
+def outcome_of(body: Mapping[str, Any], raised: list[str], cleared: list[str]) -> MonitoringOutcome:
+    """The key figures of a measurement, as Temporal's Web UI shows them."""
+    ages = [state["oldest_age_seconds"] for state in body["streams"] if state["oldest_age_seconds"] is not None]
+    return MonitoringOutcome(
+        backlog={
+            # The records in flight of an incoming stream are its pending records: count them once.
+            state["stream"]: state["pending_records"] + (state["in_flight_records"] * (state["direction"] == "out"))
+            for state in body["streams"]
+        },
+        oldest_seconds=max(ages, default=None),
+        workers=body.get("workers", {}).get("polling"),
+        cpu_percent=body["host"]["cpu_percent"],
+        memory_percent=body["host"]["memory_percent"],
+        disk_free_bytes=body["host"]["disk_free_bytes"],
+        database_ms=body["database"]["answer_ms"],
+        database_bytes=body["database"]["size_bytes"],
+        redis_ms=body["redis"].get("answer_ms"),
+        raised=raised,
+        cleared=cleared,
+        open=body["alerts"],
+    )
+
+
 def host_state() -> dict[str, Any]:
-    """Load, memory and disk of this machine, by psutil. Blocks for a tenth of a second to measure the processor."""
+    """Load, memory and disk of this machine, by psutil. Blocks for 0.1 s to measure the processor."""
     memory, disk = psutil.virtual_memory(), psutil.disk_usage("/")
     return {
         "cpu_percent": psutil.cpu_percent(interval=0.1),
@@ -104,7 +127,7 @@ def host_state() -> dict[str, Any]:
 
 
 def health_records(body: Mapping[str, Any], alerts: list[OpenAlert]) -> list[bytes]:
-    """What the request network may know of this side's health: how it is, how far streams are, nothing of hosts."""
+    """The part of a measurement that crosses: status, alerts and positions of streams, and nothing about hosts."""
     return [
         orjson.dumps(
             {

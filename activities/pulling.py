@@ -1,106 +1,139 @@
-"""Pulling requests from the request network."""
+"""Pulls requests from the request network."""
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from temporalio import activity
 
-from activities.heartbeats import for_temporal, heartbeating
-from activities.link_watch import LinkWatch
-from configuration.cadences import DEFAULT_CADENCES
-from exchange.errors import LinkError
-from exchange.link import POLL_SECONDS
-from exchange.pace import Pace
-from exchange.pulling import Pull, Started
+from exchange.carriers.http import POLL_SECONDS
+from exchange.errors import LinkError, LinkUnavailable
+from exchange.transfer.incoming import count_unapplied, unapplied
+from exchange.transfer.pulling import Pull, Started
+from exchange.transfer.rate_limiter import RateLimiter
+from exchange.wire.manifest import MAX_RECORDS
 from models.outcomes import PullProgress
 from models.streams import BatchRef, StreamName
-from storage.database import reading
-from storage.incoming import unapplied_bundles
+from monitoring.link_watch import LinkWatch
+from orchestration.link_failures import again_in, for_temporal
+from orchestration.resident import ROUND_SECONDS, earlier_progress, heartbeating
+from storage.database import autocommit
 
-ROUND_SECONDS = 600.0
-"""After this long the activity returns, so that its workflow's history tells how many batches came in."""
-LEFT_AT_ONCE = 200
-BUNDLE = 500
-"""Batches that are taken with one poll, if so many wait: they are executed together, by one workflow."""
+MOST_BATCHES = 500
+"""Batches per poll at most. One workflow executes them together."""
 SPACING_SECONDS = 0.1
 WIDEST_SPACING_SECONDS = 1.0
-"""Time from one bundle to the next for each that is not executed yet, and at most. Bundles grow under load, and the
-cost of orchestration, which is per bundle, stays bounded. What comes alone does not wait; see `Pace`."""
+"""Seconds from one pull to the next: 0.1 for each batch that still waits to be executed, and 1 at most. Under load each
+pull brings more batches, so that the cost of orchestration, which is per pull, stays bounded. See `RateLimiter`."""
+START_SECONDS = 10.0
+"""A new activity retries by itself for this time, because both networks may be starting."""
+LEFT_SECONDS = 5.0
+LEFT_AT_ONCE = 5000
+"""A batch that was stored 5 s ago, is not executed and is in no running execution was left behind by a dead worker."""
+
+STREAM = StreamName.REQUESTS
 
 
 class PullActivities:
-    """Safe to run twice: a batch is stored once, whoever offers it, and executed once, however often it is started."""
+    """Safe to run twice: a batch is stored once, and a request that has a result is not executed again."""
 
-    def __init__(self, pull: Pull, execute: Started, watch: LinkWatch | None = None) -> None:
+    def __init__(
+        self,
+        pull: Pull,
+        execute: Started,
+        running: Callable[[], Awaitable[Sequence[BatchRef]]],
+        watch: LinkWatch,
+    ) -> None:
+        """``execute`` starts the execution of batches; ``running`` gives the batches of running executions."""
         self._pull = pull
         self._execute = execute
-        self._watch = watch or LinkWatch(pull.engine, DEFAULT_CADENCES)
+        self._running = running
+        self._watch = watch
 
     @activity.defn
     async def pull_requests(self, so_far: PullProgress) -> PullProgress:
-        """For one round: wait for batches of requests, or of one partition of them, store each and start its execution.
+        """For one round: wait for batches of requests, store them and start their execution.
 
-        First, batches that are stored and not executed are started again: whoever stored them may not have lived to do
-        so. Returns early when the worker stops, so that another one goes on at once. An attempt goes on counting where
-        the one before it was.
+        First start the execution of batches that a dead worker left behind. Return early when this worker stops, so
+        that another one continues at once. A later attempt continues the counts of the attempt before it.
         """
-        earlier = activity.info().heartbeat_details
-        progress = PullProgress.model_validate(earlier[0]) if earlier else so_far.model_copy()
-        stream = progress.stream
+        progress = earlier_progress(PullProgress) or so_far.model_copy()
         async with heartbeating() as beat:
-            try:
-                await self._recover(stream)
-                await self._pull_until(stream, time.monotonic() + ROUND_SECONDS, progress, beat)
-            except LinkError as error:
-                raise for_temporal(error, await self._watch.failed(stream, error)) from error
-        return progress
+            beat(progress)
+            began = time.monotonic()
+            while True:
+                try:
+                    await self._start_left()  # first: it needs no link
+                    await self._pull.confirm(STREAM)
+                    await self._pull_for_a_round(progress, beat)
+                    return progress
+                except LinkError as error:
+                    failures = await self._watch.failed(STREAM, error)
+                    passes = isinstance(error, LinkUnavailable) and time.monotonic() - began < START_SECONDS
+                    if not passes:
+                        raise for_temporal(error, failures) from None
+                    await asyncio.sleep(again_in(error, failures))
 
-    async def _recover(self, stream: StreamName) -> None:
-        await self._start_left(stream)  # first: it needs no link
-        await self._pull.confirm(stream)
+    async def _start_left(self) -> None:
+        async with autocommit(self._pull.engine) as connection:
+            waiting = await unapplied(connection, STREAM, LEFT_SECONDS, LEFT_AT_ONCE)
+        if waiting:
+            for batches in ranges(waiting, await self._running()):
+                await self._execute(batches)
 
-    async def _start_left(self, stream: StreamName) -> None:
-        async with reading(self._pull.engine) as connection:
-            left = await unapplied_bundles(connection, stream, LEFT_AT_ONCE)
-        for batch in left:
-            await self._execute(batch)
+    async def _next(self, limiter: RateLimiter) -> BatchRef | None:
+        await asyncio.sleep(limiter.left())
+        return await self._pull.once(STREAM, POLL_SECONDS, MOST_BATCHES, self._execute)
 
-    async def _next(self, stream: StreamName, pace: Pace) -> BatchRef | None:
-        await asyncio.sleep(pace.left())
-        return await self._pull.once(stream, POLL_SECONDS, BUNDLE, self._execute)
+    async def _spacing(self, pulled: BatchRef) -> float:
+        """Seconds from this pull to the next."""
+        async with autocommit(self._pull.engine) as connection:
+            before = await count_unapplied(connection, STREAM, pulled.epoch, pulled.begin)
+        return min((1 + before) * SPACING_SECONDS, WIDEST_SPACING_SECONDS)
 
-    async def _spacing(self, stream: StreamName) -> float:
-        """Seconds from this bundle to the next."""
-        most = round(WIDEST_SPACING_SECONDS / SPACING_SECONDS)
-        async with reading(self._pull.engine) as connection:
-            waiting = await unapplied_bundles(connection, stream, most)
-        return max(1, len(waiting)) * SPACING_SECONDS
-
-    async def _pull_until(
-        self, stream: StreamName, end: float, progress: PullProgress, beat: Callable[[PullProgress], None]
-    ) -> None:
+    async def _pull_for_a_round(self, progress: PullProgress, beat: Callable[[PullProgress], None]) -> None:
+        ends_at = asyncio.get_running_loop().time() + ROUND_SECONDS
         stopping = asyncio.create_task(activity.wait_for_worker_shutdown())
         poll: asyncio.Task[BatchRef | None] | None = None
-        pace = Pace(SPACING_SECONDS)
+        limiter = RateLimiter(SPACING_SECONDS)
         try:
-            while not stopping.done() and time.monotonic() < end:
-                poll = poll or asyncio.create_task(self._next(stream, pace))
+            while not stopping.done() and asyncio.get_running_loop().time() < ends_at:
+                poll = poll or asyncio.create_task(self._next(limiter))
                 await asyncio.wait((poll, stopping), return_when=asyncio.FIRST_COMPLETED)
                 if not poll.done():
                     return
-                batch, poll = poll.result(), None
-                await self._watch.succeeded(stream)
-                if batch:
-                    pace.take(await self._spacing(stream))
-                    progress.batches += batch.batches
-                    progress.records += batch.records
+                pulled, poll = poll.result(), None
+                await self._watch.succeeded(STREAM)
+                if pulled:
+                    limiter.take(await self._spacing(pulled))
+                    progress.batches += pulled.batches
+                    progress.records += pulled.records
                     beat(progress)
-                else:  # time to look after what an operator's retry or repair took up again
-                    await self._start_left(stream)
+                else:  # an operator's retry or repair may have left batches to execute
+                    await self._start_left()
         finally:
             left = [task for task in (stopping, poll) if task is not None and not task.done()]
             for task in left:
                 task.cancel()
             if left:
-                await asyncio.wait(left)  # what the poll holds open is closed before the worker closes its pools
+                await asyncio.wait(left)  # the poll must close its connections before the worker closes its pools
+
+
+def ranges(waiting: Sequence[BatchRef], running: Sequence[BatchRef]) -> list[BatchRef]:
+    """The waiting batches that no running execution has, in as few ranges as possible. ``waiting`` is in order.
+
+    A range has consecutive batches of one epoch, and no more records than one pull may bring.
+    """
+    found: list[BatchRef] = []
+    for batch in waiting:
+        if any(run.epoch == batch.epoch and run.begin <= batch.sequence <= run.sequence for run in running):
+            continue
+        last = found[-1] if found else None
+        follows = last is not None and (last.epoch, last.sequence + 1) == (batch.epoch, batch.sequence)
+        if last is not None and follows and last.records + batch.records <= MAX_RECORDS:
+            found[-1] = last.model_copy(
+                update={"sequence": batch.sequence, "records": last.records + batch.records, "first": last.begin}
+            )
+        else:
+            found.append(batch)
+    return found

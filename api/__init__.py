@@ -1,1 +1,1 @@
-"""FastAPI: one app per network, routers by concern."""
+"""The HTTP APIs: one FastAPI app per network."""

@@ -1,6 +1,4 @@
-"""Request bodies are bounded in size and time: what is larger is refused without being kept, or as soon as it turns
-out to be; what does not arrive in time is given up.
-"""
+"""Limits on the size of request bodies and the time in which they must arrive."""
 
 import asyncio
 from collections.abc import Mapping
@@ -9,22 +7,23 @@ from contextlib import suppress
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.problems import problem_response
+from api.problems import error_problem, problem_response
 from models.errors import TooLarge
 
 DEFAULT_MAX_BYTES = 1024 * 1024
 ARRIVE_SECONDS = 60.0
-"""Time for a whole body: 8 MiB at 1.2 Mbit/s. Nobody may hold a call open by sending a byte now and then."""
+"""Time for a whole body, for example 8 MiB at 1.2 Mbit/s. It ends calls that send a byte now and then."""
 
 DISCARD_BYTES = 32 * 1024 * 1024
 DISCARD_SECONDS = 2.0
+"""How much of a body that is too large is read and dropped, and for how long, so that its sender reads the answer."""
 
 
 class BodyLimit:
-    """Answers 413 for a body above ``max_bytes``, 408 for one that takes more than ``seconds``. ``larger`` has other
-    bounds for paths that begin with its keys.
+    """Answers 413 for a body of more than ``max_bytes`` and 408 for one that takes longer than ``seconds``. ``larger``
+    maps prefixes of paths to larger limits.
 
-    FastAPI's own ``max_body_size`` does the same, but answers in plain text and outside of all middleware.
+    FastAPI's ``max_body_size`` answers in plain text and outside of all middleware.
     """
 
     def __init__(
@@ -74,7 +73,7 @@ class BodyLimit:
         async def watched_send(message: Message) -> None:
             nonlocal answering
             if refusal is not None and not answering:
-                raise _Refused  # whatever the app made of the cut-off body is not the answer
+                raise _Refused  # the app answers to the cut-off body; discard that answer
             answering = True
             await send(message)
 
@@ -82,7 +81,7 @@ class BodyLimit:
             await self._app(scope, bounded_receive, watched_send)
         except _Refused:
             if refusal is None:
-                raise  # another limit's, further out
+                raise  # raised by an outer BodyLimit
             if not answering:
                 await refusal(scope, receive, send)
 
@@ -91,7 +90,7 @@ class BodyLimit:
 
 
 class _Refused(BaseException):
-    """Passes through every ``except Exception`` of the app on its way back here."""
+    """Ends the app's work on a refused body. A BaseException, so that the app does not catch it."""
 
 
 def _announced(scope: Scope) -> int:
@@ -102,7 +101,7 @@ def _announced(scope: Scope) -> int:
 
 
 async def _discard(receive: Receive) -> None:
-    """Let a caller who said how much it sends come to an end: cut off in the middle, it would not read the answer."""
+    """Read the rest of the body. A sender that is cut off in the middle would not read the answer."""
     with suppress(TimeoutError):
         async with asyncio.timeout(DISCARD_SECONDS):
             left = DISCARD_BYTES
@@ -114,14 +113,8 @@ async def _discard(receive: Receive) -> None:
 
 
 def _too_large(limit: int) -> Response:
-    return problem_response(
-        TooLarge.kind,
-        TooLarge.title,
-        TooLarge.status,
-        f"A body here has {limit} bytes at most; send less at a time",
-        {"max_bytes": limit},
-        {"Connection": "close"},
-    )
+    error = TooLarge(f"The body may have {limit} bytes at most; send less at a time", max_bytes=limit)
+    return error_problem(error, {"Connection": "close"})
 
 
 def _too_slow(seconds: float) -> Response:
@@ -129,6 +122,6 @@ def _too_slow(seconds: float) -> Response:
         "too-slow",
         "The body did not arrive in time",
         408,
-        f"The whole body has to arrive within {seconds:g} s; nothing was stored",
+        f"The whole body must arrive within {seconds:g} s; nothing was stored",
         headers={"Connection": "close"},
     )

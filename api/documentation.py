@@ -1,4 +1,4 @@
-"""The OpenAPI document: short operation ids, and errors described as what they are, problem documents."""
+"""The OpenAPI document: short operation ids, and errors as problem documents."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,15 +14,15 @@ SCHEMAS = "#/components/schemas/"
 
 
 def operation_id(route: APIRoute) -> str:
-    """For ``generate_unique_id_function``: the function's name, so that a generated client reads like the server."""
+    """For ``generate_unique_id_function``: the function's name, which generated clients then use."""
     return route.name
 
 
 def install_documentation(app: FastAPI, *bodies: type[BaseModel]) -> None:
-    """Describe this app's problem documents in its OpenAPI document; refuses two operations of the same id.
+    """Describe problem documents in this app's OpenAPI document. Raises ``ValueError`` for duplicate operation ids.
 
-    ``bodies`` are models of bodies that a route reads by itself and refers to by `reference`: what is written out in
-    place has no name, and client generators leave it out.
+    ``bodies`` are models of bodies that a route parses itself and refers to with `reference`. Client generators ignore
+    schemas without a name.
     """
 
     def openapi() -> dict[str, Any]:
@@ -30,11 +30,11 @@ def install_documentation(app: FastAPI, *bodies: type[BaseModel]) -> None:
             app.openapi_schema = _document(app, bodies)
         return app.openapi_schema
 
-    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
+    app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI documents it
 
 
 def reference(model: type[BaseModel]) -> dict[str, str]:
-    """Where a model's schema stands in the document."""
+    """A reference to a model's schema in the document."""
     return {"$ref": SCHEMAS + model.__name__}
 
 
@@ -62,14 +62,14 @@ def _document(app: FastAPI, bodies: Sequence[type[BaseModel]]) -> dict[str, Any]
     for path in document["paths"].values():
         for operation in path.values():
             if operation["operationId"] in ids:
-                raise ValueError(f"two operations are called {operation['operationId']}")
+                raise ValueError(f"two operations have the id {operation['operationId']}")
             ids.add(operation["operationId"])
             _describe_problems(operation)
     return document
 
 
 def _describe_problems(operation: dict[str, Any]) -> None:
-    """FastAPI says that a failed validation gives its own document: say what it gives here."""
+    """Replace FastAPI's description of a failed validation by a problem document."""
     response = operation.get("responses", {}).get("422")
     if response and "HTTPValidationError" in str(response.get("content", "")):
         operation["responses"]["422"] = {

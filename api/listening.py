@@ -1,7 +1,7 @@
-"""Where an API listens: its address, its TLS, and which paths are served there.
+"""The addresses on which an API listens: port, TLS and served paths.
 
-The link may have a port of its own. There, and only there, TLS can demand a client certificate: on the port that people
-call it would shut everybody out.
+The link may have its own port. Only there can TLS demand a client certificate, since callers of the public port have
+none.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.problems import problem_response
+from api.problems import error_problem
 from configuration.settings import NetworkSettings, RequestSettings
 from models.errors import ConfigurationError, NotFound
 
@@ -18,60 +18,54 @@ LINK = "/link/"
 
 
 @dataclass(frozen=True)
-class Tls:
-    """A certificate with its key and, where callers have to show one of their own, who must have issued that."""
-
-    certificate: Path
-    key: Path
-    client_ca: Path | None = None
-
-
-@dataclass(frozen=True)
 class Listener:
-    """One port. ``link``: None serves everything, True only the link, False everything else."""
+    """One port. ``link``: True serves only the link, False everything else, None both.
+
+    ``certificate`` and ``key`` enable TLS. ``client_ca`` issues the client certificates that callers must present.
+    """
 
     host: str
     port: int
-    tls: Tls | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    client_ca: Path | None = None
     link: bool | None = None
 
     @property
     def address(self) -> str:
-        """As a URL, for people."""
-        return f"{'https' if self.tls else 'http'}://{self.host}:{self.port}"
+        """The address as a URL."""
+        return f"{'https' if self.certificate else 'http'}://{self.host}:{self.port}"
 
     def options(self) -> dict[str, Any]:
-        """For granian's ``Server``. Raises `ConfigurationError` naming a file that cannot be read."""
-        if self.tls is None:
+        """Options for granian's ``Server``. Raises `ConfigurationError` if a file does not exist."""
+        if self.certificate is None:
             return {}
-        for file in filter(None, (self.tls.certificate, self.tls.key, self.tls.client_ca)):
+        for file in filter(None, (self.certificate, self.key, self.client_ca)):
             if not file.is_file():
-                raise ConfigurationError(f"Cannot serve on {self.address}: there is no file {file}")
+                raise ConfigurationError(f"Cannot serve on {self.address}: the file {file} does not exist")
         return {
-            "ssl_cert": self.tls.certificate,
-            "ssl_key": self.tls.key,
-            "ssl_ca": self.tls.client_ca,
-            "ssl_client_verify": self.tls.client_ca is not None,
+            "ssl_cert": self.certificate,
+            "ssl_key": self.key,
+            "ssl_ca": self.client_ca,
+            "ssl_client_verify": self.client_ca is not None,
         }
 
 
 def listeners(settings: NetworkSettings) -> list[Listener]:
-    """Where this network's API listens."""
+    """The listeners of this network's API."""
     if not isinstance(settings, RequestSettings):
         return [Listener(settings.host, settings.port)]
-    certificate, key = settings.tls_certificate, settings.tls_key
-    tls = Tls(certificate, key) if certificate and key else None
+    host, certificate, key = settings.host, settings.tls_certificate, settings.tls_key
     if not settings.link_port:
-        return [Listener(settings.host, settings.port, tls)]
-    link_tls = Tls(certificate, key, settings.tls_client_ca) if certificate and key else None
+        return [Listener(host, settings.port, certificate, key)]
     return [
-        Listener(settings.host, settings.port, tls, link=False),
-        Listener(settings.host, settings.link_port, link_tls, link=True),
+        Listener(host, settings.port, certificate, key, link=False),
+        Listener(host, settings.link_port, certificate, key, settings.tls_client_ca, link=True),
     ]
 
 
-class OnlyThere:
-    """Lets through what belongs to one of the two ports; the rest is not there."""
+class PathFilter:
+    """Serves either the link or everything else; answers 404 to other paths."""
 
     def __init__(self, app: ASGIApp, link: bool) -> None:
         self._app = app
@@ -82,4 +76,4 @@ class OnlyThere:
             await self._app(scope, receive, send)
             return
         detail = "The link is not served on this port" if not self._link else "Only the link is served on this port"
-        await problem_response(NotFound.kind, NotFound.title, NotFound.status, detail)(scope, receive, send)
+        await error_problem(NotFound(detail))(scope, receive, send)

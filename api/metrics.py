@@ -1,4 +1,4 @@
-"""Prometheus metrics of one app: its own registry, and the requests that it answered by route and status."""
+"""Prometheus metrics of one app: its requests by route and status."""
 
 import time
 
@@ -11,7 +11,7 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 
 
 class Metrics:
-    """The registry of one app; not the process-wide one, so that two apps in one process do not mix."""
+    """The registry of one app, so that two apps in one process have separate metrics."""
 
     def __init__(self, network: str, version: str) -> None:
         self.registry = CollectorRegistry()
@@ -25,12 +25,13 @@ class Metrics:
             buckets=SECONDS,
             registry=self.registry,
         )
-        Info("airlock_build", "What runs here", registry=self.registry).info({"network": network, "version": version})
-
+        Info("airlock_build", "Network and version", registry=self.registry).info(
+            {"network": network, "version": version}
+        )
         self._counted: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count one request. What is counted is kept: to find it by its labels costs more than to count."""
+        """Count one request. Counters are kept: finding them by label takes longer than counting."""
         known = self._counted.get((method, route, status))
         if known is None:
             known = self.requests.labels(method, route, str(status)), self.seconds.labels(method, route)
@@ -44,7 +45,7 @@ class Metrics:
 
 
 class RequestMetrics:
-    """Counts and times requests, as plain ASGI. Labels are the route's template and never what a caller wrote."""
+    """Counts and times requests. The label of a route is its template, never text from a caller."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app

@@ -1,54 +1,55 @@
-"""Lists by pages: a cursor says where the next page begins, stays right while rows are added, and tells no more."""
+"""Pages of lists. A cursor is the position of a page's last item, and stays valid while rows are added."""
 
 import base64
 import binascii
-from collections.abc import Callable, Sequence
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Generic, Self, TypeVar
 from uuid import UUID
 
 from fastapi import Query
 from pydantic import BaseModel, Field
 
-from models.errors import InvalidInput
+from api.problems import invalid_fields
 
-Item = TypeVar("Item")
 
-PageLimit = Annotated[int, Query(ge=1, le=500, description="Items on a page at most")]
+class PageItem(BaseModel):
+    """An item of a list that is sorted by request id."""
+
+    request_id: UUID
+
+
+Item = TypeVar("Item", bound=PageItem)
+
+PageLimit = Annotated[int, Query(ge=1, le=500, description="Maximum of items on a page")]
 _CURSOR = {"pattern": "^[A-Za-z0-9_-]{21}[AQgw]$"}
-"""Sixteen bytes in base64url. Said in the document only: `decode_cursor` has the better message."""
+"""Sixteen bytes in base64url. Only for the document: `decode_cursor` gives the better message."""
 
 PageCursor = Annotated[
     Annotated[str, Field(json_schema_extra=_CURSOR)] | None,
-    Query(description="`next_cursor` of the page before; leave it out for the first page"),
+    Query(description="`next_cursor` of the previous page; omit it for the first page"),
 ]
 DEFAULT_LIMIT = 50
 
 
 class Page(BaseModel, Generic[Item]):
-    """One page. Inherit from it with the type of an item, so that the page has a name of its own in OpenAPI."""
+    """One page. Derive a class for each type of item, so that the page has its own name in OpenAPI."""
 
     items: list[Item]
-    next_cursor: str | None = Field(description="Ask with this for the next page; null on the last")
+    next_cursor: str | None = Field(description="The cursor of the next page; null on the last page")
 
-
-def encode_cursor(position: UUID) -> str:
-    """An opaque cursor that stands behind the item of this id."""
-    return base64.urlsafe_b64encode(position.bytes).rstrip(b"=").decode()
+    @classmethod
+    def of(cls, items: list[Item], limit: int) -> Self:
+        """A page from up to ``limit`` + 1 items. The extra item shows that there is a next page."""
+        if len(items) <= limit:
+            return cls(items=items, next_cursor=None)
+        last = items[limit - 1].request_id
+        return cls(items=items[:limit], next_cursor=base64.urlsafe_b64encode(last.bytes).rstrip(b"=").decode())
 
 
 def decode_cursor(cursor: str | None) -> UUID | None:
-    """The id that a cursor stands behind. Raises `InvalidInput` for one that was not given out here."""
+    """The item id of a cursor. Raises `InvalidInput` for an invalid cursor."""
     if cursor is None:
         return None
     try:
         return UUID(bytes=base64.b64decode(cursor.encode() + b"==", altchars=b"-_", validate=True))
     except (ValueError, binascii.Error):
-        message = "not a cursor of this list; leave it out to begin with the first page"
-        raise InvalidInput(f"cursor: {message}", errors=[{"field": "cursor", "message": message}]) from None
-
-
-def cut(found: Sequence[Item], limit: int, position: Callable[[Item], UUID]) -> tuple[Sequence[Item], str | None]:
-    """A page and its next cursor from up to ``limit`` + 1 items: one more than fits means that there is a next page."""
-    if len(found) <= limit:
-        return found, None
-    return found[:limit], encode_cursor(position(found[limit - 1]))
+        raise invalid_fields([("cursor", "not a cursor of this list; omit it for the first page")]) from None

@@ -1,14 +1,14 @@
-"""`/healthz` and `/readyz`: whether the process lives, and whether it can serve. They need no key, tell no details."""
+"""`/healthz` and `/readyz`: whether the process lives, and whether it can serve. They need no API key."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable
 from typing import Literal
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-Check = Callable[[], Awaitable[object]]
-"""Answers, or raises, within `ANSWER_SECONDS`."""
+from storage.database import value
 
 ANSWER_SECONDS = 2.0
 
@@ -20,14 +20,14 @@ class Alive(BaseModel):
 
 
 class Readiness(BaseModel):
-    """Whether what is needed to serve answers."""
+    """Whether the needed servers answer."""
 
     status: Literal["ready", "not-ready"]
-    away: list[str] = Field(description="What does not answer now", examples=[["database"]])
+    away: list[str] = Field(description="Servers that do not answer now", examples=[["database"]])
 
 
-def probes(checks: Callable[[], Mapping[str, Check]]) -> APIRouter:
-    """Routes for both probes; ``checks`` gives what must answer, by name, when it is asked."""
+def probes(engine: Callable[[], AsyncEngine]) -> APIRouter:
+    """Routes for both probes. ``engine`` is called at each `/readyz`."""
     router = APIRouter(tags=["health"])
 
     @router.get("/healthz", summary="Whether the process is alive")
@@ -37,23 +37,21 @@ def probes(checks: Callable[[], Mapping[str, Check]]) -> APIRouter:
     @router.get(
         "/readyz",
         summary="Whether requests can be served",
-        responses={503: {"model": Readiness, "description": "Something that is needed does not answer"}},
+        responses={503: {"model": Readiness, "description": "A needed server does not answer"}},
     )
     async def readyz(response: Response) -> Readiness:
-        named = checks()
-        answered = await asyncio.gather(*(_answers(check) for check in named.values()))
-        away = [name for name, good in zip(named, answered, strict=True) if not good]
-        if away:
-            response.status_code = 503
-        return Readiness(status="not-ready" if away else "ready", away=away)
+        if await _answers(engine()):
+            return Readiness(status="ready", away=[])
+        response.status_code = 503
+        return Readiness(status="not-ready", away=["database"])
 
     return router
 
 
-async def _answers(check: Check) -> bool:
+async def _answers(engine: AsyncEngine) -> bool:
     try:
-        async with asyncio.timeout(ANSWER_SECONDS):
-            await check()
-    except Exception:  # a probe tells that something is away, whatever way it fails
+        async with asyncio.timeout(ANSWER_SECONDS), engine.connect() as connection:
+            await value(connection, "SELECT 1")
+    except Exception:  # the probe answers false, whatever the failure is
         return False
     return True

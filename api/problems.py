@@ -1,6 +1,6 @@
-"""Errors as RFC 9457 problem documents: one place maps the one hierarchy of errors to HTTP."""
+"""Errors as RFC 9457 problem documents. The only place that maps errors to HTTP answers."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from models.errors import AirlockError, InvalidInput, NotFound, Unavailable
+from models.errors import AirlockError, InvalidInput, NotFound, Unavailable, describe
 from storage.database import is_unreachable
 
 log = structlog.get_logger(__name__)
@@ -22,18 +22,21 @@ log = structlog.get_logger(__name__)
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:airlock:problem:"
 RETRY_AFTER_SECONDS = 2
+MAX_DETAIL = 10
+MAX_MESSAGE = 300
+"""Characters of a message or a field's name, since both may quote a large input."""
 METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 
 class FieldProblem(BaseModel):
-    """One field that does not fit."""
+    """One invalid field."""
 
     field: str = Field(examples=["params.iata"])
     message: str
 
 
 class Problem(BaseModel):
-    """An RFC 9457 problem document; ``type`` is stable, ``detail`` is for people."""
+    """An RFC 9457 problem document. ``type`` is stable, ``detail`` is for people."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -41,11 +44,11 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str
-    errors: list[FieldProblem] | None = Field(None, description="The fields that do not fit")
+    errors: list[FieldProblem] | None = Field(None, description="The invalid fields")
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """For a route's ``responses``: these statuses answer with a problem document."""
+    """For a route's ``responses``: these statuses have a problem document."""
     return {
         status: {
             "description": "Problem",
@@ -68,8 +71,25 @@ def problem_response(
     return Response(orjson.dumps(body, default=str), status, headers, MEDIA_TYPE)
 
 
+def error_problem(error: AirlockError, headers: Mapping[str, str] | None = None) -> Response:
+    """The response to an error of Airlock."""
+    return problem_response(error.kind, error.title, error.status, str(error), error.extra, headers)
+
+
+def invalid_fields(problems: Iterable[tuple[str, str]]) -> InvalidInput:
+    """The error for invalid fields, given as names with messages. It lists at most `MAX_DETAIL` of them."""
+    found = list(problems)
+    errors = [{"field": _short(name), "message": _short(message)} for name, message in found[:MAX_DETAIL]]
+    more = f"; and {len(found) - MAX_DETAIL} more" if len(found) > MAX_DETAIL else ""
+    return InvalidInput("; ".join(f"{item['field']}: {item['message']}" for item in errors) + more, errors=errors)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= MAX_MESSAGE else f"{text[: MAX_MESSAGE // 2]} … {text[-MAX_MESSAGE // 2 :]}"
+
+
 def install_problems(app: FastAPI) -> None:
-    """Answer every error of this app with a problem document, and say so in its OpenAPI document."""
+    """Answer every error of this app with a problem document."""
     app.add_exception_handler(AirlockError, _airlock_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
@@ -78,8 +98,8 @@ def install_problems(app: FastAPI) -> None:
 
 
 class UnexpectedErrors:
-    """Answers what no handler took. It stands inside of all other middleware, unlike Starlette's handler for
-    ``Exception``, so that these answers, too, carry their headers and are counted, and each is logged once.
+    """Answers errors that have no handler. Unlike Starlette's handler for ``Exception`` it is inside all other
+    middleware, so that these answers have the security headers and are counted, and each error is logged once.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -103,7 +123,7 @@ class UnexpectedErrors:
 
 
 async def error_response(request: Request, error: Exception) -> Response:
-    """The answer to an error that a call ended in, as the handlers of `install_problems` give it."""
+    """The response to any error, as the handlers of `install_problems` give it."""
     return await (_airlock_error if isinstance(error, AirlockError) else _unexpected_error)(request, error)
 
 
@@ -112,37 +132,34 @@ async def _airlock_error(_request: Request, error: Exception) -> Response:
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if error.status in (429, 503) else {}
     if error.status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="airlock"'
-    return problem_response(error.kind, error.title, error.status, str(error), error.extra, headers)
+    return error_problem(error, headers)
 
 
-async def _validation_error(_request: Request, error: Exception) -> Response:
+async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     fields = [
-        {
-            "field": ".".join(str(part) for part in item["loc"][1:]) or str(item["loc"][0]),
-            "message": item["msg"].removeprefix("Value error, "),
-        }
+        (
+            ".".join(str(part) for part in item["loc"][1:]) or str(item["loc"][0]),
+            item["msg"].removeprefix("Value error, "),
+        )
         for item in error.errors()
     ]
-    detail = "; ".join(f"{item['field']}: {item['message']}" for item in fields)
-    return problem_response(InvalidInput.kind, InvalidInput.title, InvalidInput.status, detail, {"errors": fields})
+    return await _airlock_error(request, invalid_fields(fields))
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
-        return problem_response(NotFound.kind, NotFound.title, 404, "There is nothing at this address; see /docs")
-    if error.status_code == 400:  # FastAPI's, for a body that is not even text or that is nested too deep
-        message = "not JSON in UTF-8, or nested too deep"
-        fields = {"errors": [{"field": "body", "message": message}]}
-        return problem_response(InvalidInput.kind, InvalidInput.title, InvalidInput.status, f"body: {message}", fields)
+        return error_problem(NotFound("This path does not exist; see /docs"))
+    if error.status_code == 400:  # from FastAPI, for a body that is not text or is nested too deep
+        return await _airlock_error(request, invalid_fields([("body", "not JSON in UTF-8, or nested too deep")]))
     headers = {"Allow": _allowed(request)} if error.status_code == 405 else error.headers
     kind = {405: "method-not-allowed", 413: "too-large"}.get(error.status_code, "http")
     return problem_response(kind, str(error.detail), error.status_code, str(error.detail), headers=headers)
 
 
 def _allowed(request: Request) -> str:
-    """Every method that this address has (RFC 9110, 10.2.1): Starlette names those of one route only."""
+    """All methods of this path (RFC 9110, 10.2.1). Starlette lists those of one route only."""
     routes = request.app.router.routes
     found = [
         method
@@ -153,14 +170,16 @@ def _allowed(request: Request) -> str:
 
 
 async def _unexpected_error(request: Request, error: Exception) -> Response:
-    if isinstance(error, ClientDisconnect):  # or chunks that are none; nothing of ours went wrong
-        return problem_response("cut-off", "The body broke off", 400, "The body broke off, or is not framed as it says")
+    if isinstance(error, ClientDisconnect):  # also for invalid chunks
+        return problem_response(
+            "cut-off", "The body was cut off", 400, "The body is incomplete, or its framing is invalid"
+        )
     if is_unreachable(error):
-        log.warning("api.database_away", path=request.url.path, error=type(error).__name__)
+        log.warning("api.database_away", path=request.url.path, error=describe(error))
         unavailable = Unavailable(
-            "The database does not answer; nothing is known to be stored. Try again, with the same "
-            "Idempotency-Key where you used one"
+            "The database does not answer; it is unknown whether anything was stored. Try again, with the same "
+            "Idempotency-Key if you used one"
         )
         return await _airlock_error(request, unavailable)
     log.error("api.broke", path=request.url.path, exc_info=error)
-    return await _airlock_error(request, AirlockError("An error that should not happen; the server's log says more"))
+    return await _airlock_error(request, AirlockError("An internal error; the server's log has the details"))

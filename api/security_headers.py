@@ -1,6 +1,6 @@
-"""Security headers on every response, as plain ASGI: one pass over the response's headers and no task between.
+"""Security headers on every response, after the OWASP Secure Headers Project.
 
-What they say: OWASP Secure Headers Project. TLS, and with it Strict-Transport-Security, is the business of the proxy.
+Strict-Transport-Security is left to the proxy that ends TLS.
 """
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 Headers = tuple[tuple[bytes, bytes], ...]
 
 DOCUMENTATION_PATHS = frozenset({"/docs"})
-"""The page of the API's documentation: it has a script in it, and loads more from this server."""
+"""The documentation page. It contains a script and loads others from this server."""
 
 _ALWAYS: Headers = (
     (b"x-content-type-options", b"nosniff"),
@@ -29,7 +29,7 @@ DOCUMENTATION_HEADERS: Headers = (*_ALWAYS, (b"content-security-policy", _DOCUME
 
 
 class SecurityHeaders:
-    """Adds what the response does not say itself. A route that sets its own ``Cache-Control``, say, keeps it."""
+    """Adds the headers that a response does not set itself, such as ``Cache-Control``."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

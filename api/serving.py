@@ -1,4 +1,4 @@
-"""Serving an app on one port or two: one process, one event loop, a clean end on SIGTERM and SIGINT."""
+"""Serves an app on one or two ports, in one process and one event loop, until SIGTERM or SIGINT."""
 
 import asyncio
 import signal
@@ -12,33 +12,28 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.embed import Server
 
-from api.listening import Listener, OnlyThere
+from api.listening import Listener, PathFilter
 from models.errors import ConfigurationError
 
 log = structlog.get_logger(__name__)
 
 HEADER_SECONDS = 20.0
-"""Time for a call's line and headers, and for which a connection without a call is kept. Bodies: `api.body_limit`."""
+"""Time in which the head of a call must arrive, and for which an idle connection is kept. Bodies: `api.body_limit`."""
 
 CONNECTIONS = 16_384
-"""Open at a time; who waits for a result holds one. With more, callers wait until one is given up."""
+"""Maximum of open connections; a caller who waits for a result holds one. Further callers wait for a free one."""
 
 FINISH_SECONDS = 4.0
-"""Time that calls under way have when the server stops. A caller who neither sends nor reads may not hold it up."""
+"""Time for calls in progress when the server stops, so that a caller who neither sends nor reads cannot delay it."""
 
 
-async def serve(app: FastAPI, host: str, port: int) -> None:
-    """Serve on one port, as it is, until a signal comes."""
-    await serve_on(app, [Listener(host, port)])
-
-
-async def serve_on(app: FastAPI, listeners: Sequence[Listener]) -> None:
-    """Serve until a signal comes; calls under way are finished first."""
+async def serve(app: FastAPI, listeners: Sequence[Listener]) -> None:
+    """Serve until SIGTERM or SIGINT. Calls in progress are finished first."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    async with served_on(app, listeners) as serving:
+    async with served(app, listeners) as serving:
         for listener in listeners:
             log.info("api.serving", network=app.title, address=listener.address, only_link=bool(listener.link))
         stopping = asyncio.create_task(stopped.wait())
@@ -48,22 +43,15 @@ async def serve_on(app: FastAPI, listeners: Sequence[Listener]) -> None:
 
 
 @asynccontextmanager
-async def served(app: FastAPI, host: str, port: int) -> AsyncIterator["asyncio.Task[None]"]:
-    """The same as `served_on` for one port, as it is."""
-    async with served_on(app, [Listener(host, port)]) as serving:
-        yield serving
+async def served(app: FastAPI, listeners: Sequence[Listener]) -> AsyncIterator["asyncio.Task[None]"]:
+    """Open the app and serve it during the block. Yields the task that serves.
 
-
-@asynccontextmanager
-async def served_on(app: FastAPI, listeners: Sequence[Listener]) -> AsyncIterator["asyncio.Task[None]"]:
-    """Open the app and serve it for as long as the block runs; gives the task that serves.
-
-    At the end, what ``app.state.on_stopping`` lists is called, so that long polls end at once; calls under way are
-    finished; the app is closed. Raises `ConfigurationError` where an address cannot be listened on.
+    At the end, calls the functions in ``app.state.on_stopping``, so that long polls end at once, finishes the calls in
+    progress, and closes the app. Raises `ConfigurationError` if an address cannot be used.
     """
     async with app.router.lifespan_context(app):
         servers = [_server(app, listener) for listener in listeners]
-        serving = asyncio.create_task(_all_of(servers, listeners))
+        serving = asyncio.create_task(_serve_all(servers, listeners))
         try:
             yield serving
         finally:
@@ -81,15 +69,15 @@ async def served_on(app: FastAPI, listeners: Sequence[Listener]) -> AsyncIterato
 
 def _server(app: FastAPI, listener: Listener) -> Server:
     return Server(
-        app if listener.link is None else OnlyThere(app, listener.link),
+        app if listener.link is None else PathFilter(app, listener.link),
         address=listener.host,
         port=listener.port,
-        interface=Interfaces.ASGINL,  # the lifespan is ours, so that the app is closed whatever callers do
-        http=HTTPModes.http1,  # HTTP/2 without TLS would be one more parser open to everybody, and nobody uses it
+        interface=Interfaces.ASGINL,  # `served` runs the lifespan, so that the app is always closed
+        http=HTTPModes.http1,  # HTTP/2 without TLS: one more exposed parser that nobody uses
         http1_settings=HTTP1Settings(header_read_timeout=int(HEADER_SECONDS * 1000)),
         websockets=False,
         log_access=False,
-        log_level=LogLevels.error,  # below that it only says that it starts, in a form of its own
+        log_level=LogLevels.error,  # lower levels only report the start, in another format
         log_dictconfig={"handlers": {}, "loggers": {"_granian": {"propagate": True}}},
         backlog=1024,
         backpressure=CONNECTIONS,
@@ -97,10 +85,10 @@ def _server(app: FastAPI, listener: Listener) -> Server:
     )
 
 
-async def _all_of(servers: Sequence[Server], listeners: Sequence[Listener]) -> None:
-    """Serve until all are stopped; when one ends, the others end too."""
+async def _serve_all(servers: Sequence[Server], listeners: Sequence[Listener]) -> None:
+    """Serve until all have stopped. When one ends, stop the others."""
     tasks = [
-        asyncio.create_task(_one_of(server, listener)) for server, listener in zip(servers, listeners, strict=True)
+        asyncio.create_task(_serve_one(server, listener)) for server, listener in zip(servers, listeners, strict=True)
     ]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -112,7 +100,7 @@ async def _all_of(servers: Sequence[Server], listeners: Sequence[Listener]) -> N
         await asyncio.wait(tasks)
 
 
-async def _one_of(server: Server, listener: Listener) -> None:
+async def _serve_one(server: Server, listener: Listener) -> None:
     try:
         await server.serve()
     except Exception as error:

@@ -1,5 +1,5 @@
 """Measurements: each figure of Airlock beside its limit and beside Celery doing the same job.
 
-`figures.py` says what every figure has in common, `catalogue.py` names them all, `load/` asks, `plain/` is the limit of
-the figures that ask by HTTP, `celery/` is the rival.
+`figures.py` defines a figure, `catalogue.py` lists them, `load/` is the load generator, `plain/` is the limit of the
+figures that use HTTP, `celery/` is the rival.
 """

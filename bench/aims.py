@@ -1,4 +1,4 @@
-"""What a figure should reach, a number or a share of what another contestant reached; and by how much it is missed."""
+"""Aims: a number, or a share of another contestant's result; and by how much an aim is missed."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,14 +9,14 @@ from bench.figures import LIMIT, OURS, RIVAL, Line, Spread
 
 @dataclass(frozen=True)
 class Aim:
-    """One bound, as a multiple of the median of the contestant ``beside`` or, without one, in the line's unit."""
+    """One bound: a multiple of the median of the contestant ``beside`` or, without one, a number in the line's unit."""
 
     bound: float
     at_most: bool = False
     beside: str = ""
 
     def reached(self, measured: Mapping[str, Spread]) -> float:
-        """What stands against the bound."""
+        """The value that is compared with the bound."""
         ours = measured[OURS].median
         if not self.beside:
             return ours
@@ -24,22 +24,22 @@ class Aim:
         return ours / other if other else math.inf
 
     def is_met(self, measured: Mapping[str, Spread]) -> bool:
-        """Whether it is reached; not where the other contestant was not measured."""
+        """Whether the aim is met; False if the other contestant was not measured."""
         if self.beside and self.beside not in measured:
             return False
         reached = self.reached(measured)
         return reached <= self.bound if self.at_most else reached >= self.bound
 
     def text(self, unit: str) -> str:
-        """In words."""
+        """The aim in words."""
         return f"{'≤' if self.at_most else '≥'} {self.amount(self.bound, unit)}"
 
     def amount(self, number: float, unit: str) -> str:
-        """A number of this aim's kind."""
+        """Format a number in this aim's unit."""
         return f"{number:.3g} × {self.beside}" if self.beside else f"{number:,.4g} {unit}"
 
     def short(self, measured: Mapping[str, Spread], unit: str) -> str:
-        """By how much it is missed."""
+        """By how much the aim is missed, in words."""
         if self.beside and self.beside not in measured:
             return f"{self.beside} was not measured"
         reached = self.reached(measured)
@@ -50,7 +50,7 @@ class Aim:
 
 
 def beats(contestant: str, *, at_most: bool = False) -> Aim:
-    """No worse than another."""
+    """The aim to be no worse than another contestant."""
     return Aim(1.0, at_most, contestant)
 
 
@@ -64,7 +64,7 @@ def line(
     *,
     less_is_better: bool = False,
 ) -> Line:
-    """A line that says whether all aims are met, and which are missed by how much."""
+    """Make a line that says whether all aims are met and, if not, by how much each is missed."""
     missed = [aim.short(measured, unit) for aim in aims if not aim.is_met(measured)]
     known = {name: measured[name] for name in (OURS, LIMIT, RIVAL) if name in measured}
     return Line(

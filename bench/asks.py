@@ -1,4 +1,4 @@
-"""What the figures ask: one airport per request, each of some fifty in turn, so that answers cost little and differ."""
+"""The requests of the figures: one airport each, some fifty in turn, so that answers are cheap and differ."""
 
 from pathlib import Path
 
@@ -8,11 +8,11 @@ from bench.load.order import Ask
 from chaos.workload import AIRPORTS
 
 CODES = AIRPORTS[:-2]
-"""Without those that are nobody's."""
+"""Codes of existing airports."""
 
 
 def submissions(*, answered: bool = False, prefix: str = "") -> tuple[Ask, ...]:
-    """One request each, for another airport each; with ``answered`` the result is waited for and looked at."""
+    """Submissions of one request each, for each airport; ``answered``: wait for the result and check it."""
     return tuple(
         Ask(
             "POST",
@@ -27,7 +27,7 @@ def submissions(*, answered: bool = False, prefix: str = "") -> tuple[Ask, ...]:
 
 
 def fresh(root: Path, name: str) -> Path:
-    """A directory that is not there yet, for one more start of a contestant."""
+    """The path of a directory that does not exist yet, for one more start of a contestant."""
     return next(
         path for number in range(1, 10_000) if not (path := root / f"{name.replace(' ', '-')}-{number}").exists()
     )

@@ -1,6 +1,6 @@
-"""Fills both networks' tables by SQL: requests, and their results as executed and not sent, or as long since arrived.
+"""Fills both networks' tables by SQL: requests whose results wait in the outbox, or arrived long ago.
 
-A result of 1 KB holds four rows of the sample's airports, mixed anew each time, so that it compresses as results do.
+A result of 1 KB holds four rows of the sample's airports in varying combinations, so that it compresses as results do.
 """
 
 import asyncio
@@ -11,13 +11,13 @@ import asyncpg
 from bench.stage import Stage
 
 GROUP = 5000
-"""Requests in a group: what a full batch of them holds, as a backlog comes in."""
+"""Requests in a group: as many as a full batch holds."""
 USER = "0198c0de-0000-7000-8000-0000000000aa"
 AT_ONCE = 200_000
 """Rows in one statement."""
 
 _ID = "CAST('0198c0de-0000-7000-8000-' || lpad(to_hex(number), 12, '0') AS uuid)"
-"""A request's id by its number: ascending, as those of UUID version 7 are, and the same in both networks."""
+"""A request's id by its number: ascending, as UUID version 7 is, and the same in both networks."""
 _GROUPED = f"1, number / {GROUP} + 1"
 """Epoch and sequence of its group."""
 _MIXED = """
@@ -37,7 +37,7 @@ _SMALL = f"""convert_to('{{"request_id":"' || {_ID} || '","status":"completed","
 
 
 def bodies() -> str:
-    """A query for ``request_id`` and ``body`` of the results number $1 to $2, for a database with `mixed_rows`."""
+    """A query for ``request_id`` and ``body`` of results $1 to $2; the database must have `mixed_rows`."""
     return f"SELECT {_ID} AS request_id, {_BODY} AS body FROM generate_series($1::bigint, $2) AS number {_MIX}"
 
 
@@ -46,10 +46,11 @@ INSERT INTO requests (request_id, user_id, type, priority, params, submitted_at,
 SELECT {_ID}, '{USER}', 'airport', 5, '{{}}', now(), {_GROUPED} FROM generate_series($1::bigint, $2) AS number
 """
 _GROUPS = f"""
-INSERT INTO request_groups (epoch, sequence, size, started_at)
+INSERT INTO request_groups (epoch, sequence, size, fulfilled_at)
 SELECT 1, number / {GROUP} + 1, count(*), now() FROM generate_series($1::bigint, $2) AS number GROUP BY 2
 ON CONFLICT DO NOTHING
 """
+"""Marked as fulfilled, so that no workflow is started to look after them."""
 _EXECUTED = f"""
 WITH made AS (
     INSERT INTO results (request_id, type, status, returned, total, duration_ms, body)
@@ -74,7 +75,7 @@ _DATA = {
 
 
 async def mixed_rows(url: str) -> None:
-    """Make the rows that results are made of, in a database that has the airports."""
+    """Create the table of rows from which results are composed; the database must have the airports."""
     connection = await asyncpg.connect(url)
     try:
         await connection.execute(_MIXED)
@@ -84,7 +85,7 @@ async def mixed_rows(url: str) -> None:
 
 
 async def backlog(stage: Stage, first: int, count: int) -> None:
-    """Results of 1 KB of requests number ``first`` and on, executed and not sent."""
+    """Add ``count`` requests from number ``first``, executed, with results of 1 KB that wait in the outbox."""
     await mixed_rows(stage.databases.response)
     await asyncio.gather(
         _fill(stage, "response", (_ASKED, _EXECUTED), first, count),
@@ -94,7 +95,7 @@ async def backlog(stage: Stage, first: int, count: int) -> None:
 
 
 async def history(stage: Stage, first: int, count: int) -> None:
-    """Small results of requests number ``first`` and on, that have long since arrived and been read."""
+    """Add ``count`` requests from number ``first`` whose small results arrived long ago."""
     await asyncio.gather(
         _fill(stage, "response", (_ASKED, _EXECUTED_LONG_AGO), first, count),
         _fill(stage, "request", (_ASKED, _GROUPS, _ARRIVED_LONG_AGO), first, count),
@@ -103,7 +104,7 @@ async def history(stage: Stage, first: int, count: int) -> None:
 
 
 async def settle(stage: Stage) -> None:
-    """Have the planner know what there is, and everything on disk: as it is some minutes after the rows came."""
+    """Update the planner's statistics and write everything to disk, as after some minutes of operation."""
     for network in _DATA:
         connection = await stage.connect(network)
         try:
@@ -114,11 +115,11 @@ async def settle(stage: Stage) -> None:
 
 
 async def clear(stage: Stage) -> None:
-    """Forget everything that crossed or was to cross. Nothing may be under way."""
+    """Empty all tables of requests, results and batches. Nothing may be in progress."""
     for network, tables in _DATA.items():
         connection = await stage.connect(network)
         try:
-            for table in tables.split(", "):  # one by one: together they would deadlock with who looks at two of them
+            for table in tables.split(", "):  # one by one: together they could deadlock with a query of two of them
                 await connection.execute(f"TRUNCATE {table}")
         finally:
             await connection.close()

@@ -1,4 +1,4 @@
-"""All figures, in the order in which they are measured. A new one is a class of `Figure`, and a line here."""
+"""All figures, in the order in which they are measured. A new one is a subclass of `Figure` and a line here."""
 
 from bench.drain import Drain
 from bench.figures import Figure
@@ -31,14 +31,14 @@ FIGURES: tuple[type[Figure], ...] = (
 
 
 def described(figure: type[Figure]) -> str:
-    """What it measures: the first sentence of its docstring."""
+    """The first sentence of the figure's docstring."""
     return " ".join((figure.__doc__ or "").split()).partition(". ")[0].rstrip(".")
 
 
 def chosen(names: list[str]) -> list[Figure]:
-    """The figures of these names, all where none is named, in the catalogue's order.
+    """The figures of these names, or all if none is named, in the catalogue's order.
 
-    Raises `LookupError` with a sentence for a name that there is not.
+    Raises `LookupError` for an unknown name.
     """
     known = {figure.name: figure for figure in FIGURES}
     if unknown := [name for name in names if name not in known]:

@@ -1,7 +1,7 @@
-"""The rival in draining: the Celery build's own `export_results`, on Airlock's stage, with a database pair of its own.
+"""The rival in draining: the Celery build's `export_results`, on Airlock's stage, with databases of its own.
 
-Tuned for the job: pages of 1,000 results, as many exports at a time as cores, no record of arrivals, nothing that
-persists in Redis, which is only the broker. A result is sent, stored once and flagged, with an HMAC over each page.
+It is tuned for the job: pages of 1,000 results, one export per core at a time, no record of arrivals, no persistence in
+Redis, which is only the broker. A result is sent, stored once and flagged, with an HMAC over each page.
 """
 
 import asyncio
@@ -27,9 +27,9 @@ from sample.install import load_airports
 
 PAGE = 1000
 EXPORTS = 2
-"""Tasks that export at the same time: each takes rows that no other holds."""
+"""Concurrent export tasks: each locks the rows that it takes."""
 VISIBILITY_SECONDS = 20
-"""Of the broker, to see it pass; Celery's own default is an hour."""
+"""The broker's visibility timeout where a takeover is measured; Celery's default is an hour."""
 BROKER = 7
 """Number of the Redis database."""
 DATABASES = {"request": "bench_request", "response": "bench_response"}
@@ -47,7 +47,7 @@ _EXECUTED = "INSERT INTO results (request_id, body) SELECT request_id, convert_f
 
 
 class CeleryDrain:
-    """The running processes, and whoever calls the task."""
+    """The running processes, and the process that sends the tasks."""
 
     def __init__(self, stage: Stage, urls: Mapping[str, str], caller: asyncio.subprocess.Process) -> None:
         self._stage = stage
@@ -55,7 +55,7 @@ class CeleryDrain:
         self._caller = caller
 
     async def fill(self, count: int) -> None:
-        """Have ``count`` results executed and not exported, and nothing else."""
+        """Replace all rows by ``count`` results that are executed and not exported."""
         for network, statements in (("request", (_ASKED,)), ("response", (_ASKED, _EXECUTED))):
             connection = await asyncpg.connect(self._urls[network])
             try:
@@ -72,20 +72,20 @@ class CeleryDrain:
         return self._stage.pids("celery-worker")
 
     async def begin(self, exports: int = EXPORTS) -> None:
-        """Send so many tasks."""
+        """Send ``exports`` tasks."""
         assert self._caller.stdin is not None, "the caller is started with a pipe"
         self._caller.stdin.write(f"{exports}\n".encode())
         await self._caller.stdin.drain()
 
     async def connect(self, network: str) -> "asyncpg.Connection[asyncpg.Record]":
-        """To the network's database."""
+        """A connection to the network's database."""
         return await asyncpg.connect(self._urls[network])
 
 
 @asynccontextmanager
 async def celery_drain(stage: Stage, workers: int = 1, visibility: int | None = None) -> AsyncIterator[CeleryDrain]:
-    """Started beside what is on the stage; it ends with the stage. ``visibility``: seconds of the broker's timeout, by
-    default as long as Celery's own.
+    """Start it on the stage, with which it ends. ``visibility``: seconds of the broker's visibility timeout, by default
+    Celery's own.
     """
     python = await asyncio.to_thread(make_environment)
     urls = await _databases(stage)

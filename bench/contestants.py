@@ -1,4 +1,4 @@
-"""Airlock, the plain routes and the Celery build, each whole and by itself, as figures that ask by HTTP see them."""
+"""Airlock, the plain routes and the Celery build, each complete, for the figures that use HTTP."""
 
 import os
 import signal
@@ -16,36 +16,36 @@ from bench.plain.servers import plain_routes
 from chaos.running import Airlock
 
 SERVERS = ("postgres", "redis", "temporal")
-"""Processes that are not the contestants' own."""
+"""Processes that are third-party servers, not the contestant's own code."""
 EVERY_DAY = {"export-settings": 60.0, "export-results": 120.0, "pull-requests": 1.0}
-"""The Celery build's cadences as they were in the pipeline of old, in seconds."""
+"""The Celery build's cadences, those of the old pipeline, in seconds."""
 PROFILE = PROFILES["documented"]
-"""No profile is faster: they differ in what Redis writes to its disk, and this one writes least."""
+"""The fastest profile: they differ in what Redis writes to disk, and this one writes least."""
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """One that runs."""
+    """A running contestant."""
 
     port: int
-    """Of the API that callers ask."""
+    """Port of the request API."""
     request_database: str
     response_database: str
     headers: Mapping[str, str] = field(default_factory=dict)
     pids: Callable[[], Mapping[str, int]] = dict
-    """Of everything that it consists of, `SERVERS` among them."""
+    """Pids of all its processes, `SERVERS` included."""
     redis_url: str = ""
     far: tuple[str, ...] = ()
-    """Processes that belong to the response network: in production they run on other machines."""
+    """Processes of the response network, which in production run on other machines."""
 
     crossed: str = ""
-    """Query for the number of results that came to the request network, those that came twice as two."""
+    """Query for the number of results that the request network received; one received twice counts as two."""
     temporal: str = ""
-    """Address of the Temporal server, where there is one."""
+    """Address of the Temporal server, if there is one."""
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """The request network by itself: the response network's processes stand still."""
+        """Suspend the response network's processes for the block."""
         groups = [pid for name, pid in self.pids().items() if name in self.far]
         try:
             for group in groups:
@@ -57,11 +57,11 @@ class Contestant:
                     os.killpg(group, signal.SIGCONT)
 
     async def stored(self) -> int:
-        """Requests that are in the request network's database."""
+        """Number of requests in the request network's database."""
         return await ask(self.request_database, "SELECT count(*) FROM requests")
 
     async def differences(self, answered: int) -> list[str]:
-        """What says that not each of so many answered requests has gone all the way exactly once."""
+        """Differences from the state in which each of ``answered`` requests went all the way exactly once."""
         counts = {
             "requests in the request network": await self.stored(),
             "results in the request network": await ask(self.request_database, "SELECT count(*) FROM results"),
@@ -73,12 +73,12 @@ class Contestant:
 
 
 Start = Callable[[Path], AbstractAsyncContextManager[Contestant]]
-"""Starts a contestant in a directory of its own, ready; stops it at the end."""
+"""Starts a contestant in a new directory and stops it at the end."""
 
 
 @asynccontextmanager
 async def airlock(directory: Path) -> AsyncIterator[Contestant]:
-    """`airlock up`, with its default configuration."""
+    """`airlock up` with its default configuration."""
     running = Airlock(_made(directory), harmed=False)
     try:
         await running.start()
@@ -102,7 +102,7 @@ async def airlock(directory: Path) -> AsyncIterator[Contestant]:
 
 @asynccontextmanager
 async def celery(directory: Path, pull_every: float = 1.0) -> AsyncIterator[Contestant]:
-    """The Celery build: both APIs, a worker of eight processes, and Beat, which has requests pulled so often."""
+    """The Celery build: both APIs, a worker of eight processes, and Beat. ``pull_every``: seconds between two pulls."""
     cadences = EVERY_DAY | {"pull-requests": pull_every}
     with (_made(directory) / "servers.log").open("w") as log:
         async with pipeline(directory / "home", PROFILE, log, cadences, harmed=False) as there:
@@ -134,7 +134,7 @@ def _made(directory: Path) -> Path:
 
 
 async def ask(url: str, query: str) -> int:
-    """The one number that a query gives."""
+    """The number that a query returns."""
     connection = await asyncpg.connect(url)
     try:
         return int(await connection.fetchval(query))

@@ -1,6 +1,6 @@
-"""Draws what `plot.py` says on standard input into the file that is named. Runs in `.venv-celery`; needs matplotlib.
+"""Draws the figures that `plot.py` writes to standard input into a file. Runs in `.venv-celery`; needs matplotlib.
 
-One small chart per figure, since no two have the same unit; the same colour is the same contestant everywhere.
+Each figure has a chart of its own, since units differ. A contestant has the same colour in all of them.
 """
 
 import json
@@ -20,7 +20,7 @@ WIDTH, HEIGHT = 4.2, 2.6
 
 
 def draw(content: dict[str, Any], path: str) -> None:
-    """One row of bars per contestant; the whisker spans the lowest and the highest round."""
+    """Draw a bar per contestant; the whisker spans the lowest and the highest round."""
     figures = content["figures"]
     columns = min(COLUMNS, len(figures))
     lines = -(-len(figures) // columns)

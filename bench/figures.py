@@ -1,4 +1,4 @@
-"""What every measurement has in common: contestants in alternating rounds, medians with their spread, one line each."""
+"""The base of all figures: contestants in alternating rounds, medians with their spread, lines of the table."""
 
 import statistics
 from abc import ABC, abstractmethod
@@ -8,29 +8,29 @@ from pathlib import Path
 from typing import TypeVar
 
 OURS, LIMIT, RIVAL = "airlock", "limit", "celery"
-"""Who is measured: Airlock; the same work with no orchestration and no framework; Celery doing the same job."""
+"""The contestants: Airlock; the same work without orchestration and framework; Celery doing the same job."""
 
 QUICK_SCALE = 0.05
-"""Enough to see that everything works, too little to say anything."""
+"""Enough to see that everything works; the numbers mean nothing."""
 
 Say = Callable[[str], None]
-"""Tells whoever waits how far it is."""
+"""Reports progress."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """How thoroughly to measure. ``scale`` multiplies records and seconds: 1 for figures that count, less to look."""
+    """How thoroughly to measure. ``scale`` multiplies records and seconds; results count only with 1."""
 
     rounds: int
     scale: float
     root: Path
-    """An empty directory for everything that is made."""
+    """An empty directory for all files."""
     say: Say
 
 
 @dataclass(frozen=True)
 class Spread:
-    """One contestant's rounds: what counts is the median, how far to trust it is the spread."""
+    """One contestant's rounds: the median counts, the spread says how reliable it is."""
 
     rounds: tuple[float, ...]
 
@@ -49,38 +49,38 @@ class Spread:
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the table: a figure with its limit and its rival beside it, and whether its aim is met."""
+    """One line of the table: a figure with its limit, its rival, and whether its aim is met."""
 
     what: str
     unit: str
     aim: str
     met: bool
     measured: Mapping[str, Spread]
-    """By contestant; Airlock is always there."""
+    """By contestant; Airlock is always present."""
     note: str = ""
-    """What the figure was measured with, or why there is no limit or no rival."""
+    """How the figure was measured, or why it has no limit or no rival."""
     details: Mapping[str, object] = field(default_factory=dict)
     """Goes into the JSON only."""
     short: str = ""
-    """By how much it falls short of its aim, in words, where it does."""
+    """By how much it misses its aim, in words; empty if it meets it."""
     less_is_better: bool = False
 
 
 class Figure(ABC):
-    """A measurement by itself: starts what it needs, on free ports, and stops it."""
+    """A measurement: it starts what it needs on free ports, and stops it."""
 
     name: str
-    """As it is named on the command line. The first line of the class's docstring says what it measures."""
+    """Its name on the command line. The first sentence of the class's docstring says what it measures."""
     rounds: int = 5
-    """How many there are unless the command line says otherwise: an odd number, fewer where one takes minutes."""
+    """Default number of rounds: odd, and smaller if a round takes minutes."""
 
     @abstractmethod
     async def measure(self, options: Options) -> Sequence[Line]:
-        """Measure; raises `NotMeasured` with the reason when it cannot."""
+        """Measure. Raises `NotMeasured` with the reason if that is impossible."""
 
 
 class NotMeasured(Exception):
-    """A figure could not be measured: what happened and what to do."""
+    """A figure could not be measured; the message says why and what to do."""
 
 
 Result = TypeVar("Result")
@@ -92,9 +92,9 @@ async def in_turn(
     warm_up: int,
     say: Callable[[str, Result], None],
 ) -> dict[str, list[Result]]:
-    """Let each contestant run once per round, in turn, so that what else the machine does falls on all of them alike.
+    """Run each contestant once per round, in turn, so that other load on the machine affects all of them alike.
 
-    The first ``warm_up`` rounds are not counted.
+    The first ``warm_up`` rounds do not count.
     """
     taken: dict[str, list[Result]] = {name: [] for name in contestants}
     for number in range(1 - warm_up, rounds + 1):
@@ -109,6 +109,6 @@ async def in_turn(
 async def alternate(
     contestants: Mapping[str, Callable[[], Awaitable[float]]], rounds: int, warm_up: int, say: Say
 ) -> dict[str, Spread]:
-    """The same for contestants of which each run gives one number."""
+    """As `in_turn`, for runs that give one number."""
     taken = await in_turn(contestants, rounds, warm_up, lambda what, result: say(f"{what} {result:,.4g}"))
     return {name: Spread(tuple(results)) for name, results in taken.items()}

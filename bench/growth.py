@@ -1,4 +1,4 @@
-"""Whether a drain costs the same however much has been drained before."""
+"""Whether the cost of a drain depends on how much is stored already."""
 
 from collections.abc import Sequence
 
@@ -14,13 +14,13 @@ MOST = 0.2
 
 
 class Growth(Figure):
-    """Time per result of 1 KB drained and applied, with so many small ones in both networks' tables already."""
+    """Time per result of 1 KB drained and applied, with 10 thousand to 10 million small ones stored already."""
 
     name = "growth"
     rounds = 3
 
     async def measure(self, options: Options) -> Sequence[Line]:
-        """As many drains at each size as there are rounds; before the first, one that does not count."""
+        """One drain per round at each size; a first one does not count."""
         sizes = [max(int(size * options.scale), 1000) for size in ALREADY]
         count = max(int(DRAINED * min(1.0, options.scale * 10)), 10_000)
         there, spreads = 0, {}

@@ -1,4 +1,4 @@
-"""What it costs to wait: CPU of all own processes, and workflows that are started, while nobody asks for anything."""
+"""The cost of idling: CPU of all own processes, and workflows that are started, without load."""
 
 import asyncio
 import time
@@ -21,31 +21,31 @@ from configuration.cadences import DEFAULT_CADENCES, SYSTEM_MONITORING
 
 SETTLE, SECONDS = 20.0, 60.0
 MARGIN = 5.0
-"""Seconds that the time begins away from full minutes: what a schedule starts belongs on one side of it."""
+"""Least seconds between the beginning and a full minute, so that it is clear which scheduled runs count."""
 SUPERVISOR = "up"
 NAMESPACES = ("request", "response")
 VISIBLE = 2.0
-"""Seconds until a workflow that was started is listed."""
+"""Seconds after which Temporal lists a started workflow."""
 
 
 @dataclass(frozen=True)
 class Idle:
-    """One time without load."""
+    """One measurement without load."""
 
     own: float
-    """% of one core."""
+    """CPU of its own processes, in % of one core."""
     servers: float
-    """The same of PostgreSQL, Redis and, where there is one, Temporal."""
+    """CPU of PostgreSQL, Redis and, if there is one, Temporal."""
     by_process: Mapping[str, float]
     workflows: Mapping[str, int]
-    """By type, what was started."""
+    """Workflows that were started, by type."""
     needed: int
-    """What the schedules had to start."""
+    """Number of workflows that the schedules had to start."""
     seconds: float
 
     @property
     def beyond(self) -> float:
-        """Workflows a minute that no schedule asked for."""
+        """Workflows a minute beyond those of the schedules."""
         return (sum(self.workflows.values()) - self.needed) * 60 / self.seconds
 
 
@@ -56,7 +56,7 @@ class IdleCost(Figure):
     rounds = 3
 
     async def measure(self, options: Options) -> Sequence[Line]:
-        """One contestant at a time, started anew."""
+        """Each contestant is started anew, one at a time."""
         soonest = min(POLLING)
         often = f"{RIVAL} {soonest:g} s"
         starts: dict[str, Start] = {OURS: airlock, RIVAL: celery, often: partial(celery, pull_every=soonest)}
@@ -128,13 +128,13 @@ async def _one(start: Start, name: str, options: Options) -> Idle:
 
 
 def away_from_minutes(now: float) -> float:
-    """Seconds to wait until no full minute is nearer than `MARGIN`."""
+    """Seconds until no full minute is nearer than `MARGIN`."""
     into = now % 60
     return (MARGIN - into) % 60 if into < MARGIN or into > 60 - MARGIN else 0.0
 
 
 def needed(begin: float, end: float) -> int:
-    """Workflows that the schedules start between two times, and one ImportBatch for each report of health that crosses.
+    """Number of workflows that the schedules start between two times, with an ImportBatch for each health batch.
 
     Temporal counts intervals from the beginning of 1970.
     """
@@ -147,7 +147,7 @@ def needed(begin: float, end: float) -> int:
 
 
 def _used(contestant: Contestant) -> dict[str, float]:
-    """Seconds of CPU that each process has used with all that it started."""
+    """Seconds of CPU that each process and its children have used."""
     used = {}
     for name, pid in contestant.pids().items():
         family = [psutil.Process(pid)]
@@ -175,6 +175,6 @@ async def _started(contestant: Contestant, begin: float, end: float) -> dict[str
 
 
 def _shares(rounds: Sequence[Idle]) -> str:
-    """Of each own process, in the median round."""
+    """The share of each own process in the median round, in words."""
     middle = sorted(rounds, key=lambda each: each.own)[len(rounds) // 2]
     return ", ".join(f"{process} {share:.1f}" for process, share in middle.by_process.items() if process not in SERVERS)

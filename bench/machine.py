@@ -1,4 +1,4 @@
-"""What was measured on: without it a figure says nothing."""
+"""A description of the machine and of the versions, without which a figure has no meaning."""
 
 import os
 import platform
@@ -19,7 +19,7 @@ PACKAGES = ("temporalio", "fastapi", "granian", "asyncpg")
 
 
 def describe_machine() -> dict[str, str]:
-    """The machine, the servers' and the libraries' versions, as words."""
+    """The machine, and the versions of servers and libraries."""
     return {
         "cores": str(os.cpu_count()),
         "cpu": _processor(Path("/proc/cpuinfo")),
@@ -35,7 +35,7 @@ def describe_machine() -> dict[str, str]:
 
 
 def in_words(machine: Mapping[str, str]) -> str:
-    """One paragraph."""
+    """The description as one paragraph."""
     hardware = f"{machine['cores']} cores of {machine['cpu']}, {machine['memory']}, {machine['kernel']}"
     shown = {"postgresql": "PostgreSQL", "redis": "Redis", "temporal": "Temporal server", "celery": "Celery"}
     others = [
@@ -47,13 +47,13 @@ def in_words(machine: Mapping[str, str]) -> str:
 
 
 def _processor(path: Path) -> str:
-    """The CPU's model, as Linux says it; elsewhere what Python knows."""
+    """The CPU's model from /proc/cpuinfo, or what Python knows."""
     found = re.search(r"^model name\s*: (.+)$", path.read_text() if path.exists() else "", re.MULTILINE)
     return found[1].strip() if found else platform.processor() or platform.machine()
 
 
 def _said(program: str, pattern: str) -> str:
-    """The version that a program says of itself."""
+    """The version that a program prints."""
     said = subprocess.run([program, "--version"], check=False, capture_output=True, text=True, timeout=30)  # noqa: S603
     found = re.search(pattern, said.stdout)
     return found[1] if found else "unknown"

@@ -14,20 +14,20 @@ from bench.stage import Stage, stage
 BACKLOGS = (10_000, 100_000, 1_000_000, 10_000_000)
 MOST_MB = 150
 LOOK = 0.2
-"""Seconds between two looks at the processes."""
+"""Seconds between two samples."""
 OWN = ("request-api", "request-worker", "response-api", "response-worker")
 
 
 class Memory(Figure):
-    """The most resident memory of each process, backlog by backlog, each drained by processes that have done the ones
-    before: what is not given back counts as growth.
+    """Peak of resident memory of each process, backlog by backlog. The same processes drain all of them, so memory that
+    is not released counts as growth.
     """
 
     name = "memory"
     rounds = 1
 
     async def measure(self, options: Options) -> Sequence[Line]:
-        """One pass: the largest backlog says more than repeating a smaller one."""
+        """One pass: a larger backlog says more than a repetition."""
         sizes = [max(int(size * options.scale), 1000) for size in BACKLOGS]
         peaks: dict[int, dict[str, float]] = {}
         async with stage(options.root / "memory") as airlock:
@@ -47,7 +47,7 @@ class Memory(Figure):
                 aim=f"≤ {MOST_MB}",
                 met=growth[worst] <= MOST_MB,
                 measured={OURS: Spread((growth[worst],))},
-                note=f"the most: {worst}; no limit and no rival, flat is flat",
+                note=f"the most: {worst}; no limit and no rival",
                 details={"peak_mb": {str(size): peaks[size] for size in sizes}},
                 less_is_better=True,
             )
@@ -56,7 +56,7 @@ class Memory(Figure):
 
 @asynccontextmanager
 async def highest(airlock: Stage) -> AsyncIterator[dict[str, float]]:
-    """The most megabytes that each own process has resident while the block runs."""
+    """Peak of resident megabytes of each own process during the block."""
     seen: dict[str, float] = dict.fromkeys(OWN, 0.0)
 
     def look() -> None:

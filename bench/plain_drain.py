@@ -1,11 +1,11 @@
-"""The limit of draining: the same data work, written as plainly and fast as one can. Two processes, no framework.
+"""The limit of draining: the same data work as plain and fast as possible. Two processes, no framework.
 
-`send` takes rows out of the outbox and puts them as a signed, compressed batch on a TCP connection; `receive` verifies
-and parses what comes, stores it and answers. A chunk is taken away for good when its answer is there, and the next one
-is made meanwhile, as the receiver reads one while it stores another. There is no chain, no receipt, no copy of what
-was sent or received, no cache and nobody to wake; a lost answer would double a chunk.
+`send` deletes rows from the outbox and sends them as a signed, compressed chunk over TCP; `receive` verifies it, parses
+it, stores it and answers. The deletion is committed after the answer. The sender prepares the next chunk meanwhile, and
+the receiver reads one while it stores another. There is no chain, no receipt, no copy of a batch, no cache and no
+notice; a lost answer would duplicate a chunk.
 
-Run by `bench.drain`: ``python -m bench.plain_drain send|receive``, with its surroundings in the environment.
+Run by `bench.drain`: ``python -m bench.plain_drain send|receive``, configured by environment variables.
 """
 
 import asyncio
@@ -78,7 +78,7 @@ async def _answered(reader: asyncio.StreamReader, transaction: asyncpg.transacti
 
 
 async def receive() -> None:
-    """Take in what comes on the port, until the connection ends."""
+    """Receive on the port until the connection ends."""
     connection = await asyncpg.connect(os.environ["BENCH_DATABASE"])
     ended = asyncio.Event()
 

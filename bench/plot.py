@@ -1,4 +1,4 @@
-"""Draws a report: for each figure Airlock, its limit and its rival. matplotlib lives where Celery does."""
+"""Draws a report: for each figure Airlock, its limit and its rival. matplotlib is installed beside Celery."""
 
 import json
 import subprocess
@@ -13,13 +13,13 @@ KINDS = (".svg", ".png")
 
 
 def check_plot_file(path: Path) -> None:
-    """Raises `ValueError` for a file that is neither SVG nor PNG by its name."""
+    """Raise `ValueError` unless the file's name ends with .svg or .png."""
     if path.suffix.lower() not in KINDS:
         raise ValueError(f"{path} is no chart: name a file that ends with {' or '.join(KINDS)}")
 
 
 def draw(report: Report, path: Path) -> None:
-    """Write the chart. Raises `ValueError` where it cannot be drawn."""
+    """Write the chart. Raises `ValueError` if it cannot be drawn."""
     figures = [
         {
             "title": each.what,

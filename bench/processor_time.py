@@ -1,4 +1,4 @@
-"""Where a measurement's processor time went: by process, and PostgreSQL's by database and by who was served."""
+"""Processor time of a measurement: by process, and PostgreSQL's by database."""
 
 import re
 from collections import defaultdict
@@ -11,7 +11,7 @@ _NUMBER = re.compile(r"-\d+$")
 
 
 def processor_seconds(pids: Mapping[str, int]) -> dict[str, float]:
-    """User and system time that these processes have taken so far; numbered ones of a kind are taken together."""
+    """User and system time of these processes so far, in seconds; numbered ones of a kind together."""
     taken: defaultdict[str, float] = defaultdict(float)
     for name, pid in pids.items():
         for process in _with_children(pid) if name == "postgres" else _existing(pid):

@@ -1,4 +1,4 @@
-"""How many results a second are read that the cache has."""
+"""How many cached results a second are read."""
 
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -19,7 +19,7 @@ from chaos.connection import Connections, as_call
 CONNECTIONS = 64
 SECONDS, WARM_UP = 5.0, 1.0
 RESULTS = 50
-"""Different results that are read in turn."""
+"""Distinct results that are read in turn."""
 
 
 class Read(Figure):
@@ -28,7 +28,7 @@ class Read(Figure):
     name = "read"
 
     async def measure(self, options: Options) -> Sequence[Line]:
-        """All contestants run at the same time, and rest while they are not asked: nothing changes by reading."""
+        """All contestants run at the same time and idle while another is read: reading changes nothing."""
         async with AsyncExitStack() as stack:
             there = {
                 name: await stack.enter_async_context(start(options.root / name)) for name, start in STARTS.items()
@@ -70,7 +70,7 @@ async def _one(contestant: Contestant, name: str, ids: Sequence[str], options: O
 
 
 async def _results(contestant: Contestant, directory: Path) -> list[str]:
-    """Ids of requests that are answered, and read once, so that their results are in the cache where there is one."""
+    """Ids of requests whose results were read once, so that they are in the cache, if there is one."""
     asks = submissions(answered=True)
     order = Order(contestant.port, asks, RESULTS / 25, rate=25, headers=contestant.headers)
     await clean_load(order, directory)
@@ -82,7 +82,7 @@ async def _results(contestant: Contestant, directory: Path) -> list[str]:
 
 
 async def _bodies(contestant: Contestant, ids: Sequence[str]) -> dict[str, bytes]:
-    """What the API answers."""
+    """The API's answers, by request id."""
     connections, bodies = Connections(contestant.port), {}
     for each in ids:
         status, bodies[each] = await connections.call(as_call("GET", _path(each), "", contestant.headers))
@@ -97,7 +97,7 @@ async def _keep(contestant: Contestant, bodies: dict[str, bytes]) -> None:
 
 
 async def _hits(contestant: Contestant) -> int:
-    """How often its Redis has had what it was asked for."""
+    """Number of keys that its Redis found so far."""
     async with Redis.from_url(contestant.redis_url) as redis:
         return int((await redis.info("stats"))["keyspace_hits"])
 

@@ -1,4 +1,4 @@
-"""What a run of the measurements found: kept as JSON, compared with an earlier one, told in rows and sentences."""
+"""The report of a run: as JSON, compared with an earlier run, as rows and sentences."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import Any, Self
 from bench.figures import LIMIT, OURS, RIVAL, Line, Spread
 
 FORMAT = 1
-"""Raised when an older reader would misread the JSON."""
+"""Increase it when an older reader would misread the JSON."""
 COLUMNS = ("figure", OURS, LIMIT, f"{RIVAL} (rival)", "to limit", "to rival", "aim", "met?")
 _NONE = "–"  # noqa: RUF001
 
@@ -27,10 +27,10 @@ class Report:
     not_measured: Mapping[str, str] = field(default_factory=dict)
     """By figure, why."""
     seconds: Mapping[str, float] = field(default_factory=dict)
-    """By figure, how long it took to measure it."""
+    """By figure, duration of the measurement."""
 
     def as_json(self) -> dict[str, Any]:
-        """Everything, every round too."""
+        """Everything, with every round."""
         return {
             "format": FORMAT,
             "date": self.date,
@@ -48,7 +48,7 @@ class Report:
 
     @classmethod
     def from_json(cls, content: Any) -> Self:
-        """What `as_json` gave. Raises `ValueError` for anything else."""
+        """Read the output of `as_json`. Raises `ValueError` for anything else."""
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise ValueError(f"it is not what `airlock bench --json` writes, format {FORMAT}")
         try:
@@ -66,7 +66,7 @@ class Report:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """From a file. Raises `ValueError` with a sentence that names it."""
+        """Read a file. Raises `ValueError` with a message that names it."""
         try:
             return cls.from_json(json.loads(path.read_text()))
         except (OSError, ValueError) as error:
@@ -78,7 +78,7 @@ class Report:
 
 
 def rows(report: Report) -> list[tuple[str, ...]]:
-    """The table: medians, with the lowest and the highest round behind them. `COLUMNS` says what is in which place."""
+    """Rows of the table, with `COLUMNS`: medians, with the lowest and the highest round."""
     return [
         (
             f"{each.what}, {each.unit}{' (less is better)' if each.less_is_better else ''}",
@@ -93,7 +93,7 @@ def rows(report: Report) -> list[tuple[str, ...]]:
 
 
 def falls_short(report: Report) -> list[str]:
-    """A sentence for each aim that is missed and for each figure that was not measured."""
+    """A sentence for each missed aim and for each figure that was not measured."""
     said = [f"{each.what} falls short: {each.short or _reached(each)}" for each in report.all_lines if not each.met]
     return said + [f"{name} was not measured: {reason}" for name, reason in report.not_measured.items()]
 
@@ -108,9 +108,9 @@ def notes(report: Report) -> list[str]:
 
 
 def comparison(report: Report, earlier: Report) -> list[tuple[str, ...]]:
-    """Rows of what both runs measured: figure, Airlock then, Airlock now, ratio, what that means.
+    """Rows of figures that both runs measured: figure, Airlock then, Airlock now, ratio, verdict.
 
-    A difference within the spread of either run means nothing.
+    A difference within the spread of the runs means nothing.
     """
     before = {each.what: each for each in earlier.all_lines}
     compared: list[tuple[str, ...]] = []
@@ -130,7 +130,7 @@ def _meaning(line: Line, old: Spread, new: Spread) -> str:
 
 
 def number(amount: float) -> str:
-    """Three significant digits, and thousands set apart."""
+    """Three significant digits, with thousands separators."""
     digits = 0 if abs(amount) >= 100 else 1 if abs(amount) >= 10 else 2
     return f"{amount:,.{digits}f}"
 

@@ -1,4 +1,4 @@
-"""More workers of each kind, and a second request API, on the same queues: no slower, and nothing doubled."""
+"""More workers of each kind, and a second request API, on the same queues: no slower, no duplicates."""
 
 from collections.abc import Sequence
 
@@ -10,19 +10,19 @@ from bench.stage import Cast, stage
 RECORDS = 200_000
 WORKERS = (1, 2, 4, 8)
 ALLOWED = 0.9
-"""Of the throughput of one worker: what is less is slower for good, and not by chance."""
+"""Share of one worker's throughput below which it counts as slower."""
 
 
 class Scaling(Figure):
     """The drain's throughput with two, four and eight workers relative to one. A stream has one sealer and one applier
-    at a time, whoever they are: more workers are for staying up, and for executing.
+    at a time, so more workers are for availability and for executing.
     """
 
     name = "scaling"
     rounds = 3
 
     async def measure(self, options: Options) -> Sequence[Line]:
-        """Workers are added on one stage, since they cannot be taken away unnoticed: no alternation here."""
+        """Workers are added on one stage, so there is no alternation."""
         count = max(int(RECORDS * options.scale), 10_000)
         spreads: dict[int, Spread] = {}
         async with stage(options.root / "scaling") as airlock:

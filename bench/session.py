@@ -1,4 +1,4 @@
-"""One run of the measurements: figure after figure, each in a directory of its own; what cannot be measured is said."""
+"""One run of the measurements: figure after figure, each in a directory of its own."""
 
 import asyncio
 import shutil
@@ -20,13 +20,13 @@ INTERRUPTED = "interrupted"
 
 @dataclass
 class Session:
-    """What is to be measured, and what was so far: an interrupted run still has something to show."""
+    """The figures to measure, and the results so far, which an interrupted run still reports."""
 
     figures: Sequence[Figure]
     root: Path
     say: Say
     rounds: int | None = None
-    """Of every figure; each has its own number where this is none."""
+    """Rounds of every figure; None for each figure's own number."""
     scale: float = 1.0
     machine: Callable[[], dict[str, str]] = describe_machine
     _lines: dict[str, Sequence[Line]] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class Session:
     _began: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     async def run(self) -> None:
-        """Measure all. A cancellation stops what was started, and leaves the figures that were not measured marked."""
+        """Measure all. A cancellation stops everything and marks the figures that were not measured."""
         for number, figure in enumerate(self.figures, 1):
             self.say(f"{figure.name} ({number} of {len(self.figures)})")
             begin = time.monotonic()
@@ -43,7 +43,7 @@ class Session:
                 self._lines[figure.name] = await self._measured(figure)
             except (NotMeasured, CannotRun, AirlockError) as error:
                 self._cannot(figure, str(error))
-            except Exception as error:  # one figure that breaks must not cost an hour of the others
+            except Exception as error:  # a figure that fails must not cost the results of the others
                 self.say("".join(traceback.format_exception(error)).rstrip())
                 self._cannot(figure, f"{type(error).__name__}: {error}")
             except asyncio.CancelledError:
@@ -65,6 +65,6 @@ class Session:
         return lines
 
     def report(self) -> Report:
-        """What was measured so far."""
+        """The report of what was measured so far."""
         date = self._began.isoformat(timespec="seconds")
         return Report(date, self.machine(), self.scale, self._lines, self._not_measured, self._seconds)

@@ -1,6 +1,7 @@
-"""A whole Airlock on free ports for one measurement: the servers and processes of `airlock up`, as many as wanted.
+"""A whole Airlock on free ports for one measurement: the servers of `airlock up`, with any number of workers.
 
-Nothing runs by itself but what the measurement triggers: its schedules fire once a year.
+Its schedules fire once a year, and its export delivers only what is ready when it is triggered. So a backlog can be
+filled without being drained at the same time.
 """
 
 import dataclasses
@@ -26,20 +27,17 @@ from embedded.redis import redis_spec
 from embedded.supervisor import Supervisor
 from embedded.temporal import temporal_spec
 from embedded.terminal import Terminal
-from exchange.keys import ensure_link_keys
-from models.streams import StreamName
+from exchange.wire.keys import ensure_link_keys
 from sample.install import SampleAccess, install
-from storage.database import CHANNEL
 from storage.migrate import upgrade
-from storage.standby import ready
 
 WORKERS_STOP, APIS_STOP, TEMPORAL_STOPS, STORES_STOP = range(4)
-RARELY = json.dumps({name: {"every": 365 * 86400} for name in DEFAULT_CADENCES})
+CADENCES = json.dumps({name: {"every": 365 * 86400, "follow": name != EXPORT_RESULTS} for name in DEFAULT_CADENCES})
 
 
 @dataclasses.dataclass(frozen=True)
 class Cast:
-    """How many of each process. The link leads to the first request API."""
+    """Number of processes of each kind. The link leads to the first request API."""
 
     response_workers: int = 1
     request_workers: int = 1
@@ -47,7 +45,7 @@ class Cast:
 
 
 class Stage:
-    """What runs: addresses, databases and processes."""
+    """Addresses, databases and processes."""
 
     def __init__(self, home: Home, where: Surroundings, supervisor: Supervisor, postgres: Postgres) -> None:
         self.home = home
@@ -66,21 +64,16 @@ class Stage:
         return await Client.connect(f"127.0.0.1:{self.where.ports.temporal}", namespace=network)
 
     async def connect(self, network: str) -> "asyncpg.Connection[asyncpg.Record]":
-        """A connection to the network's database, for the measurement's own look at it; no statement is too long."""
+        """A connection to the network's database for the measurement itself, without a statement timeout."""
         return await asyncpg.connect(getattr(self.databases, network))
 
     async def begin_drain(self) -> None:
-        """Have the results that are ready exported, as whoever commits them does: by whoever stands by, or by a run."""
-        connection = await self.connect("response")
-        try:
-            await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, ready(StreamName.RESULTS))
-        finally:
-            await connection.close()
+        """Start a run of the export. It delivers what is ready, and ends."""
         client = await self.temporal("response")
         await client.get_schedule_handle(EXPORT_RESULTS).trigger(overlap=ScheduleOverlapPolicy.BUFFER_ONE)
 
     async def checkpoint(self) -> None:
-        """Have everything that was written so far on disk, so that nobody pays for what another one wrote."""
+        """Write everything to disk, so that no contestant pays for the writes of another."""
         connection = await asyncpg.connect(self.postgres.superuser_url)
         try:
             await connection.execute("CHECKPOINT")
@@ -92,7 +85,7 @@ class Stage:
         return {name: pid for name, pid in self.supervisor.pids().items() if name.startswith(kinds)}
 
     async def add(self, cast: Cast) -> None:
-        """Start more processes, up to so many of each."""
+        """Start more processes, up to these numbers."""
         running = self.supervisor.pids()
         specs = [spec for spec in self._specs(cast) if spec.name not in running]
         await self.supervisor.start(*specs)
@@ -124,9 +117,9 @@ async def stage(
     environment: Mapping[str, str] | None = None,
     postgres_settings: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Stage]:
-    """Everything ready, in an empty directory; stopped at the end. What the processes say is in its logs.
+    """Start everything in an empty directory, and stop it at the end. The logs are kept in the directory.
 
-    ``postgres_settings`` in addition to those of `airlock up`: to look closer, not to be faster.
+    ``postgres_settings`` are added to those of `airlock up`, say for pg_stat_statements.
     """
     with Home.open(root) as home, (root / "stage.log").open("w") as log:
         supervisor = Supervisor(Terminal(log), home.logs)
@@ -136,7 +129,7 @@ async def stage(
             databases = await _servers(home, ports, supervisor, postgres, postgres_settings or {})
             ensure_link_keys(home.keys)
             told = {name: value for name, value in os.environ.items() if not name.startswith("AIRLOCK_")}
-            told |= {"AIRLOCK_RESPONSE_CADENCES": RARELY}
+            told |= {"AIRLOCK_RESPONSE_CADENCES": CADENCES}
             where = Surroundings(CLONE, root, ports, databases, told | dict(environment or {}))
             ready = Stage(home, where, supervisor, postgres)
             ready.access = await install(databases.response, READER, home.secrets)

@@ -1,4 +1,4 @@
-"""How long `./airlock up` takes until everything is ready: in an empty home, and in one that was used before."""
+"""How long `./airlock up` takes until everything is ready: in an empty home, and in a used one."""
 
 import asyncio
 import os
@@ -59,7 +59,7 @@ async def _celery(root: Path) -> dict[str, float]:
 
 
 async def _up(directory: Path) -> float:
-    """Seconds until `up.json` is there, which is written when everything is ready, and only then."""
+    """Seconds until `up.json` exists, which is written when everything is ready."""
     log, up_file = directory / "up.log", directory / "home" / "up.json"
     begin = time.perf_counter()
     with log.open("ab") as file:

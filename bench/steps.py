@@ -1,7 +1,8 @@
-"""Where a lone request's time goes: how far it was how long after its submission, by the times in the rows."""
+"""Where a lone request's time goes: when it reached each step, by the times in the rows."""
 
 import statistics
 from collections.abc import Mapping
+from datetime import datetime
 
 import asyncpg
 
@@ -10,6 +11,7 @@ SELECT request_id, submitted_at, results.sequence AS result_batch,
        arrived.received_at AS arrived, results.received_at AS applied
 FROM requests JOIN results USING (request_id)
 JOIN received_batches AS arrived ON arrived.stream = 'results' AND arrived.sequence = results.sequence
+WHERE submitted_at >= $1
 """
 _RESPONSE_NETWORK = """
 SELECT request_id, taken.received_at AS taken, results.created_at AS executed, sealed.sealed_at AS sealed
@@ -20,16 +22,16 @@ JOIN sealed_batches AS sealed ON sealed.stream = 'results' AND sealed.sequence =
 """
 STEPS = {
     "taken": "received by the response network",
-    "executed": "its result being committed",
-    "sealed": "its result being sealed",
-    "arrived": "its result received by the request network",
-    "applied": "its result being applied",
+    "executed": "executed",
+    "sealed": "result sealed",
+    "arrived": "result received by the request network",
+    "applied": "result applied",
 }
 
 
-async def steps(request_database: str, response_database: str) -> Mapping[str, float]:
-    """Milliseconds from submission to each of `STEPS`: the median of all requests that are answered, one partition."""
-    here = {row["request_id"]: row for row in await _rows(request_database, _REQUEST_NETWORK)}
+async def steps(request_database: str, response_database: str, since: datetime) -> Mapping[str, float]:
+    """Milliseconds from submission to each of `STEPS`: the medians of the requests submitted since then."""
+    here = {row["request_id"]: row for row in await _rows(request_database, _REQUEST_NETWORK, since)}
     batches = [row["result_batch"] for row in here.values()]
     there = await _rows(response_database, _RESPONSE_NETWORK, list(here), batches)
     passed: dict[str, list[float]] = {name: [] for name in STEPS}

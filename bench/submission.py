@@ -24,16 +24,18 @@ class Taken:
 
     outcome: Outcome
     executed: int
-    """Results that the response network had made by the end: the more, the more of the machine went there."""
+    """Results that the response network had made by the end: they took part of the machine's time."""
 
 
 class Submission(Figure):
-    """Calls a second of the submission endpoint at 64 connections, each one request that is stored, then answered."""
+    """Calls a second of the submission endpoint at 64 connections, each with one request, which is stored before the
+    answer.
+    """
 
     name = "submission"
 
     async def measure(self, options: Options) -> Sequence[Line]:
-        """Each round starts each contestant anew, so that none works off what it took while another is measured."""
+        """Each round starts each contestant anew, so that none works on its backlog while another is measured."""
         runs = {
             OURS + ALONE: partial(_one, STARTS[OURS], options, OURS, True),
             LIMIT: partial(_one, STARTS[LIMIT], options, LIMIT, False),
@@ -53,7 +55,7 @@ class Submission(Figure):
                 "calls/s",
                 [AIM],
                 {OURS: rates[OURS + ALONE], LIMIT: rates[LIMIT], RIVAL: rates[RIVAL + ALONE]},
-                f"the response network stands still, as if it were on a machine of its own and behind; {limit}",
+                f"the response network is suspended, as if it were slow and on another machine; {limit}",
                 details,
             ),
             line(
@@ -61,7 +63,7 @@ class Submission(Figure):
                 "calls/s",
                 [AIM],
                 {OURS: rates[OURS + WHOLE], LIMIT: rates[LIMIT], RIVAL: rates[RIVAL + WHOLE]},
-                f"what is submitted is pulled, executed and delivered meanwhile, by Airlock and by Celery; {limit}",
+                f"the requests are pulled, executed and delivered meanwhile, by Airlock and by Celery; {limit}",
             ),
         ]
 
@@ -71,7 +73,7 @@ def _said(taken: Taken) -> str:
 
 
 async def _one(start: Start, options: Options, name: str, alone: bool) -> Taken:
-    """One round of one contestant, which must have stored exactly what it accepted."""
+    """One round of one contestant, which must have stored exactly the requests that it accepted."""
     directory = fresh(options.root, name)
     async with start(directory) as contestant:
         order = Order(

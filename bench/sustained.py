@@ -1,4 +1,4 @@
-"""How many requests a second are answered end to end for a minute, with nothing lost and no backlog growing."""
+"""How many requests a second are answered end to end for a minute, without loss and without a growing backlog."""
 
 import statistics
 from collections.abc import Sequence
@@ -14,26 +14,26 @@ from bench.load.running import faults, load
 SECONDS, WARM_UP, PATIENCE = 60.0, 5.0, 120.0
 RATES = (25, 50, 75, 100, 125, 150, 200, 250, 300, 350, 400, 450, 500, 600, 700, 850, 1000, 1200, 1500, 2000)
 FIRST, STRIDE = 500, 2
-"""Where the search begins, and how many rates it goes up or down until it knows one that is sustained and one not."""
+"""First rate of the search, and its step in `RATES` until it knows a sustained rate and one that is not."""
 KEPT_UP = 0.98
-"""Share of a rate that must be answered within the time."""
+"""Share of a rate that must be answered in time."""
 GROWTH_SECONDS = 0.5
-"""Seconds of requests by which the backlog may be longer in the last quarter of the time than in the second."""
+"""Growth of the backlog that is allowed from the second to the last quarter of the time, in seconds of requests."""
 HOPELESS_SECONDS = 5.0
-"""Seconds of requests that are outstanding when a try is given up."""
+"""Backlog at which a try has failed, in seconds of requests."""
 
 
 @dataclass(frozen=True)
 class Try:
-    """One rate, for the whole time."""
+    """One rate, tried for the whole time."""
 
     rate: int
     outcome: Outcome
     reasons: tuple[str, ...]
-    """Why it was not sustained."""
+    """Why it was not sustained; empty if it was."""
 
     def as_json(self) -> dict[str, object]:
-        """All of it."""
+        """All fields."""
         return {"rate": self.rate, "reasons": self.reasons, **asdict(self.outcome)}
 
 
@@ -44,7 +44,7 @@ class Sustained(Figure):
     rounds = 3
 
     async def measure(self, options: Options) -> Sequence[Line]:
-        """Each try starts its contestant anew. A round begins with the rate that the one before found."""
+        """Each try starts its contestant anew. A round begins with the rate that the previous one found."""
         searches = {OURS: Search(OURS, airlock, options), RIVAL: Search(RIVAL, celery, options)}
         runs = {name: search.run for name, search in searches.items()}
         found = await alternate(runs, options.rounds, 0, options.say)
@@ -52,9 +52,9 @@ class Sustained(Figure):
             line(
                 "sustained end to end",
                 "requests/s",
-                [Aim(500), beats(RIVAL)],
+                [Aim(700), beats(RIVAL)],
                 found,
-                f"open loop for {_seconds(options):g} s, the highest rate that was sustained of those tried; accepted ="
+                f"open loop for {_seconds(options):g} s, the highest sustained rate of those tried; accepted ="
                 " answered = stored in both databases, none twice; no limit: a rate is asked for, not a speed",
                 {name: [each.as_json() for each in search.tries] for name, search in searches.items()},
             )
@@ -62,7 +62,7 @@ class Sustained(Figure):
 
 
 class Search:
-    """Looks for the highest rate that a contestant sustains, step by step from the one that it sustained before."""
+    """Searches the highest rate that a contestant sustains, from the rate that it sustained before."""
 
     def __init__(self, name: str, start: Start, options: Options) -> None:
         self._name, self._start, self._options = name, start, options
@@ -70,7 +70,7 @@ class Search:
         self.tries: list[Try] = []
 
     async def run(self) -> float:
-        """One round; gives 0 when not even the lowest rate was sustained."""
+        """One round; gives 0 if not even the lowest rate was sustained."""
         low, high, at = -1, len(RATES), self._at
         while high - low > 1:
             if await self._sustains(RATES[at]):
@@ -104,7 +104,7 @@ class Search:
 
 
 def following(low: int, high: int, stride: int) -> int:
-    """The next rate to try between one that is sustained and one that is not, by their places; both may be beyond."""
+    """Index of the next rate to try, between a sustained one (-1: none yet) and one that is not (len: none yet)."""
     if low < 0:
         return max(0, high - stride)
     if high == len(RATES):
@@ -113,7 +113,7 @@ def following(low: int, high: int, stride: int) -> int:
 
 
 def behind(outcome: Outcome, rate: float) -> list[str]:
-    """What says that a rate was not sustained: wrong answers, too few, a growing backlog; or a starved generator."""
+    """Reasons why a rate was not sustained: wrong answers, too few, a growing backlog, or a starved generator."""
     if outcome.gave_up:
         hopeless = f"more than {HOPELESS_SECONDS:g} s of requests were outstanding"
         return [f"after some {outcome.begun / rate:.0f} s: {faults(outcome) if outcome.problems else hopeless}"]

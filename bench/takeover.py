@@ -1,4 +1,4 @@
-"""A worker is killed in the middle of a drain, and another runs: how long until records flow again."""
+"""Takeover: a worker is killed in the middle of a drain while another runs; the time until records flow again."""
 
 import asyncio
 import os
@@ -20,13 +20,13 @@ KINDS = ("response-worker", "request-worker")
 
 
 class Takeover(Figure):
-    """Seconds between SIGKILL, to the worker that does the work, and the next record applied."""
+    """Seconds between SIGKILL to the worker that does the work and the next applied record."""
 
     name = "takeover"
     rounds = 3
 
     async def measure(self, options: Options) -> Sequence[Line]:
-        """Both kinds of worker, as often as there are rounds; two of each run."""
+        """Each kind of worker, once per round; two of each run."""
         count = max(int(RECORDS * options.scale), 50_000)
         async with stage(options.root / "takeover", Cast(2, 2)) as airlock:
             ours = {kind: [await _taken_over(airlock, kind, count) for _ in range(options.rounds)] for kind in KINDS}
@@ -51,7 +51,7 @@ class Takeover(Figure):
 
 
 async def _taken_over(airlock: Stage, kind: str, count: int) -> float:
-    """Kill the worker of this kind that does the work; gives the longest time without a record after that."""
+    """Kill the worker of this kind that does the work; gives the longest time without a record afterwards."""
     await clear(airlock)
     await backlog(airlock, 0, count)
     connection = await airlock.connect("request")
@@ -64,7 +64,7 @@ async def _taken_over(airlock: Stage, kind: str, count: int) -> float:
 
 
 async def _celery_taken_over(celery: CeleryDrain, count: int) -> float:
-    """The same with one export under way, and two workers."""
+    """The same for Celery, with one export and two workers."""
     await celery.fill(count)
     connection = await celery.connect("request")
 
@@ -84,10 +84,10 @@ async def _killed(
     count: int,
     patience: float,
 ) -> float:
-    """Begin, kill the busiest of the workers when a quarter has arrived, and see the rest arrive, each once."""
+    """Begin, kill the busiest worker when a quarter has arrived, and wait for the rest, each exactly once."""
     before = _busy(workers())
     await begin()
-    while await arrived() < count // 4:  # noqa: ASYNC110, nothing tells us
+    while await arrived() < count // 4:  # noqa: ASYNC110, nothing notifies us
         await asyncio.sleep(LOOK)
     after = _busy(workers())
     name = max(after, key=lambda each: after[each] - before.get(each, 0.0))

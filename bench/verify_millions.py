@@ -1,9 +1,9 @@
-"""How long `airlock verify` takes over N requests and their results, and how much memory both sides use.
+"""Duration of `airlock verify` for N requests and their results, and memory of both sides.
 
 .venv/bin/python bench/verify_millions.py [--records 1000000] [--home DIRECTORY]
 
-Fills both networks' databases through the code that seals, receives and applies, without Temporal, then serves the
-request network's API and runs the command, as an operator does. A directory that is given is filled once and kept.
+Fills both databases through the code that seals, receives and applies, without Temporal. Then it serves the request
+network's API and runs the command. A directory given with --home is filled once and kept.
 """
 
 import argparse
@@ -36,22 +36,22 @@ from embedded.ports import free_port
 from embedded.postgres import Postgres
 from embedded.supervisor import Supervisor
 from embedded.terminal import Terminal
-from exchange.batch import to_wire
-from exchange.keys import LinkKeys, ensure_link_keys, load_link_keys
-from exchange.manifest import MAX_RECORDS
-from exchange.receiving import Receiver
-from exchange.sealing import Sealer
+from exchange.transfer.incoming import mark_applied
+from exchange.transfer.outgoing import batch_after, mark_delivered
+from exchange.transfer.receiving import Receiver
+from exchange.transfer.sealing import Sealer
+from exchange.wire.batch import to_wire
+from exchange.wire.keys import LinkKeys, ensure_link_keys, load_link_keys
+from exchange.wire.manifest import MAX_RECORDS
+from execution.execution_store import FinishedResult, store_requests
+from execution.execution_store import store_results as store_executed
+from fulfilment.request_store import NewRequest, store_submitted
+from fulfilment.result_store import ArrivedResult
+from fulfilment.result_store import store_results as store_arrived
 from models.requests import RequestRecord
 from models.streams import BatchRef, Network, StreamName
-from storage.arrivals import ArrivedResult
-from storage.arrivals import store_results as store_arrived
 from storage.database import connect, value
-from storage.executions import FinishedResult, store_requests
-from storage.executions import store_results as store_executed
-from storage.incoming import mark_applied
 from storage.migrate import upgrade
-from storage.outgoing import batch_after, mark_delivered
-from storage.submissions import NewRequest, store_submitted
 
 LINK = "bench"
 USER = UUID("0198c0de-0000-7000-8000-0000000000aa")
@@ -60,13 +60,13 @@ REQUESTS, RESULTS = StreamName.REQUESTS, StreamName.RESULTS
 
 @dataclass(frozen=True)
 class End:
-    """One network's end."""
+    """One network: its database and its keys."""
 
     engine: AsyncEngine
     keys: LinkKeys
 
     async def wire(self, batch: BatchRef) -> bytes:
-        """The bytes of a batch sealed here, which counts as delivered from now on."""
+        """The bytes of a batch sealed here; marks it as delivered."""
         async with self.engine.begin() as connection:
             stored = await batch_after(connection, batch.stream, batch.epoch, batch.sequence - 1)
             await mark_delivered(
@@ -78,7 +78,7 @@ class End:
 
 
 async def fill(request: End, response: End, records: int) -> None:
-    """Requests that have gone all the way, a full batch at a time, until there are so many."""
+    """Add answered requests, a full batch at a time, until there are ``records``."""
     async with response.engine.connect() as connection:
         done = await value(connection, "SELECT count(*) FROM results")
     while done < records:
@@ -139,7 +139,7 @@ def result_body(request_id: UUID, now: datetime) -> bytes:
 
 
 def variables(databases: Databases, keys: Path, port: int, home: Path) -> dict[str, str]:
-    """The environment of the API and of the command."""
+    """Environment variables of the API and of the command."""
     mine = {key: content for key, content in os.environ.items() if not key.startswith("AIRLOCK_")}
     return mine | {
         "AIRLOCK_HOME": str(home),
@@ -159,14 +159,14 @@ def variables(databases: Databases, keys: Path, port: int, home: Path) -> dict[s
 
 
 def measure(environment: dict[str, str], port: int) -> dict[str, object]:
-    """Serve the API, verify over the link, and look at both processes' memory."""
-    api = subprocess.Popen([sys.executable, "-m", "commands", "api", "request"], env=environment, cwd=CLONE)
+    """Serve the API, verify over the link, and measure the memory of both processes."""
+    api = subprocess.Popen([sys.executable, "-m", "cli", "api", "request"], env=environment, cwd=CLONE)
     try:
         until_it_answers(port, api)
         began_mib = peak_mib(api.pid)
         began = time.perf_counter()
         found = subprocess.run(
-            [sys.executable, "-m", "commands", "verify", "--json"], env=environment, cwd=CLONE, stdout=subprocess.PIPE
+            [sys.executable, "-m", "cli", "verify", "--json"], env=environment, cwd=CLONE, stdout=subprocess.PIPE
         )
         seconds = time.perf_counter() - began
         report = json.loads(found.stdout)
@@ -187,7 +187,7 @@ def measure(environment: dict[str, str], port: int) -> dict[str, object]:
 
 
 def peak_mib(pid: int) -> int:
-    """The most memory that a process has had resident so far."""
+    """Peak of a process's resident memory so far."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM"))
 
@@ -230,7 +230,7 @@ async def bench(root: Path, records: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, default=1_000_000)
-    parser.add_argument("--home", type=Path, help="keeps what is filled; otherwise all is thrown away")
+    parser.add_argument("--home", type=Path, help="directory that is kept; a temporary one without it")
     options = parser.parse_args()
     if options.home is not None:
         asyncio.run(bench(options.home.resolve(), options.records))

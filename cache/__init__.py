@@ -1,1 +1,1 @@
-"""Redis, which may be empty or away at any moment: nothing is lost, only slower for a while."""
+"""The Redis cache. Redis may be empty or unreachable at any time: nothing is lost, reads are only slower."""

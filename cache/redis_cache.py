@@ -1,4 +1,4 @@
-"""Bytes in Redis, with every failure turned into a miss."""
+"""A cache of bytes in Redis. Every failure counts as a miss."""
 
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -10,34 +10,36 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from models.errors import describe
+
 log = structlog.get_logger(__name__)
 
 PREFIX = "airlock:"
 ANSWER_SECONDS = 0.25
-"""Time that Redis has to answer: a cache slower than this is no help."""
+"""Redis must answer within this time; a slower cache does not help."""
 CONNECTIONS = 32
-"""Per process. Who finds all of them in use waits, as long as for an answer: a cache that is busy is not away."""
+"""Connections per process. A caller waits up to `ANSWER_SECONDS` for a free one."""
 REST_SECONDS = 1.0
-"""Time for which Redis is left alone after it failed, so that a dead one costs next to nothing."""
+"""Pause after a failure in which Redis is not called, so that an unreachable Redis costs little time."""
 
 
 def result_key(user_id: UUID, request_id: UUID) -> str:
-    """A result belongs to its owner: nobody else's key can name it."""
+    """The key of a result. It contains the owner's id, so another user cannot read it."""
     return f"{PREFIX}result:{user_id}:{request_id}"
 
 
 def settings_key(epoch: int, sequence: int, part: str) -> str:
-    """Part of a settings snapshot: the snapshot's number is in the key, so an old one is never read as a new one."""
+    """The key of a part of a settings snapshot. It contains the snapshot's number, so old parts are never used."""
     return f"{PREFIX}settings:{epoch}.{sequence}:{part}"
 
 
 def answer_key(type_name: str, version: int, params_sha256: str) -> str:
-    """An executor's answer, for request types that allow its reuse."""
+    """The key of an executor's answer, for request types that allow reuse."""
     return f"{PREFIX}answer:{type_name}:{version}:{params_sha256}"
 
 
 class Cache:
-    """A cache that never raises: what it cannot get, it does not have. Close it with `aclose`."""
+    """Reading and writing never raise: an error is a miss. Close the cache with `aclose`."""
 
     def __init__(self, url: str) -> None:
         self._redis: Redis = Redis.from_pool(
@@ -57,7 +59,7 @@ class Cache:
         await self._redis.aclose()
 
     async def get(self, key: str) -> bytes | None:
-        """The bytes under this key, or None."""
+        """The cached bytes, or None."""
         if self._resting():
             return None
         try:
@@ -68,11 +70,11 @@ class Cache:
         return found if isinstance(found, bytes) else None
 
     async def put(self, key: str, content: bytes, seconds: int) -> None:
-        """Keep bytes for a time, if Redis is there."""
+        """Store bytes for ``seconds``, if Redis answers."""
         await self.put_many({key: content}, seconds)
 
     async def put_many(self, contents: Mapping[str, bytes], seconds: int) -> None:
-        """Keep several in one round trip, if Redis is there."""
+        """Store several values in one round trip, if Redis answers."""
         if self._resting() or not contents:
             return
         try:
@@ -84,17 +86,17 @@ class Cache:
             self._failed(error)
 
     async def keys(self, pattern: str) -> AsyncIterator[str]:
-        """Keys below the prefix that match a glob pattern; raises ``RedisError`` when Redis is away."""
+        """Keys below the prefix that match a glob pattern. Raises ``RedisError`` if Redis does not answer."""
         async for key in self._redis.scan_iter(match=PREFIX + pattern, count=1000):
             yield key.decode()
 
     async def drop(self, *keys: str) -> int:
-        """Delete keys; gives how many there were. Raises ``RedisError`` when Redis is away."""
+        """Delete keys and return how many existed. Raises ``RedisError`` if Redis does not answer."""
         dropped: int = await self._redis.unlink(*keys) if keys else 0
         return dropped
 
     async def measure(self) -> dict[str, int | float]:
-        """Milliseconds to answer, memory and keys; raises ``RedisError`` when Redis is away."""
+        """Response time in milliseconds, memory and number of keys. Raises ``RedisError`` if Redis does not answer."""
         started = time.perf_counter()
         await self._redis.ping()
         answered = (time.perf_counter() - started) * 1000
@@ -113,4 +115,4 @@ class Cache:
 
     def _failed(self, error: Exception) -> None:
         self._rest_until = time.monotonic() + REST_SECONDS
-        log.warning("cache.away", error=str(error) or type(error).__name__, rest_seconds=REST_SECONDS)
+        log.warning("cache.away", error=describe(error), rest_seconds=REST_SECONDS)

@@ -1,4 +1,4 @@
-"""What the answer to a request must be, worked out from the airports' package and not by Airlock's SQL."""
+"""The right answer to each request, computed from the airports' package and not by Airlock's SQL."""
 
 import math
 from bisect import bisect_left, bisect_right
@@ -11,13 +11,15 @@ from typing import Any
 
 import airportsdata
 
+from models.wording import counted
+
 EARTH_KM = 6371.0088
 """The Earth's mean radius (IUGG), in kilometres."""
 SMALLEST = 1e-307
-"""A radius below this divided by the Earth's leaves what double precision can say: the database must refuse it."""
+"""A smaller radius, divided by the Earth's, underflows double precision, so the database must refuse it."""
 MOST_ROWS = 1000
 LONGEST_QUOTE = 600
-"""Characters of a result that is quoted."""
+"""Characters of a quoted result."""
 _NAMES = {
     "iata": "iata",
     "icao": "icao",
@@ -35,7 +37,7 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class Expected:
-    """What a result must say."""
+    """The right result."""
 
     status: str
     rows: Sequence[Mapping[str, Any]] = field(default=())
@@ -43,7 +45,7 @@ class Expected:
     reason: str | None = None
 
     def difference(self, body: Mapping[str, Any]) -> tuple[str, str] | None:
-        """What a result must say and what it says instead, of the first thing that differs; None when nothing does."""
+        """The expected and the found value of the first difference; None if there is none."""
         wanted: dict[str, Any] = {"status": self.status}
         if self.reason is None:
             truncated = len(self.rows) != self.total
@@ -56,7 +58,7 @@ class Expected:
             return None if found == self.reason else (f"reason {self.reason}", f"{found}")
         data = body.get("data")
         if not isinstance(data, list) or len(data) != len(self.rows):
-            return f"{len(self.rows)} rows", _short(data)
+            return f"{counted(len(self.rows), 'row')}", _short(data)
         for number, (row, found) in enumerate(zip(self.rows, data, strict=True)):
             if found != row:
                 return f"row {number} {dict(row)}", _short(found)
@@ -69,7 +71,7 @@ def _short(item: object) -> str:
 
 
 def expected(kind: str, params: Mapping[str, Any]) -> Expected:
-    """The result of a request of the sample's types. Raises `KeyError` for a type that is none of them."""
+    """The right result of a request of a sample type. Raises `KeyError` for another type."""
     rows = {"airport": _airport, "airports-in-country": _in_country, "airports-near": _near}[kind](params)
     if rows is None:
         return Expected("failed", reason="invalid-params")
@@ -85,7 +87,7 @@ def _in_country(params: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _near(params: Mapping[str, Any]) -> list[dict[str, Any]] | None:
-    """Nearest first, by the haversine formula; None where the radius is too small to be a number to the database."""
+    """Nearest first, by the haversine formula; None if the database must refuse the radius as too small."""
     latitude, longitude, radius = (float(params[name]) for name in ("latitude", "longitude", "radius_km"))
     if radius < SMALLEST:
         return None
@@ -107,7 +109,7 @@ def _near(params: Mapping[str, Any]) -> list[dict[str, Any]] | None:
 
 
 def _metres(kilometres: float) -> float:
-    """Rounded to metres as PostgreSQL does it: the 15 digits that it makes of a double, halves away from zero."""
+    """Rounded to metres as PostgreSQL does: to the 15 digits of its conversion of a double, halves away from zero."""
     return float(Decimal(f"{kilometres:.15g}").quantize(Decimal("0.001"), ROUND_HALF_UP))
 
 
@@ -122,7 +124,7 @@ class _Airports:
 
 @cache
 def _airports() -> _Airports:
-    """Every airport as a row; the package writes an empty text where it knows nothing."""
+    """Every airport as a row; the package has an empty text for an unknown value."""
     loaded = airportsdata.load("ICAO").values()
     rows: list[dict[str, Any]] = [
         {name: _or_null(dict(airport)[field]) for name, field in _NAMES.items()} for airport in loaded

@@ -1,4 +1,4 @@
-"""Counts what is really in Airlock's two databases, request by request."""
+"""Counts the requests and results in Airlock's two databases."""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
@@ -8,16 +8,16 @@ import asyncpg
 import orjson
 
 from chaos.judging import Census
-from exchange.batch import unpack
-from exchange.manifest import Manifest
+from exchange.wire.batch import unpack
+from exchange.wire.manifest import Manifest
 
 CONNECT_SECONDS = 20.0
 
 
 async def take_census(databases: Mapping[str, str]) -> Census:
-    """Look at rows and at sealed batches in both networks' databases (``request`` and ``response``: DSNs).
+    """Count rows and records of sealed batches in both networks' databases (``request`` and ``response``: DSNs).
 
-    Raises `OSError`, `TimeoutError` or `asyncpg.PostgresError` when one does not answer.
+    Raises `OSError`, `TimeoutError` or `asyncpg.PostgresError` if one does not answer.
     """
     places: dict[str, Counter[str]] = {}
     by_key: dict[str, list[str]] = {}
@@ -56,12 +56,11 @@ async def _connected(dsn: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Reco
 
 
 async def _sealed(connection: "asyncpg.Connection[asyncpg.Record]", stream: str) -> Counter[str]:
-    """How often each request is a record of a batch: once each, however often it was executed or sent."""
+    """How often each request is a record of a sealed batch."""
     counted: Counter[str] = Counter()
     async with connection.transaction():
         async for manifest, payload in connection.cursor(
-            "SELECT manifest, payload FROM sealed_batches WHERE split_part(stream, '.', 1) = $1"
-            " ORDER BY stream, epoch, sequence",
+            "SELECT manifest, payload FROM sealed_batches WHERE stream = $1 ORDER BY epoch, sequence",
             stream,
         ):
             records = unpack(Manifest.model_validate_json(manifest), payload)

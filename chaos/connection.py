@@ -1,19 +1,19 @@
-"""HTTP/1.1 on connections that are kept: one call at a time on each, no more parsing than the answer's length needs."""
+"""A minimal HTTP/1.1 client: persistent connections, one call at a time on each, only Content-Length is parsed."""
 
 import asyncio
 from collections.abc import Callable, Mapping
 
 Then = Callable[[int, bytes], None]
-"""Gets an answer's status and body, or 0 and the reason why there is none. Called once."""
+"""Called once with an answer's status and body, or with 0 and the reason why there is none."""
 
 IDLE_SECONDS = 10.0
-"""A connection that was idle for longer is not used again: the server may be just closing it."""
+"""A connection that was idle for longer is not reused: the server may be closing it."""
 CONNECT_SECONDS = 10.0
 CLOSED = b"the connection was closed before the answer"
 
 
 class Connection(asyncio.Protocol):
-    """One connection; back in the pool's ``free`` when its answer has come. ``patience`` as of `Connections`."""
+    """One connection; returns to the pool's ``free`` after each answer. ``patience`` as in `Connections`."""
 
     def __init__(self, free: "list[Connection]", patience: float | None = None) -> None:
         self._free = free
@@ -61,7 +61,7 @@ class Connection(asyncio.Protocol):
             then(status, body)
 
     def _measured(self) -> bool:
-        """Whether the head is there, and with it the length of the whole."""
+        """Whether the head is complete, so that the whole length is known."""
         end = self._received.find(b"\r\n\r\n")
         if end < 0:
             return False
@@ -86,7 +86,7 @@ class Connection(asyncio.Protocol):
             then(0, reason.encode())
 
     def _ended(self) -> Then | None:
-        """The call is over; gives who is to be told."""
+        """End the call; returns its callback."""
         if self._giving_up is not None:
             self._giving_up.cancel()
         then, self._then, self._giving_up = self._then, None, None
@@ -99,9 +99,9 @@ class Connection(asyncio.Protocol):
 
 
 class Connections:
-    """As many connections to one server as there are calls at the same time.
+    """A pool of connections to one server, one for each concurrent call.
 
-    Each call may last ``patience`` seconds, for ever where that is None.
+    ``patience``: seconds that a call may last; None for no limit.
     """
 
     def __init__(self, port: int, host: str = "127.0.0.1", patience: float | None = None) -> None:
@@ -112,7 +112,7 @@ class Connections:
         self._opening: set[asyncio.Task[None]] = set()
 
     def ask(self, call: bytes, then: Then) -> None:
-        """Send a call on the connection that was used last, or on a new one where none is free."""
+        """Send a call on the connection that was used last, or on a new one if none is free."""
         while self._free:
             connection = self._free.pop()
             if connection.is_open and asyncio.get_running_loop().time() - connection.idle_since < IDLE_SECONDS:
@@ -124,11 +124,11 @@ class Connections:
         opening.add_done_callback(self._opened)
 
     async def call(self, call: bytes) -> tuple[int, bytes]:
-        """Send a call; gives the answer's status and body, or 0 and the reason why there is none."""
+        """Send a call; returns the answer's status and body, or 0 and the reason why there is none."""
         answered: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
 
         def then(status: int, body: bytes) -> None:
-            if not answered.done():  # who waited may have gone
+            if not answered.done():  # the caller may have been cancelled
                 answered.set_result((status, body))
 
         self.ask(call, then)
@@ -137,7 +137,7 @@ class Connections:
     def _opened(self, opening: "asyncio.Task[None]") -> None:
         self._opening.discard(opening)
         if not opening.cancelled() and (error := opening.exception()) is not None:
-            raise error  # to the loop's handler: nobody awaits this task
+            raise error  # to the loop's exception handler: nobody awaits this task
 
     async def _open(self, call: bytes, then: Then) -> None:
         try:
@@ -152,7 +152,7 @@ class Connections:
 
 
 def as_call(method: str, path: str, body: str | bytes, headers: Mapping[str, str], host: str = "127.0.0.1") -> bytes:
-    """A call's bytes; a body is JSON."""
+    """The bytes of a call; the body is JSON."""
     content = body.encode() if isinstance(body, str) else body
     lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", *(f"{name}: {text}" for name, text in headers.items())]
     if content:

@@ -1,4 +1,4 @@
-"""Carries out a plan: does each fault at its time to whatever it is pointed at, and notes when it really was."""
+"""Carries out a plan: injects each fault at its time into the target, and records the real times."""
 
 import asyncio
 import contextlib
@@ -13,33 +13,34 @@ import psutil
 
 from chaos.plan import Fault, FaultKind
 from chaos.proxy import Corrupt, Double, Harm, Refuse, Replay, Slow, Truncate
+from models.errors import describe
 
 PATIENCE = 15.0
-"""Seconds that a process which should be signalled, but is just being started again, gets to be there."""
+"""Seconds to wait for a process that is being restarted."""
 
 
 class Target(Protocol):
-    """A running system that faults are done to."""
+    """A running system into which faults are injected."""
 
     def pid(self, name: str) -> int | None:
-        """The pid of a process of this name now, since it changes with every start; None while there is none."""
+        """The present pid of the process of this name; None while there is none."""
 
     async def flush(self) -> None:
-        """Empty the cache. Raises `OSError` or `TimeoutError` when it does not answer."""
+        """Empty the cache. Raises `OSError` or `TimeoutError` if it does not answer."""
 
     def harm(self, harm: Harm) -> AbstractContextManager[None]:
-        """Have something wrong with the link for a while."""
+        """Apply a harm to the link for the block."""
 
 
 @dataclass(frozen=True)
 class Done:
-    """A fault as it was carried out. Unix times, seconds."""
+    """An injected fault. Unix times, seconds."""
 
     fault: Fault
     began: float
     ended: float
     problem: str = ""
-    """Why nothing could be done."""
+    """Why it could not be injected."""
 
     def as_json(self) -> dict[str, Any]:
         """A line of the faults' log."""
@@ -47,13 +48,13 @@ class Done:
 
 
 class NotThere(Exception):
-    """There is nothing that this fault could be done to."""
+    """The target of a fault does not exist."""
 
 
 async def carry_out(
     plan: Iterable[Fault], target: Target, begun: Callable[[Fault], None], done: Callable[[Done], None]
 ) -> None:
-    """Do every fault at its time from now, however long the others take. Cancelled, it ends what is under way."""
+    """Inject every fault at its time from now, whatever the others take. If cancelled, it ends those in progress."""
     start = time.monotonic()
 
     async def one(fault: Fault) -> None:
@@ -63,7 +64,7 @@ async def carry_out(
         try:
             began = await _do(fault, target)
         except (NotThere, OSError, TimeoutError, psutil.Error) as error:
-            problem = str(error) or type(error).__name__
+            problem = describe(error)
         finally:
             done(Done(fault, began, time.time(), problem))
 
@@ -73,7 +74,7 @@ async def carry_out(
 
 
 async def _do(fault: Fault, target: Target) -> float:
-    """Do it, from its beginning to its end; gives when it began."""
+    """Inject it and wait for its end; returns when it began."""
     match fault.kind:
         case FaultKind.KILL:
             return _signal(await _process(target, fault.target), signal.SIGKILL)
@@ -132,7 +133,7 @@ def _signal(process: psutil.Process, number: signal.Signals) -> float:
 
 @asynccontextmanager
 async def _stopped(process: psutil.Process) -> AsyncIterator[None]:
-    """The process and all that it started stand still; it first, so that it starts no more of them."""
+    """Suspend the process, then its children, for the block; in this order, so that it starts no more of them."""
     process.suspend()
     family = [process]
     try:
@@ -143,5 +144,5 @@ async def _stopped(process: psutil.Process) -> AsyncIterator[None]:
         yield
     finally:
         for member in reversed(family):
-            with contextlib.suppress(psutil.Error):  # it was killed meanwhile
+            with contextlib.suppress(psutil.Error):  # it was killed in the meantime
                 member.resume()

@@ -20,13 +20,14 @@ from chaos.census import take_census
 from chaos.faults import Done, carry_out
 from chaos.judging import Discrepancy, Fate, judge_answers, judge_census, judge_settings
 from chaos.ledger import Ledger, read_ledger
+from chaos.leftovers import left_running
 from chaos.plan import Fault
 from chaos.running import Airlock, CannotRun, environment_for, last_lines, spawn
 from chaos.summary import Summary, summarise
 
 SETTLE_SECONDS = 120.0
 """Seconds after the last result until the settings have crossed, everything runs and can be checked."""
-SURE_AFTER = 4
+SURE_AFTER = 3
 """Times in a row that `verify` says the same, and it will not change."""
 TELL_EVERY = 10.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -194,6 +195,7 @@ class Harness:
         self._found += await _settled(until, self._settings_trouble)
         self._found += await _settled(until, self._processes_trouble)
         self._found += await _settled(until, self._verify, SURE_AFTER)
+        self._found += await _settled(until, self._left_running)
         census = await take_census(self._airlock.up["databases"])
         self._found += judge_census(self._ledger(), census)
 
@@ -209,6 +211,9 @@ class Harness:
 
     async def _processes_trouble(self) -> list[Discrepancy]:
         return [Discrepancy(Fate.BROKEN, name, "to run", "does not") for name in self._airlock.not_running()]
+
+    async def _left_running(self) -> list[Discrepancy]:
+        return [Discrepancy(Fate.LEFT, each, "no such run", "it runs") for each in await left_running(self._airlock.up)]
 
     async def _verify(self) -> list[Discrepancy]:
         code, said = await self._airlock.verify()

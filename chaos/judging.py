@@ -22,6 +22,8 @@ class Fate(StrEnum):
     """It was asked for, or accepted, and no answer came."""
     REFUSED = "refused"
     """It was refused and should not have been."""
+    LEFT = "left running"
+    """A workflow that runs although its work is done, or cannot go on."""
     BROKEN = "broken"
     """A part of the system, or of the check, ended as it must not."""
 

@@ -1,16 +1,16 @@
-"""The ledger: what the load generator sent and what it was told, line by line. Nothing else writes to it.
+"""The ledger: what the load generator sent and the answers that it got, line by line.
 
 A line is a JSON object with ``at`` (Unix time, seconds) and ``kind``:
 
 | kind | fields | means |
 | --- | --- | --- |
 | begin | seed, rate, seconds | the load began |
-| intended | key, body, refused | will be sent under this Idempotency-Key; on the disk before the first byte is |
-| accepted | key, ids | an answer 202; once for each answer, so several times for a key that was sent several times |
-| refused | key, status, text | an answer that is no acceptance and that asking again will not change |
+| intended | key, body, refused | will be sent with this Idempotency-Key; on disk before the first byte is sent |
+| accepted | key, ids | an answer 202; once per answer |
+| refused | key, status, text | a final answer that is no acceptance |
 | result | id, body | the first final result that was read |
-| again | id, digest | the digest of a result that was read once more |
-| missing | id, status, text | asked for the result, the answer was that there is no such request |
+| again | id, digest | the digest of a result that was read again |
+| missing | id, status, text | the answer for the result was that there is no such request |
 | setting-intended | name, value, visibility | this change will be sent |
 | setting-accepted | name, value, visibility | it was accepted |
 | end | reason | the load ended: done, impatient or interrupted |
@@ -28,7 +28,7 @@ from typing import Any
 
 
 class LedgerWriter:
-    """Appends lines; `committed` returns when all of them so far are on the disk, many with one fsync."""
+    """Appends lines; `committed` returns when all lines so far are on disk, many with one fsync."""
 
     def __init__(self, path: Path) -> None:
         """Raises `FileExistsError`: a ledger is never continued."""
@@ -38,14 +38,14 @@ class LedgerWriter:
         self._durable = 0
         self._writing = asyncio.Lock()
 
-    def note(self, kind: str, **fields: Any) -> None:
+    def record(self, kind: str, **fields: Any) -> None:
         """Append a line."""
         line = json.dumps({"at": round(time.time(), 6), "kind": kind, **fields}, separators=(",", ":"))
         self._waiting.append(line.encode() + b"\n")
         self._noted += 1
 
     async def committed(self) -> None:
-        """Return once every line that was noted before this call is on the disk."""
+        """Return once every line recorded before this call is on disk."""
         wanted = self._noted
         async with self._writing:
             if self._durable < wanted:
@@ -59,7 +59,7 @@ class LedgerWriter:
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Write what is left and close the file."""
+        """Write the remaining lines and close the file."""
         self._write(b"".join(self._waiting))
         self._waiting.clear()
         self._file.close()
@@ -67,27 +67,27 @@ class LedgerWriter:
 
 @dataclass
 class Sent:
-    """One Idempotency-Key: what was asked under it and every answer to that."""
+    """One Idempotency-Key: its requests and all answers."""
 
     key: str
     at: float
     requests: list[dict[str, Any]]
     refused: bool
-    """Whether it was meant to be refused."""
+    """Whether it must be refused."""
     answers: list[tuple[float, list[str]]] = field(default_factory=list)
     refusals: list[tuple[int, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Accepted:
-    """One request that was accepted: by whom it is known and what it asks."""
+    """One accepted request."""
 
     request_id: str
     sent: Sent
     type: str
     params: dict[str, Any]
     at: float
-    """When the acceptance was read."""
+    """When the answer 202 was read."""
 
 
 @dataclass(frozen=True)
@@ -100,18 +100,18 @@ class Read:
 
 @dataclass
 class Setting:
-    """One setting: the changes that were intended and, of these, the last that was accepted."""
+    """One setting: its intended changes, and the last accepted one."""
 
     accepted: Any = None
     accepted_changes: int = 0
     doubtful: list[Any] = field(default_factory=list)
-    """Values that were sent after the last accepted one and never answered: each may or may not have been taken."""
+    """Values sent after the last accepted one, without an answer: each may or may not be in force."""
     secret: bool = False
 
 
 @dataclass
 class Ledger:
-    """Everything that the load generator knows."""
+    """The contents of a ledger."""
 
     begin: dict[str, Any] = field(default_factory=dict)
     sent: dict[str, Sent] = field(default_factory=dict)
@@ -120,10 +120,10 @@ class Ledger:
     missing: dict[str, str] = field(default_factory=dict)
     settings: dict[str, Setting] = field(default_factory=dict)
     ended: str | None = None
-    """None: the load generator did not come to its end."""
+    """Reason of the end; None if the load generator did not reach its end."""
 
     def accepted(self) -> Iterator[Accepted]:
-        """Every request of the first answer to each key; an answer with too few ids gives as many as it has."""
+        """Every accepted request, by the first answer to each key; if that has too few ids, only as many as it has."""
         for sent in self.sent.values():
             if sent.answers:
                 at, ids = sent.answers[0]
@@ -132,9 +132,9 @@ class Ledger:
 
 
 def read_ledger(path: Path) -> Ledger:
-    """Read a ledger. A last line that is torn, as a killed writer leaves it, is passed over.
+    """Read a ledger. An incomplete last line, as a killed writer leaves it, is skipped.
 
-    Raises `ValueError` for a line that makes no sense.
+    Raises `ValueError` for an invalid line.
     """
     ledger = Ledger()
     with path.open("rb") as file:
@@ -149,7 +149,7 @@ def read_ledger(path: Path) -> Ledger:
 
 
 def digest(body: dict[str, Any]) -> str:
-    """Of a result: equal for equal results, wherever each was read (``source`` says that, and is left out)."""
+    """SHA-256 of a result without ``source``, which says where it was read."""
     same = {name: item for name, item in body.items() if name != "source"}
     return hashlib.sha256(json.dumps(same, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 

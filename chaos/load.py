@@ -1,13 +1,13 @@
-"""The load generator: a program of its own that knows nothing of what it asks but HTTP, and writes the ledger.
+"""The load generator: a separate program that knows only the HTTP API, and writes the ledger.
 
     python -m chaos.load --url http://127.0.0.1:8000 --ledger ledger.ndjson --rate 40 --seconds 600 --seed 1
 
-It submits at even times whether or not what came before is answered; where 200 submissions are not, it waits, and
-catches up. It asks again with the same Idempotency-Key until it is told yes or no, waits for every result by long
-poll and reads each a second time. With ``--settings-url`` it changes settings as well. Keys come from ``CHAOS_KEY``
-and ``CHAOS_OPERATOR_KEY``, or from the command line. Every two seconds a line of JSON on standard output says how far
-it is. Exits with 0 once everything is answered, with 1 when something is not after ``--patience`` seconds, with 2 when
-a part of it broke, with 130 when it was interrupted by SIGINT or SIGTERM; the ledger is complete in every case.
+It submits at a constant rate whether or not earlier submissions are answered. While 200 are not, it waits, and then
+catches up. It retries with the same Idempotency-Key until there is a final answer, waits for every result by long poll,
+and reads each result twice. With ``--settings-url`` it changes settings as well. Keys come from ``CHAOS_KEY`` and
+``CHAOS_OPERATOR_KEY``, or from the command line. Every two seconds it prints its progress as a line of JSON. Exit codes
+are 0 if everything is answered, 1 if something is not after ``--patience`` seconds, 2 if the generator failed, and 130
+after SIGINT or SIGTERM. The ledger is complete in every case.
 """
 
 import argparse
@@ -30,22 +30,22 @@ from chaos.ledger import LedgerWriter, digest
 from chaos.workload import SettingChange, Submission, setting_changes, submissions
 
 WAIT = 10.0
-"""Seconds that one poll for a result may last."""
+"""Seconds of one poll for a result, at most."""
 PATIENCE = WAIT + 5
-"""Seconds that any call may last."""
+"""Seconds of any call, at most."""
 POLLS = 2000
 """Polls at the same time."""
 CROWDED_WAIT = 3.0
-"""Seconds that a poll may last while more requests are outstanding than may be polled for: others wait their turn."""
+"""Seconds of a poll while more requests are outstanding than may be polled at the same time."""
 UNANSWERED = 200
-"""Submissions without an answer beyond which no further ones are made until there are fewer: those come late."""
+"""Submissions without an answer, at most: further ones wait."""
 PROGRESS = 2.0
 SETTING_EVERY = 2.0
 """Seconds from one change of a setting to the next."""
 AGAIN = (1.0, 20.0)
-"""Seconds after which a result is read a second time; at most a quarter of the load's length."""
+"""Seconds after which a result is read again, from and to; at most a quarter of the load's duration."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
-"""Seconds before the second try, which double with each, up to the longest."""
+"""Seconds before the second try; they double with each, up to the longest."""
 
 
 class Load:
@@ -60,16 +60,16 @@ class Load:
         self._unanswered = asyncio.Semaphore(UNANSWERED)
         self._known: set[str] = set()
         self._open: dict[str, float] = {}
-        """Accepted requests without a result yet, the oldest first: id → when accepted."""
+        """Accepted requests without a result, oldest first: id → time of acceptance."""
         self._counts = {"submitted": 0, "finished": 0, "settings": 0}
         self._tasks: set[asyncio.Task[object]] = set()
         self._broken: BaseException | None = None
 
     async def run(self) -> str:
-        """Ask for everything and wait for all of it; gives the reason of the end: done, impatient or broken."""
+        """Submit everything and wait for all results; returns the reason of the end: done, impatient or broken."""
         options = self._options
-        self._ledger.note("begin", seed=options.seed, rate=options.rate, seconds=options.seconds)
-        beside = [asyncio.create_task(work) for work in (self._tell(), self._keep_writing())]
+        self._ledger.record("begin", seed=options.seed, rate=options.rate, seconds=options.seconds)
+        background = [asyncio.create_task(work) for work in (self._tell(), self._keep_writing())]
         begin = time.monotonic()
         try:
             if options.settings_url:
@@ -83,7 +83,7 @@ class Load:
                 await asyncio.wait(self._tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             return "broken" if self._broken else "impatient" if self._tasks else "done"
         finally:
-            ending = [*beside, *self._tasks]
+            ending = [*background, *self._tasks]
             for task in ending:
                 task.cancel()
             await asyncio.gather(*ending, return_exceptions=True)
@@ -101,7 +101,7 @@ class Load:
             self._broken = error
 
     async def _submit(self, submission: Submission) -> None:
-        self._ledger.note("intended", key=submission.key, body=submission.body, refused=submission.refused)
+        self._ledger.record("intended", key=submission.key, body=submission.body, refused=submission.refused)
         await self._ledger.committed()
         self._counts["submitted"] += len(submission.requests)
         if submission.repeat == "together":
@@ -113,14 +113,14 @@ class Load:
             await self._send(submission)
 
     async def _send(self, submission: Submission) -> bool:
-        """Send until there is an answer that counts; whether it is yes. Each new id is followed to its result."""
+        """Send until there is a final answer; returns whether it is 202. Each new id is followed to its result."""
         call = self._api.call("POST", "/v1/requests", submission.content, {"Idempotency-Key": submission.key})
         status, body = await self._answer(self._api, call)
         if status != 202:
-            self._ledger.note("refused", key=submission.key, status=status, text=_text(body))
+            self._ledger.record("refused", key=submission.key, status=status, text=_text(body))
             return False
         ids: list[str] = json.loads(body)["ids"]
-        self._ledger.note("accepted", key=submission.key, ids=ids)
+        self._ledger.record("accepted", key=submission.key, ids=ids)
         for request_id in ids:
             if request_id not in self._known:
                 self._known.add(request_id)
@@ -129,20 +129,20 @@ class Load:
         return True
 
     async def _follow(self, request_id: str) -> None:
-        """Read the result when it is there, and once more later."""
+        """Wait for the result, and read it again later."""
         body = await self._result(request_id)
         del self._open[request_id]
         if body is None:
             return
         self._counts["finished"] += 1
-        self._ledger.note("result", id=request_id, body=body)
+        self._ledger.record("result", id=request_id, body=body)
         soonest, latest = AGAIN
         await asyncio.sleep(self._chance.uniform(soonest, min(latest, self._options.seconds / 4)))
         if (body := await self._result(request_id)) is not None:
-            self._ledger.note("again", id=request_id, digest=digest(body))
+            self._ledger.record("again", id=request_id, digest=digest(body))
 
     async def _result(self, request_id: str) -> dict[str, Any] | None:
-        """The final result, however long it takes; None where there is no such request."""
+        """The final result, however long it takes; None if there is no such request."""
         status = 202
         while status == 202:
             async with self._polls:
@@ -152,11 +152,11 @@ class Load:
         if status == 200:
             body: dict[str, Any] = json.loads(answer)
             return body
-        self._ledger.note("missing", id=request_id, status=status, text=_text(answer))
+        self._ledger.record("missing", id=request_id, status=status, text=_text(answer))
         return None
 
     async def _change_settings(self, until: float) -> None:
-        """Change settings one after another, each until it is accepted; the last one stands."""
+        """Change settings one after another, each until it is accepted."""
         api = _Api(self._options.settings_url, self._options.operator_key)
         for change in setting_changes(self._options.seed):
             if time.monotonic() >= until:
@@ -166,18 +166,18 @@ class Load:
 
     async def _change(self, api: "_Api", change: SettingChange) -> None:
         said = {"value": change.value, "visibility": change.visibility}
-        self._ledger.note("setting-intended", name=change.name, **said)
+        self._ledger.record("setting-intended", name=change.name, **said)
         await self._ledger.committed()
         status, body = await self._answer(
             api, api.call("PUT", f"/v1/settings/{change.name}", json.dumps(said).encode())
         )
         if not 200 <= status < 300:
             raise RuntimeError(f"a change of {change.name} was answered with {status}: {_text(body)}")
-        self._ledger.note("setting-accepted", name=change.name, **said)
+        self._ledger.record("setting-accepted", name=change.name, **said)
         self._counts["settings"] += 1
 
     async def _answer(self, api: "_Api", call: bytes) -> tuple[int, bytes]:
-        """Call until there is an answer that asking again will not change; gives its status and its body."""
+        """Call until there is a final answer, which is no 429 or 5xx; returns its status and body."""
         pause = FIRST_PAUSE
         while True:
             status, body = await api.connections.call(call)
@@ -205,7 +205,7 @@ class Load:
 
 
 class _Api:
-    """An HTTP API, as one caller."""
+    """One caller of an HTTP API."""
 
     def __init__(self, address: "Address", key: str) -> None:
         self.connections = Connections(address.port, address.host, PATIENCE)
@@ -213,19 +213,19 @@ class _Api:
         self._headers = {"Authorization": f"Bearer {key}"}
 
     def call(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> bytes:
-        """A call's bytes."""
+        """The bytes of a call."""
         return as_call(method, path, body, {**self._headers, **(headers or {})}, self._host)
 
 
 class Address(NamedTuple):
-    """Where an HTTP API listens."""
+    """The address of an HTTP API."""
 
     host: str
     port: int
 
     @classmethod
     def of(cls, url: str) -> Self:
-        """Raises `argparse.ArgumentTypeError` for what is no such address."""
+        """Parse a URL. Raises `argparse.ArgumentTypeError` if it is not the address of an HTTP API."""
         there = urlsplit(url)
         if there.scheme != "http" or not there.hostname or there.path.strip("/"):
             raise argparse.ArgumentTypeError(f"{url!r} is no address of an HTTP API, as http://127.0.0.1:8000 is")
@@ -245,24 +245,28 @@ async def _until_stopped(options: argparse.Namespace) -> int:
         reason = await work
     except asyncio.CancelledError:
         reason = "interrupted"
-    ledger.note("end", reason=reason)
+    ledger.record("end", reason=reason)
     ledger.close()
     return {"done": 0, "impatient": 1, "broken": 2}.get(reason, 130)
 
 
 def main() -> int:
-    """Read the command line and run; gives the exit code."""
+    """Parse the command line and run; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--url", type=Address.of, required=True, help="where requests are submitted and results read")
-    parser.add_argument("--key", default=os.environ.get("CHAOS_KEY", ""), help="whose requests they are")
-    parser.add_argument("--ledger", type=Path, required=True, help="file to write; there must be none yet")
+    parser.add_argument("--url", type=Address.of, required=True, help="the request API")
+    parser.add_argument("--key", default=os.environ.get("CHAOS_KEY", ""), help="API key of a user")
+    parser.add_argument("--ledger", type=Path, required=True, help="file to write; it must not exist")
     parser.add_argument("--rate", type=float, default=20.0, help="requests per second")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long requests are submitted")
     parser.add_argument("--patience", type=float, default=300.0, help="seconds after that until all must be answered")
     parser.add_argument("--polls", type=int, default=POLLS, help="polls for a result at the same time")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--settings-url", type=Address.of, help="where settings are changed; none are without it")
-    parser.add_argument("--operator-key", default=os.environ.get("CHAOS_OPERATOR_KEY", ""), help="who changes settings")
+    parser.add_argument(
+        "--settings-url", type=Address.of, help="the response API, where settings are changed; without it none are"
+    )
+    parser.add_argument(
+        "--operator-key", default=os.environ.get("CHAOS_OPERATOR_KEY", ""), help="API key of an operator"
+    )
     return asyncio.run(_until_stopped(parser.parse_args()))
 
 

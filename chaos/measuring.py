@@ -1,4 +1,4 @@
-"""What the faults cost, as seen by who asks: from the ledger's times and the faults' times alone."""
+"""The cost of the faults for callers, by the times of the ledger and of the faults."""
 
 import statistics
 from bisect import bisect_left
@@ -10,7 +10,7 @@ from chaos.faults import Done
 from chaos.ledger import Ledger
 
 SETTLED = 10.0
-"""Seconds after a fault's recovery from which on latency counts as that of a calm system."""
+"""Seconds after a recovery from which latencies count as undisturbed."""
 
 
 @dataclass(frozen=True)
@@ -23,18 +23,20 @@ class Answered:
 
 @dataclass(frozen=True)
 class Recovery:
-    """How long after the end of faults of one kind the first result came for a request submitted after their begin."""
+    """Recovery from faults of one kind: the time from a fault's end to the first result of a request submitted after
+    its beginning.
+    """
 
     kind: str
     faults: int
     median: float | None
     longest: float | None
     never: int
-    """Faults after which there was no such result; the load may have been at its end."""
+    """Faults without such a result; the load may have ended."""
 
 
 def answered(ledger: Ledger) -> list[Answered]:
-    """Every accepted request with a result, in the order of submission."""
+    """Every accepted request with a result, in order of submission."""
     found = (
         Answered(accepted.sent.at, ledger.results[accepted.request_id].at)
         for accepted in ledger.accepted()
@@ -44,7 +46,7 @@ def answered(ledger: Ledger) -> list[Answered]:
 
 
 def longest_stall(ledger: Ledger) -> float:
-    """The longest time, in seconds, in which a request was accepted and outstanding and no result came."""
+    """The longest time, in seconds, in which an accepted request was outstanding and no result came."""
     events = [(accepted.at, 1) for accepted in ledger.accepted()]
     events += [(read.at, -1) for read in ledger.results.values()]
     longest, since, outstanding = 0.0, 0.0, 0
@@ -58,17 +60,14 @@ def longest_stall(ledger: Ledger) -> float:
 
 
 def recovered_at(done: Done, requests: Sequence[Answered]) -> float | None:
-    """When the first result came, after the fault's end, for a request submitted after its begin.
-
-    One that came while the fault still lasted means that it kept nothing back: then this is the fault's end.
-    """
+    """When the first result came for a request submitted after the fault began; the fault's end at the earliest."""
     first = bisect_left(requests, done.began, key=lambda each: each.submitted)
     times = [each.answered for each in requests[first:]]
     return max(done.ended, min(times)) if times else None
 
 
 def recoveries(done: Sequence[Done], requests: Sequence[Answered]) -> list[Recovery]:
-    """Per kind of fault, in the order of the kinds' names."""
+    """The recovery from each kind of fault, ordered by name."""
     by_kind: dict[str, list[float | None]] = defaultdict(list)
     for each in done:
         if not each.problem:
@@ -83,7 +82,7 @@ def recoveries(done: Sequence[Done], requests: Sequence[Answered]) -> list[Recov
 
 
 def calm_latencies(done: Sequence[Done], requests: Sequence[Answered]) -> list[float]:
-    """Seconds from submission to result, in order of size, of requests that no fault had anything to do with."""
+    """Sorted latencies, in seconds from submission to result, of requests that no fault disturbed."""
     disturbed = [(each.began, (recovered_at(each, requests) or each.ended) + SETTLED) for each in done]
     return sorted(
         each.answered - each.submitted
@@ -93,5 +92,5 @@ def calm_latencies(done: Sequence[Done], requests: Sequence[Answered]) -> list[f
 
 
 def quantile(ordered: Sequence[float], share: float) -> float | None:
-    """A quantile of numbers in order, the nearest one that is there."""
+    """A quantile of sorted numbers: an existing one; None if there are none."""
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else None

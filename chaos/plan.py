@@ -1,4 +1,4 @@
-"""The plan of faults: a pure function of a seed and a length, so that anyone can have the same faults again."""
+"""The plan of faults: a pure function of a seed and a duration, so that a run can be repeated."""
 
 import random
 from collections.abc import Collection, Iterator, Mapping
@@ -10,57 +10,57 @@ PROCESSES = ("temporal", "postgres", "redis", "request-api", "response-api", "re
 LINK = "link"
 
 BEGIN = 5.0
-"""Seconds at the beginning without faults: the first of them meets a system under load."""
+"""Seconds without faults at the beginning, so that the first one meets a system under load."""
 QUIET = 30.0
-"""Seconds at the end without faults, a fifth of the run where that is less."""
+"""Seconds without faults at the end; a fifth of the run if that is less."""
 GAP = (6.0, 16.0)
-"""Seconds from the end of one fault to the beginning of the next, where they do not overlap."""
+"""Seconds from the end of a fault to the beginning of the next, unless they overlap; from and to."""
 OVERLAP = 0.3
-"""Probability that a fault begins while the one before lasts, or right after it."""
+"""Probability that a fault begins during the previous one, or right after it."""
 
 
 class FaultKind(StrEnum):
-    """What is done."""
+    """Kinds of faults."""
 
     KILL = "kill"
-    """SIGKILL. The supervisor starts the process again."""
+    """SIGKILL. The supervisor restarts the process."""
     STOP = "stop"
-    """SIGSTOP, and SIGCONT after `Fault.seconds`: the process and all that it started are there, and silent."""
+    """SIGSTOP to the process and its children, and SIGCONT after `Fault.seconds`."""
     RESTART = "restart"
-    """The signal in `parameters`, on which the process ends by itself and in order."""
+    """The signal in `parameters`, at which the process shuts down in order."""
     FLUSH = "flush"
-    """FLUSHALL: the cache is empty from one moment to the next."""
+    """FLUSHALL: the cache is emptied."""
     CUT = "link-cut"
-    """All connections over the link are reset, and none is accepted."""
+    """All connections of the link are reset, and new ones are refused."""
     SLOW = "link-slow"
-    """Every piece of data is held up, and few bytes a second pass."""
+    """All data is delayed, and the bandwidth is limited."""
     DUPLICATE = "link-duplicate"
-    """Whole requests are sent once more on a connection of their own, at once and later; or bytes of answers twice."""
+    """Whole requests are sent again on another connection, at once and later; or bytes of answers are sent twice."""
     CORRUPT = "link-corrupt"
-    """Bytes are changed on the way, in one direction."""
+    """Bytes are changed, in one direction."""
     TRUNCATE = "link-truncate"
-    """Connections end in the middle of what passes, in one direction."""
+    """Connections end in the middle of a message, in one direction."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault. Times in seconds from the beginning of the load."""
+    """One fault. Times in seconds since the beginning of the load."""
 
     at: float
     kind: FaultKind
     target: str
-    """A process, or the link."""
+    """Name of a process, or the link."""
     seconds: float = 0.0
-    """How long it lasts; 0 for what happens in one moment."""
+    """Duration; 0 for a momentary fault."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def until(self) -> float:
-        """When it ends."""
+        """Time of its end."""
         return self.at + self.seconds
 
     def as_json(self) -> dict[str, Any]:
-        """What `--plan --json` prints."""
+        """Output of `--plan --json`."""
         return asdict(self) | {"kind": self.kind.value, "parameters": dict(self.parameters)}
 
 
@@ -90,13 +90,13 @@ _CARDS = (
         for to in ("to-server", "to-client")
     ),
 )
-"""Every fault that there is. They are dealt like cards: none comes again before all have come."""
+"""All faults. They are dealt like cards: none is repeated before all were used."""
 
 
 def make_plan(seed: int, minutes: float, kinds: Collection[FaultKind] = tuple(FaultKind)) -> list[Fault]:
-    """The faults of a run, in their order. The same arguments give the same faults, on every machine.
+    """The faults of a run, in order. The same arguments give the same faults on every machine.
 
-    A ten-minute plan of all kinds holds every kind. Raises ``ValueError`` where no fault would fit.
+    A ten-minute plan of all kinds contains every kind. Raises ``ValueError`` if no fault fits.
     """
     chance = random.Random(f"airlock chaos {seed}")  # noqa: S311, it must be the same again, not secret
     total = minutes * 60
@@ -120,7 +120,7 @@ def make_plan(seed: int, minutes: float, kinds: Collection[FaultKind] = tuple(Fa
 
 
 def _deal(chance: random.Random, kinds: Collection[FaultKind]) -> Iterator[_Card]:
-    """Cards for ever: in each round all of them, the first of each kind before the second of any."""
+    """An endless sequence of cards: in each round all of them, the first of each kind before the second of any."""
     chosen = [card for card in _CARDS if card.kind in kinds]
     while chosen:
         chance.shuffle(chosen)

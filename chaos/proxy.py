@@ -1,4 +1,4 @@
-"""A TCP proxy that stands in the link and does to the bytes what a bad network does, for as long as it is told to."""
+"""A TCP proxy in the link that behaves like a bad network while harms are applied."""
 
 import asyncio
 import contextlib
@@ -13,32 +13,32 @@ Direction = Literal["to-server", "to-client"]
 
 CHUNK = 16 * 1024
 KEPT = 40
-"""Requests that are remembered, to be sent again."""
+"""Number of requests that are kept for a replay."""
 LARGEST_KEPT = 1 << 20
-"""Bytes of a request beyond which it is not remembered."""
+"""Largest request that is kept, in bytes."""
 REPLAY_SECONDS = 40.0
-"""How long the answer to a repeated request is waited for; a poll is held for 25 s."""
+"""Seconds to wait for the answer to a replayed request; the server holds a poll for 25 s."""
 
 
 class Cut(Exception):
-    """The connection ends here, in the middle of what passes."""
+    """The connection ends here, in the middle of a message."""
 
     def __init__(self, passing: bytes = b"") -> None:
         super().__init__()
         self.passing = passing
-        """What still gets through."""
+        """Bytes that still pass."""
 
 
 class Harm(Protocol):
-    """One thing that is wrong with the network. Raises `Cut` to end the connection."""
+    """One defect of the network. Raises `Cut` to end the connection."""
 
     async def passes(self, direction: Direction, data: bytes) -> bytes:
-        """What becomes of bytes on their way."""
+        """The bytes that pass instead of ``data``."""
 
 
 @dataclass
 class Slow:
-    """Holds up every piece for ``latency`` seconds and lets ``bytes_per_second`` through."""
+    """Delays every chunk by ``latency`` seconds and limits the bandwidth to ``bytes_per_second``."""
 
     latency: float
     bytes_per_second: float
@@ -49,14 +49,14 @@ class Slow:
 
 
 class _Sometimes:
-    """Does its harm to a share of the pieces that go in one direction; the same ones for the same seed."""
+    """Harms a share of the chunks in one direction; the same ones for the same seed."""
 
     def __init__(self, direction: Direction, share: float, seed: int) -> None:
         self._direction = direction
         self._share = share
         self._chance = random.Random(seed)  # noqa: S311
         self.done = 0
-        """Pieces harmed so far."""
+        """Chunks harmed so far."""
 
     async def passes(self, direction: Direction, data: bytes) -> bytes:
         if direction != self._direction or self._chance.random() >= self._share:
@@ -69,7 +69,7 @@ class _Sometimes:
 
 
 class Corrupt(_Sometimes):
-    """Changes one byte to another."""
+    """Changes one byte."""
 
     def harmed(self, data: bytes) -> bytes:
         place = self._chance.randrange(len(data))
@@ -77,35 +77,46 @@ class Corrupt(_Sometimes):
 
 
 class Truncate(_Sometimes):
-    """Ends the connection in the middle of a piece."""
+    """Ends the connection in the middle of a chunk."""
 
     def harmed(self, data: bytes) -> bytes:
         raise Cut(data[: self._chance.randrange(len(data))])
 
 
 class Double(_Sometimes):
-    """Sends a piece twice."""
+    """Sends a chunk twice."""
 
     def harmed(self, data: bytes) -> bytes:
         return data + data
 
 
+class Hang:
+    """Holds up every piece until it is over."""
+
+    def __init__(self) -> None:
+        self.over = asyncio.Event()
+
+    async def passes(self, direction: Direction, data: bytes) -> bytes:
+        await self.over.wait()
+        return data
+
+
 class Refuse:
-    """`Proxy` ends all connections and takes none."""
+    """`Proxy` ends all connections and refuses new ones."""
 
     async def passes(self, direction: Direction, data: bytes) -> bytes:
         raise Cut
 
 
 class Replay:
-    """`Proxy` sends a share of the requests once more when they have passed and, at the end, a share of older ones."""
+    """`Proxy` sends a share of the requests again after they have passed and, at the end, a share of older ones."""
 
     def __init__(self, share: float, seed: int) -> None:
         self._share = share
         self._chance = random.Random(seed)  # noqa: S311
 
     def wants_again(self) -> bool:
-        """Whether the next request is one of them."""
+        """Whether to send the next request again."""
         return self._chance.random() < self._share
 
     async def passes(self, direction: Direction, data: bytes) -> bytes:
@@ -113,7 +124,7 @@ class Replay:
 
 
 class Proxy:
-    """Passes bytes between clients and one server, through all harms that are in force."""
+    """Passes bytes between clients and one server, through all applied harms."""
 
     def __init__(self, host: str, port: int) -> None:
         self._server = host, port
@@ -123,12 +134,12 @@ class Proxy:
         self._recent: deque[bytes] = deque(maxlen=KEPT)
         self._replays: set[asyncio.Task[None]] = set()
         self.replayed = 0
-        """Requests that were sent once more, so far."""
+        """Requests sent again so far."""
         self.port = 0
 
     @property
     def url(self) -> str:
-        """Where clients connect."""
+        """Address for clients."""
         return f"http://127.0.0.1:{self.port}"
 
     async def start(self) -> None:
@@ -144,7 +155,7 @@ class Proxy:
 
     @contextmanager
     def harm(self, harm: Harm) -> Iterator[None]:
-        """Have something wrong with the network for a while."""
+        """Apply a harm for the block."""
         self._harms.append(harm)
         if isinstance(harm, Refuse):
             for task in self._connections:
@@ -153,6 +164,8 @@ class Proxy:
             yield
         finally:
             self._harms.remove(harm)
+            if isinstance(harm, Hang):
+                harm.over.set()
             for request in tuple(self._recent):
                 if isinstance(harm, Replay) and harm.wants_again():
                     self._replay(request)
@@ -207,7 +220,7 @@ class Proxy:
         task.add_done_callback(self._replays.discard)
 
     async def _send_again(self, request: bytes) -> None:
-        """The whole request on a connection of its own; the answer goes nowhere."""
+        """Send the whole request on a new connection and drop the answer."""
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(REPLAY_SECONDS):
                 reader, writer = await asyncio.open_connection(*self._server)
@@ -228,13 +241,13 @@ class Proxy:
 
 
 class RequestReader:
-    """Finds whole HTTP/1.1 requests (RFC 9112) with a Content-Length or no body in a stream of bytes."""
+    """Finds complete HTTP/1.1 requests (RFC 9112) with a Content-Length or no body in a stream of bytes."""
 
     def __init__(self) -> None:
         self._read = bytearray()
 
     def read(self, data: bytes) -> list[bytes]:
-        """Take bytes in; gives the requests that they complete. What is not such a request is passed over."""
+        """Add bytes; returns the requests that they complete. Other data is skipped."""
         self._read += data
         whole: list[bytes] = []
         while (length := self._length()) is not None and len(self._read) >= length:
@@ -245,7 +258,7 @@ class RequestReader:
         return whole
 
     def _length(self) -> int | None:
-        """Bytes of the first request; None while its head is not there."""
+        """Length of the first request; None while its head is incomplete."""
         head, end, _ = self._read.partition(b"\r\n\r\n")
         if not end:
             return None

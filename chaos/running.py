@@ -1,4 +1,4 @@
-"""A whole Airlock as a child process, in a home of its own, with a proxy in its link."""
+"""A whole Airlock as a child process, in its own home, with a proxy in its link."""
 
 import asyncio
 import contextlib
@@ -31,18 +31,18 @@ CADENCES = {
     "system-monitoring": {"every": 30},
     "cache-maintenance": {"every": 60},
 }
-"""Shorter than by default, so that every schedule runs many times under faults."""
+"""Shorter than the defaults, so that every schedule runs many times under faults."""
 STARTED_AGAIN = re.compile(r"^(\S+) +\| .*, starting again in ")
 
 
 class CannotRun(Exception):
-    """The harness could not do its work; says nothing about Airlock's promises."""
+    """The harness failed; this says nothing about Airlock."""
 
 
 async def spawn(
     *command: str, environment: dict[str, str], log: Path, piped: bool = False
 ) -> asyncio.subprocess.Process:
-    """Start a Python program of this clone, which gets SIGTERM should this process die. Its output goes to ``log``."""
+    """Start a Python program of this clone with its output in ``log``. It gets SIGTERM if this process dies."""
     with log.open("ab") as file:
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), str(int(signal.SIGTERM)), "-1", "-1", "-1"),
@@ -57,13 +57,13 @@ async def spawn(
 
 
 def environment_for(home: Path) -> dict[str, str]:
-    """This process's environment without what concerns another Airlock."""
+    """This process's environment without the variables of another Airlock."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AIRLOCK_", "CHAOS_"))}
     return kept | {"AIRLOCK_HOME": str(home), "PYTHONPATH": str(CLONE), "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
 
 
 def last_lines(path: Path, count: int = 15) -> str:
-    """The end of a log, indented."""
+    """The last lines of a log, indented."""
     lines = path.read_text(errors="replace").splitlines()[-count:] if path.exists() else []
     return "\n".join("    " + line for line in lines)
 
@@ -71,7 +71,7 @@ def last_lines(path: Path, count: int = 15) -> str:
 class Airlock:
     """`airlock up` in ``directory``; a `Target` of faults.
 
-    With ``harmed=False`` it is as a user starts it: no proxy in its link, and the cadences of every day.
+    With ``harmed=False`` it has no proxy in its link, and the default cadences.
     """
 
     def __init__(self, directory: Path, *, harmed: bool = True) -> None:
@@ -84,7 +84,7 @@ class Airlock:
 
     @property
     def up(self) -> dict[str, Any]:
-        """What `up.json` says now."""
+        """The present contents of `up.json`."""
         loaded: dict[str, Any] = json.loads((self.home / "up.json").read_text())
         return loaded
 
@@ -97,9 +97,7 @@ class Airlock:
             await self._proxy.start()
             told["AIRLOCK_RESPONSE_LINK_URL"] = self._proxy.url
             told["AIRLOCK_RESPONSE_CADENCES"] = json.dumps(CADENCES)
-        self._process = await spawn(
-            "commands", "up", "--no-samples", environment=self._environment | told, log=self.log
-        )
+        self._process = await spawn("cli", "up", "--no-samples", environment=self._environment | told, log=self.log)
         until = time.monotonic() + START_SECONDS
         while not await self._accepts_requests():
             if self._process.returncode is not None:
@@ -117,13 +115,13 @@ class Airlock:
         return False
 
     def caller(self) -> httpx.AsyncClient:
-        """A client of the request network's API, as the sample user."""
+        """A client of the request API with the sample user's key."""
         up = self.up
         headers = {"Authorization": f"Bearer {up['api_key']}"}
         return httpx.AsyncClient(base_url=up["request_api"], headers=headers, timeout=20, trust_env=False)
 
     async def ended(self) -> int:
-        """Wait for `up` to end by itself, which it must not; gives its exit code."""
+        """Wait until `up` ends by itself, which is an error; returns its exit code."""
         assert self._process is not None
         return await self._process.wait()
 
@@ -140,23 +138,23 @@ class Airlock:
         return self._proxy.harm(harm)
 
     def not_running(self) -> list[str]:
-        """Processes that should run and do not."""
+        """Names of processes that should run and do not."""
         return [name for name in PROCESSES if (pid := self.pid(name)) is None or not psutil.pid_exists(pid)]
 
     def restarts(self) -> Counter[str]:
-        """How often each process was started again, as said on the terminal."""
+        """Number of restarts of each process, by its terminal output."""
         lines = self.log.read_text(errors="replace").splitlines()
         return Counter(found[1] for line in lines if (found := STARTED_AGAIN.match(line)))
 
     async def verify(self) -> tuple[int, str]:
-        """Run `airlock verify --json`; gives its exit code and what it printed."""
+        """Run `airlock verify --json`; returns its exit code and output."""
         log = self.log.with_name("verify.log")
-        process = await spawn("commands", "verify", "--json", environment=self._environment, log=log, piped=True)
+        process = await spawn("cli", "verify", "--json", environment=self._environment, log=log, piped=True)
         output, _ = await process.communicate()
         return process.returncode or 0, output.decode() or last_lines(log)
 
     async def stop(self) -> str:
-        """Stop it in order; gives what went wrong with that, or nothing."""
+        """Stop it in order; returns the problem, or an empty text."""
         if self._proxy is not None:
             await self._proxy.stop()
         process = self._process
@@ -168,7 +166,7 @@ class Airlock:
             async with asyncio.timeout(STOP_SECONDS):
                 code = await process.wait()
         except TimeoutError:
-            process.kill()  # its guard takes the servers with it
+            process.kill()  # its guard process stops the servers
             await process.wait()
             return f"airlock up did not stop within {STOP_SECONDS:g} s"
         _, left = await asyncio.to_thread(psutil.wait_procs, family, 10)

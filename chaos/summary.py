@@ -1,4 +1,4 @@
-"""The end of a run: what was done, what it cost, and what is not as it must be."""
+"""The summary of a run: faults, their cost, discrepancies."""
 
 import os
 import platform
@@ -12,13 +12,14 @@ from chaos.faults import Done
 from chaos.judging import Discrepancy, Fate
 from chaos.ledger import Ledger
 from chaos.measuring import Recovery, answered, calm_latencies, longest_stall, quantile, recoveries
+from models.wording import counted
 
 DONE, DIFFERS, INTERRUPTED = "done", "differs", "interrupted"
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Everything that a run says. Times in seconds."""
+    """The summary of a run. Times in seconds."""
 
     verdict: str
     seed: int
@@ -47,11 +48,11 @@ class Summary:
 
     @property
     def is_good(self) -> bool:
-        """Whether the run came to its end and nothing differs."""
+        """Whether the run reached its end without a discrepancy."""
         return self.verdict == DONE
 
     def as_json(self) -> dict[str, Any]:
-        """What ``--json`` prints."""
+        """Output of ``--json``."""
         return asdict(self) | {"discrepancies": [each.as_json() for each in self.discrepancies]}
 
 
@@ -67,7 +68,7 @@ def summarise(
     verify: str = "not run",
     interrupted: bool = False,
 ) -> Summary:
-    """Bring it all together."""
+    """Compute the summary."""
     requests = answered(ledger)
     calm = calm_latencies(done, requests)
     accepted = list(ledger.accepted())
@@ -105,17 +106,16 @@ def summarise(
 
 
 def machine() -> str:
-    """What the numbers were measured on."""
+    """The machine in words."""
     return f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
 
 
 def as_rows(summary: Summary) -> list[tuple[str, str]]:
     """The summary as a table of two columns."""
-    counted = ", ".join(f"{kind} {times}" for kind, times in summary.faults.items())
     rows = [
         ("seed, minutes", f"{summary.seed}, {summary.minutes:g}"),
         ("machine", f"{summary.machine}, {summary.date}"),
-        ("faults", f"{sum(summary.faults.values())}: {counted}"),
+        ("faults", f"{sum(summary.faults.values())}: {_counts(summary.faults)}"),
         ("requests submitted", f"{summary.submitted} ({summary.refused} refused, as they must be)"),
         ("accepted", f"{summary.accepted}"),
         ("completed + failed", f"{summary.completed} + {summary.failed}"),
@@ -132,14 +132,14 @@ def as_rows(summary: Summary) -> list[tuple[str, str]]:
             (f"recovery, {each.kind}", f"median {_seconds(each.median)}, longest {_seconds(each.longest)}{never}")
         )
     latency = f"p50 {_seconds(summary.latency_p50)}, p99 {_seconds(summary.latency_p99)}"
-    rows.append(("latency outside faults", f"{latency} ({summary.calm_requests} requests)"))
+    rows.append(("latency outside faults", f"{latency} ({counted(summary.calm_requests, 'request')})"))
     rows.append(("airlock verify", summary.verify))
     rows.append(("verdict", summary.verdict))
     return rows
 
 
-def _counts(counted: dict[str, int]) -> str:
-    return ", ".join(f"{name} {times}" for name, times in counted.items()) or "none"
+def _counts(times_of: dict[str, int]) -> str:
+    return ", ".join(f"{name} {times}" for name, times in times_of.items()) or "none"
 
 
 def _seconds(duration: float | None) -> str:

@@ -1,4 +1,4 @@
-"""What the load asks for: a pure function of a seed. Answers cost little, so that it is the faults that tell."""
+"""The requests of the load: a pure function of a seed. Answers are cheap, so that the faults dominate."""
 
 import json
 import random
@@ -12,17 +12,17 @@ AIRPORTS = (
     *("DXB", "DOH", "DEL", "BOM", "BKK", "HKG", "ICN", "PEK", "LAX", "SFO", "ORD", "ATL", "YYZ", "MEX", "BOG", "NBO"),
     *("ZZZ", "QQQ"),
 )
-"""The last two are nobody's: their answers have no rows."""
+"""The last two do not exist: their answers have no rows."""
 COUNTRIES = ("IS", "CH", "TR", "SG", "NZ", "FR", "JP", "KE", "CL", "EE", "XX")
 SINGLE = 0.7
-"""Share of submissions of one request; the others are lists of 2 to `LONGEST`."""
+"""Share of submissions with one request; the others are lists of 2 to `LONGEST`."""
 LONGEST = 8
 FAILS = 0.04
-"""Share of requests that are accepted and must fail: the database does not take their parameters."""
+"""Share of requests that are accepted and must fail, because the database refuses their parameters."""
 REFUSED = 0.02
-"""Share of submissions that must be refused as a whole."""
+"""Share of submissions that must be refused."""
 REPEATED = 0.08
-"""Share of submissions that are sent again with the same key: half of them at the same time, half after the answer."""
+"""Share of submissions that are sent twice with the same key: half of them at the same time, half after the answer."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Submission:
 
     number: int
     at: float
-    """Seconds after the beginning."""
+    """Seconds since the beginning of the load."""
     key: str
     """Its Idempotency-Key."""
     body: Any
@@ -39,21 +39,21 @@ class Submission:
     refused: bool
     """Whether it must be answered with 422."""
     repeat: str | None
-    """``together``, ``afterwards`` or None: whether the same is sent a second time."""
+    """Whether it is sent twice: ``together``, ``afterwards`` or None."""
 
     @property
     def requests(self) -> list[dict[str, Any]]:
-        """What is asked, as a list."""
+        """The requests as a list."""
         return self.body if isinstance(self.body, list) else [self.body]
 
     @property
     def content(self) -> bytes:
-        """The body's bytes: a key belongs to exactly these."""
+        """The bytes of the body, the same for each repetition."""
         return json.dumps(self.body, separators=(",", ":")).encode()
 
 
 def submissions(seed: int, rate: float, seconds: float) -> Iterator[Submission]:
-    """The submissions of a run, in their order, ``rate`` requests a second."""
+    """The submissions of a run, in order, ``rate`` requests a second."""
     chance = random.Random(f"airlock load {seed}")  # noqa: S311, it must be the same again, not secret
     number, asked = 0, 0
     while (at := asked / rate) < seconds:
@@ -72,7 +72,7 @@ def _request(chance: random.Random) -> dict[str, Any]:
     draw = chance.random()
     params: dict[str, Any]
     if draw < FAILS:
-        # Fits the schema, but is less than any number that the database can divide.
+        # Valid by the schema, but its division underflows in the database.
         kind, params = "airports-near", {"latitude": 46.2, "longitude": 6.15, "radius_km": 5e-324}
     elif draw < 0.75:
         kind, params = "airport", {"iata": chance.choice(AIRPORTS)}
@@ -104,7 +104,7 @@ class SettingChange:
 
 
 def setting_changes(seed: int) -> Iterator[SettingChange]:
-    """Changes of five settings, one of them secret, for ever."""
+    """An endless sequence of changes of five settings, one of them secret."""
     chance = random.Random(f"airlock settings {seed}")  # noqa: S311
     number = 0
     while True:

@@ -1,1 +1,1 @@
-"""Settings from the environment, the table of cadences, and how logs look."""
+"""Settings from the environment, cadences of schedules, timing, and the form of logs."""

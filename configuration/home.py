@@ -1,4 +1,4 @@
-"""Where state lives, and what a running `up` says of itself there."""
+"""The home directory, and the file `up.json` that a running `airlock up` writes there."""
 
 import json
 import os
@@ -16,7 +16,7 @@ def home_directory() -> Path:
 
 
 def read_up_file() -> dict[str, Any]:
-    """What a running ``airlock up`` wrote of its addresses and keys; empty when none runs in this home."""
+    """The addresses and keys of a running ``airlock up``; empty if none runs in this home."""
     try:
         content = (home_directory() / "up.json").read_text()
     except (FileNotFoundError, NotADirectoryError, PermissionError):

@@ -1,8 +1,8 @@
-"""What each network's processes are told, from the environment, `.env`, secret files or a running `up`.
+"""Settings of each network's processes.
 
-Every variable is ``AIRLOCK_REQUEST_…`` or ``AIRLOCK_RESPONSE_…``, so that one process may hold both networks
-(``python worker.py``) and one that holds a single network sees nothing of the other. Order of precedence: environment,
-`.env`, secret files in ``/run/secrets``, the addresses that a running ``airlock up`` wrote, defaults.
+Every variable begins with ``AIRLOCK_REQUEST_`` or ``AIRLOCK_RESPONSE_``, so that ``python worker.py`` can run both
+networks in one process. Order of precedence: environment, `.env`, secret files in ``/run/secrets``, the addresses of a
+running ``airlock up``, defaults.
 """
 
 from pathlib import Path
@@ -16,15 +16,15 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from configuration.cadences import DEFAULT_CADENCES, Cadence, check_cadences
 from configuration.home import home_directory, read_up_file
 from models.errors import ConfigurationError
-from models.streams import MOST_PARTITIONS, Network
+from models.streams import Network
 
 SECRET_FILES = Path("/run/secrets")
 REDIS_DATABASE = {Network.REQUEST: 0, Network.RESPONSE: 1}
-"""The numbered Redis databases of the two networks where ``airlock up`` runs one server for both."""
+"""Redis databases of the two networks in ``airlock up``, which runs one server for both."""
 
 
 class UpFileSource(PydanticBaseSettingsSource):
-    """Takes the addresses from the `up.json` of a running ``airlock up``, where nothing else says them."""
+    """Reads addresses from the `up.json` of a running ``airlock up``."""
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         return None, field_name, False
@@ -54,7 +54,7 @@ class UpFileSource(PydanticBaseSettingsSource):
 
 
 class NetworkSettings(BaseSettings):
-    """What both networks' processes need to know."""
+    """Settings that both networks have."""
 
     network: ClassVar[Network]
 
@@ -63,7 +63,7 @@ class NetworkSettings(BaseSettings):
     )
 
     database_url: SecretStr = Field(description="PostgreSQL, as postgresql://user:password@host:port/database")
-    database_connections: int = Field(10, ge=2, le=200, description="Connections per process at most")
+    database_connections: int = Field(10, ge=2, le=200, description="Largest number of connections per process")
     redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6380/0"), description="Cache; may be lost at any moment")
     temporal_address: str = Field("127.0.0.1:7233", description="Temporal frontend, host:port")
     temporal_namespace: str = Field("", description="Temporal namespace; the network's name by default")
@@ -75,11 +75,8 @@ class NetworkSettings(BaseSettings):
     retention: float = Field(
         7 * 86400, gt=0, description="Seconds that delivered payloads, requests, results and history are kept"
     )
-    clock_skew: float = Field(300.0, gt=0, description="Seconds that the other side's clock may differ by")
-    partitions: int = Field(
-        1, ge=1, le=MOST_PARTITIONS, description="Streams that this network's requests, or results, are spread over"
-    )
-    drain_seconds: float = Field(30.0, ge=0, le=600, description="Seconds a stopping worker gives to work under way")
+    clock_skew: float = Field(300.0, gt=0, description="Seconds by which the other side's clock may differ")
+    drain_seconds: float = Field(30.0, ge=0, le=600, description="Seconds that a stopping worker gives its work")
 
     @classmethod
     def settings_customise_sources(
@@ -130,8 +127,8 @@ class RequestSettings(NetworkSettings):
     result_cache_seconds: int = Field(3600, ge=1, description="Seconds that a result stays in Redis")
     tls_certificate: Path | None = Field(None, description="PEM with the API's certificate; turns TLS on")
     tls_key: Path | None = Field(None, description="PEM with the private key of that certificate")
-    tls_client_ca: Path | None = Field(None, description="PEM with who issues the link's client certificates")
-    link_port: int = Field(0, ge=0, le=65535, description="A port for the link alone; 0: the API's")
+    tls_client_ca: Path | None = Field(None, description="PEM with the authority of the link's client certificates")
+    link_port: int = Field(0, ge=0, le=65535, description="A port for the link alone; 0: the API's port")
 
     @model_validator(mode="after")
     def _tls_is_complete(self) -> Self:
@@ -139,8 +136,8 @@ class RequestSettings(NetworkSettings):
             raise ValueError("AIRLOCK_REQUEST_TLS_CERTIFICATE and AIRLOCK_REQUEST_TLS_KEY go together")
         if self.tls_client_ca is not None and not (self.tls_certificate and self.link_port):
             raise ValueError(
-                "AIRLOCK_REQUEST_TLS_CLIENT_CA needs a certificate and AIRLOCK_REQUEST_LINK_PORT: on the port that"
-                " everybody calls, nobody without a client certificate would be served"
+                "AIRLOCK_REQUEST_TLS_CLIENT_CA needs a certificate and AIRLOCK_REQUEST_LINK_PORT: on the API's own port"
+                " it would shut out callers, who have no client certificate"
             )
         return self
 
@@ -157,7 +154,7 @@ class ResponseSettings(NetworkSettings):
     )
     link_timeout: float = Field(30.0, gt=0, description="Seconds that one call over the link may take")
     link_ca: Path | None = Field(None, description="PEM with the authority of the request network's certificate")
-    link_certificate: Path | None = Field(None, description="PEM with the certificate shown, for mutual TLS")
+    link_certificate: Path | None = Field(None, description="PEM with our certificate, for mutual TLS")
     link_certificate_key: Path | None = Field(None, description="PEM with the private key of that certificate")
     sources: dict[str, SecretStr] = Field(
         default_factory=dict,
@@ -200,6 +197,6 @@ def _explain(cls: type[NetworkSettings], error: ValidationError) -> str:
     for item in error.errors(include_input=False, include_url=False):
         variable = prefix + "__".join(str(part) for part in item["loc"]).upper()
         problem = "not set" if item["type"] == "missing" else item["msg"].removeprefix("Value error, ")
-        lines.append(f"  {variable}: {problem}" if item["loc"] else f"  {problem}")  # or it concerns several
+        lines.append(f"  {variable}: {problem}" if item["loc"] else f"  {problem}")  # or it concerns several variables
     lines.append("Set it in the environment, in .env or as a secret file, or start everything with ./airlock up.")
     return "\n".join(lines)

@@ -1,1 +1,1 @@
-"""The real servers as supervised child processes: what `airlock up` and the tests run on."""
+"""`airlock up`: real PostgreSQL, Redis and Temporal servers as supervised child processes, for tests too."""

@@ -1,4 +1,4 @@
-"""Airlock's own processes: an API and a worker for each network, and what each is told."""
+"""Airlock's own processes under `airlock up`: an API and a worker for each network, with their environments."""
 
 import json
 import os
@@ -19,19 +19,19 @@ REDIS_DATABASES = {"request": 0, "response": 1}
 READER = "sample"
 """Name of the data source that the sample request types read."""
 DRAIN = 30.0
-"""Seconds that a worker gives to the work under way when it is stopped."""
+"""Seconds within which a stopping worker may finish its work."""
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Where everything is, as far as an application needs to know."""
+    """The addresses and directories that Airlock's processes need."""
 
     clone: Path
     home: Path
     ports: Ports
     databases: Databases
     environment: Mapping[str, str]
-    """What the user set."""
+    """The user's own variables."""
 
     @property
     def request_api(self) -> str:
@@ -57,12 +57,12 @@ class Surroundings:
         except ValueError:
             own = None
         if not isinstance(own, dict):
-            raise CannotStart('AIRLOCK_RESPONSE_SOURCES is no JSON object. Write it as {"name": "postgresql://…"}.')
+            raise CannotStart('AIRLOCK_RESPONSE_SOURCES must be a JSON object such as {"name": "postgresql://…"}.')
         return own | {READER: self.databases.reader}
 
 
 def environment_of(network: str, where: Surroundings) -> dict[str, str]:
-    """The environment of one network's processes: the user's, without what belongs to the other network."""
+    """The environment of one network's processes: the user's, without the other network's variables."""
     others = tuple(prefix for name, prefix in PREFIXES.items() if name != network)
     prefix = PREFIXES[network]
     kept = {name: value for name, value in where.environment.items() if not name.startswith(others)}
@@ -78,7 +78,7 @@ def environment_of(network: str, where: Surroundings) -> dict[str, str]:
     if network == "request":
         told["CALLBACK_PRIVATE_ADDRESSES"] = kept.get(f"{prefix}CALLBACK_PRIVATE_ADDRESSES", "true")
     else:
-        told["LINK_URL"] = kept.get(f"{prefix}LINK_URL", where.request_api)  # another one: a proxy, say
+        told["LINK_URL"] = kept.get(f"{prefix}LINK_URL", where.request_api)  # a proxy, for instance
         told["SOURCES"] = json.dumps(where.sources)
     path = os.pathsep.join(filter(None, (str(where.clone), kept.get("PYTHONPATH"))))
     general = {"AIRLOCK_HOME": str(where.home), "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
@@ -86,7 +86,7 @@ def environment_of(network: str, where: Surroundings) -> dict[str, str]:
 
 
 def api_spec(network: str, where: Surroundings, stop_order: int = 0) -> ProcessSpec:
-    """A network's API; ready when it says so itself."""
+    """A network's API. It is ready when `/readyz` says so."""
     port = getattr(where.ports, network)
 
     async def ready(_process: Process) -> None:
@@ -94,7 +94,7 @@ def api_spec(network: str, where: Surroundings, stop_order: int = 0) -> ProcessS
 
     return ProcessSpec(
         name=f"{network}-api",
-        argv=(sys.executable, "-m", "commands", "api", network),
+        argv=(sys.executable, "-m", "cli", "api", network),
         ready=ready,
         env=environment_of(network, where),
         cwd=where.clone,
@@ -105,14 +105,14 @@ def api_spec(network: str, where: Surroundings, stop_order: int = 0) -> ProcessS
 
 
 def worker_spec(network: str, where: Surroundings, stop_order: int = 0) -> ProcessSpec:
-    """A network's worker; ready when it has written so."""
+    """A network's worker. It is ready when it has logged `worker.ready`."""
 
     async def ready(process: Process) -> None:
         await process.wait_for_line("worker.ready")
 
     return ProcessSpec(
         name=f"{network}-worker",
-        argv=(sys.executable, "-m", "commands", "worker", network),
+        argv=(sys.executable, "-m", "cli", "worker", network),
         ready=ready,
         env=environment_of(network, where),
         cwd=where.clone,

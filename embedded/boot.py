@@ -1,4 +1,4 @@
-"""The order in which `airlock up` brings its parts to life. What does not wait for one another goes side by side."""
+"""Starts and stops all parts of `airlock up`, in order; parts that do not depend on each other at the same time."""
 
 import asyncio
 import importlib
@@ -17,11 +17,12 @@ from embedded.redis import redis_spec
 from embedded.supervisor import Supervisor
 from embedded.temporal import NAMESPACES, temporal_spec
 from embedded.terminal import Terminal
+from models.errors import describe
 
 WORKERS_STOP, APIS_STOP, TEMPORAL_STOPS, STORES_STOP = range(4)
-"""Stop order: first those who work, last those who keep."""
+"""Stop order: workers first, databases last."""
 PORTS_PATIENCE = 10.0
-"""Seconds that the processes of a killed `up` get to let go of their ports."""
+"""Seconds until the processes of a killed `up` must have released their ports."""
 
 
 class SampleAccess(Protocol):
@@ -37,7 +38,7 @@ class SampleAccess(Protocol):
 
 
 class Boot:
-    """One start of everything in one home."""
+    """One start of all parts in one home."""
 
     def __init__(self, home: Home, terminal: Terminal, *, free_ports: bool, samples: bool) -> None:
         self._home = home
@@ -49,7 +50,7 @@ class Boot:
         self.environment = {**dotenv(), **os.environ}
 
     async def run(self) -> dict[str, Any]:
-        """Start everything; returns what `up.json` says, once it is written."""
+        """Start all parts and write `up.json`; returns its content."""
         started = time.monotonic()
         chosen = await self._choose_ports()
         self._home.say_who_holds_it(f"http://127.0.0.1:{chosen.request}")
@@ -78,7 +79,7 @@ class Boot:
             return ports.free_ports()
         chosen = ports.configured_ports(self.environment)
         deadline = time.monotonic() + (PORTS_PATIENCE if stale else 0)
-        while ports.taken_ports(chosen) and time.monotonic() < deadline:  # noqa: ASYNC110, nothing tells us
+        while ports.taken_ports(chosen) and time.monotonic() < deadline:  # noqa: ASYNC110, ports send no event
             await asyncio.sleep(0.1)
         ports.check_free(chosen)
         return chosen
@@ -91,7 +92,7 @@ class Boot:
             await self.supervisor.start(postgres.spec(STORES_STOP))
             return await create_databases(postgres, self._home)
 
-        # The migrations' imports take as long as the server's start: do both at once.
+        # The imports of the migrations take as long as the server's start: do both at the same time.
         databases: Databases
         databases, migrate = await together(serve(), asyncio.to_thread(importlib.import_module, "storage.migrate"))
         for network, url in (("request", databases.request), ("response", databases.response)):
@@ -99,7 +100,7 @@ class Boot:
         return databases
 
     def _make_keys(self) -> None:
-        from exchange.keys import ensure_link_keys
+        from exchange.wire.keys import ensure_link_keys
 
         ensure_link_keys(self._home.keys)
 
@@ -116,8 +117,8 @@ class Boot:
         run_samples = importlib.import_module("sample.requests").run_samples
         try:
             await run_samples(where.request_api, access.api_key)
-        except Exception as error:  # everything runs: whoever started it wants to look, not to have it taken away
-            self._terminal.say(f"The sample requests failed: {type(error).__name__}: {error}", bad=True)
+        except Exception as error:  # everything runs, so keep it running
+            self._terminal.say(f"The sample requests failed: {describe(error)}", bad=True)
 
     def _addresses(self, where: Surroundings, access: SampleAccess) -> dict[str, Any]:
         return {
@@ -137,19 +138,19 @@ class Boot:
         }
 
     def _on_change(self) -> None:
-        """A process has another pid: say so in `up.json`, once there is one."""
+        """Write the new pid of a process to `up.json`, if that exists."""
         if self._up is not None:
             self._home.write_up_file(self._up | {"processes": self.supervisor.pids()})
 
     async def stop(self) -> None:
-        """Take `up.json` away and stop everything in order."""
+        """Delete `up.json` and stop all parts in order."""
         self._up = None
         self._home.remove_up_file()
         await self.supervisor.stop()
 
 
 async def together(*parts: Coroutine[Any, Any, Any]) -> list[Any]:
-    """Run side by side and return the results; when one fails the others are cancelled and its error is raised."""
+    """Run at the same time and return the results. If one fails, the others are cancelled and its error is raised."""
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(part) for part in parts]

@@ -1,9 +1,9 @@
-"""Runs as a program between the supervisor and a server: ties its life to the supervisor's, then becomes the server.
+"""A program that the supervisor starts: it asks for a signal when the supervisor dies, then becomes the server by exec.
 
-A program of its own and no ``preexec_fn``, since Python code between fork and exec may hang in a process with threads.
-Standard library only; started with ``python -I -S``, which takes some 15 ms. See prctl(2) and capabilities(7).
+It is not a ``preexec_fn``, because Python code between fork and exec may hang in a process with threads. It uses only
+the standard library and is started with ``python -I -S``, which takes some 15 ms. See prctl(2) and capabilities(7).
 
-Arguments: the supervisor's pid, the signal to get when it dies, uid or -1, gid or -1, capability or -1, command…
+Arguments: the supervisor's pid, the signal for its death, uid or -1, gid or -1, capability or -1, command…
 """
 
 import ctypes
@@ -19,17 +19,17 @@ CAPABILITY_VERSION_3 = 0x20080522
 
 
 def main(arguments: list[str]) -> None:
-    """Set up what was asked for and exec; exits with 126 and a sentence if the system refuses."""
+    """Change the user, set the death signal and exec. Exits with 126 and a sentence if the system refuses."""
     parent, death_signal, uid, gid, capability = map(int, arguments[:5])
     command = arguments[5:]
     try:
         if uid >= 0:
             become(uid, gid, capability)
-        # After the change of user, which clears it.
+        # Set the death signal after the change of user, which clears it.
         if sys.platform == "linux":
             check(prctl(PR_SET_PDEATHSIG, death_signal, 0), "PR_SET_PDEATHSIG")
         if os.getppid() != parent:
-            sys.exit(f"{command[0]}: not started, the process that wanted it is gone")
+            sys.exit(f"{command[0]}: not started, the supervisor has ended")
         os.execv(command[0], command)
     except OSError as error:
         sys.stderr.write(f"{command[0]} could not be started: {error}\n")
@@ -37,17 +37,15 @@ def main(arguments: list[str]) -> None:
 
 
 def become(uid: int, gid: int, capability: int) -> None:
-    """Turn from root into another user, keeping at most one capability across exec."""
+    """Change from root to another user, with at most one capability after exec."""
     if capability >= 0:
-        # Keeps the capabilities through setuid, and has access(2), which PostgreSQL asks about its own binary, honour
-        # them: without this bit it counts only what the user may do without capabilities.
+        # This bit keeps the capabilities through setuid, and makes access(2) honour them, which PostgreSQL calls.
         check(prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0), "PR_SET_SECUREBITS")
     os.setgroups([gid])
     os.setgid(gid)
     os.setuid(uid)
     if capability >= 0:
-        # Drops all others. Only what is both permitted and inheritable may be raised into the ambient set, which
-        # survives exec.
+        # Drop all others. Only a permitted and inheritable capability may enter the ambient set, which survives exec.
         mask = 1 << capability
         header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
         low_effective_permitted_inheritable_then_high = (ctypes.c_uint32 * 6)(mask, mask, mask, 0, 0, 0)
@@ -57,7 +55,6 @@ def become(uid: int, gid: int, capability: int) -> None:
 
 
 def prctl(option: int, second: int, third: int) -> int:
-    """prctl(2)."""
     libc = ctypes.CDLL(None, use_errno=True)
     result: int = libc.prctl(
         ctypes.c_int(option), ctypes.c_ulong(second), ctypes.c_ulong(third), ctypes.c_ulong(0), ctypes.c_ulong(0)
@@ -66,7 +63,7 @@ def prctl(option: int, second: int, third: int) -> int:
 
 
 def check(result: int, what: str) -> None:
-    """Raises `OSError` if a call into the C library failed."""
+    """Raise `OSError` if a call into the C library failed."""
     if result != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{what}: {os.strerror(number)}")

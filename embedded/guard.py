@@ -1,8 +1,8 @@
-"""Runs as a program beside the supervisor: ends every process group that it left behind when it was killed.
+"""A program that ends all process groups of a supervisor that was killed.
 
-The death signal of `child.py` reaches the children only; this reaches their children as well, and works on macOS too.
-It reads lines from a pipe: ``+ group signal`` when a group starts, ``- group`` when it has ended. The end of the
-pipe means that the supervisor is gone, however it went. Standard library only.
+The death signal of `child.py` reaches only the children, and only on Linux; this also reaches their children. It reads
+lines from a pipe: ``+ group signal`` when a group starts, ``- group`` when it has ended. The pipe closes when the
+supervisor has ended for any reason. Standard library only.
 """
 
 import os
@@ -15,7 +15,7 @@ PATIENCE = 5.0
 
 
 def main() -> None:
-    """Follow the pipe to its end, then clean up."""
+    """Read the pipe to its end, then end the groups that are left."""
     groups: dict[int, int] = {}
     for line in sys.stdin:
         match line.split():
@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def send(group: int, number: int) -> bool:
-    """Signal a process group; whether there still is one."""
+    """Signal a process group; returns whether it exists."""
     try:
         os.killpg(group, number)
     except (ProcessLookupError, PermissionError):

@@ -1,4 +1,4 @@
-"""The home directory: all state of one `airlock up`, held by one of them at a time."""
+"""The home directory: all state of an `airlock up`. One `up` at a time has its lock."""
 
 import contextlib
 import fcntl
@@ -11,11 +11,11 @@ from typing import Any, Self
 from embedded.errors import CannotStart
 
 VERSION = 1
-"""Raised when the layout changes in a way that an older Airlock would misread."""
+"""Of the layout. It grows with changes that an older Airlock cannot read."""
 
 
 class Home:
-    """An open, locked home. Use as a context manager; the lock ends with the process at the latest."""
+    """An open, locked home. Use it as a context manager; the lock also ends with the process."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -27,9 +27,9 @@ class Home:
 
     @classmethod
     def open(cls, root: Path) -> Self:
-        """Make the home if need be and lock it.
+        """Create the home if it does not exist, and lock it.
 
-        Raises `CannotStart` if it is a file, cannot be written, is of a newer Airlock or held by another `up`.
+        Raises `CannotStart` if it is a file, cannot be written, was made by a newer Airlock or is locked.
         """
         home = cls(root)
         elsewhere = "Set AIRLOCK_HOME to a directory of your own."
@@ -38,7 +38,7 @@ class Home:
         except (FileExistsError, NotADirectoryError):
             raise CannotStart(f"{root} is a file, the home must be a directory. {elsewhere}") from None
         except OSError as error:
-            raise CannotStart(f"The home {root} cannot be made: {error.strerror}. {elsewhere}") from None
+            raise CannotStart(f"The home {root} cannot be created: {error.strerror}. {elsewhere}") from None
         if not os.access(root, os.R_OK | os.W_OK | os.X_OK):
             raise CannotStart(f"The home {root} cannot be written. {elsewhere}")
         try:
@@ -68,7 +68,7 @@ class Home:
         self.say_who_holds_it()
 
     def say_who_holds_it(self, request_api: str | None = None) -> None:
-        """Write our pid and address into the lock file, for the sentence that a second `up` prints."""
+        """Write our pid and address to the lock file, for the message of a second `up`."""
         assert self._lock is not None, "only the holder of the lock writes it"
         content = json.dumps({"pid": os.getpid(), "request_api": request_api}).encode()
         os.pwrite(self._lock, content, 0)
@@ -83,7 +83,7 @@ class Home:
             return
         if not text.isdecimal():
             raise CannotStart(
-                f"{path} holds {text[:20]!r}. This is no home of Airlock: set AIRLOCK_HOME to another one."
+                f"{path} holds {text[:20]!r}, so this is not a home of Airlock: set AIRLOCK_HOME to another directory."
             )
         if int(text) > VERSION:
             raise CannotStart(
@@ -92,7 +92,7 @@ class Home:
             )
 
     def take_stale_up_file(self) -> dict[str, Any]:
-        """Remove what a killed `up` left behind and return it; empty if there was nothing."""
+        """Delete the `up.json` of a killed `up` and return its content; empty if there was none."""
         try:
             content = self.up_file.read_bytes()
         except FileNotFoundError:
@@ -101,15 +101,15 @@ class Home:
         return _parsed(content)
 
     def write_up_file(self, content: dict[str, Any]) -> None:
-        """Write `up.json` whole or not at all, readable by its owner only."""
+        """Replace `up.json` atomically, readable only by its owner."""
         write_private(self.up_file, json.dumps(content, indent=2) + "\n")
 
     def remove_up_file(self) -> None:
-        """Remove `up.json` if there is one."""
+        """Delete `up.json` if it exists."""
         self.up_file.unlink(missing_ok=True)
 
     def secret(self, name: str) -> str:
-        """A password that is made once and kept in ``secrets/``; 32 characters that need no quoting in a URL."""
+        """A password that is created once and kept in ``secrets/``: 32 characters that need no quoting in a URL."""
         path = self.secrets / name
         with contextlib.suppress(FileNotFoundError):
             if kept := path.read_text().strip():
@@ -119,7 +119,7 @@ class Home:
         return made
 
     def close(self) -> None:
-        """Give up the lock."""
+        """Release the lock."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -132,7 +132,7 @@ class Home:
 
 
 def write_private(path: Path, content: str) -> None:
-    """Replace a file whole or not at all; mode 0600, on the disk when this returns."""
+    """Replace a file atomically, with mode 0600 and fsync."""
     draft = path.with_name(path.name + ".new")
     draft.unlink(missing_ok=True)
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

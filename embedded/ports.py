@@ -1,4 +1,4 @@
-"""TCP ports on 127.0.0.1: which are free, and who holds the others."""
+"""TCP ports on 127.0.0.1: which are free, and which process has the others."""
 
 import random
 import socket
@@ -10,8 +10,8 @@ import psutil
 from embedded.errors import CannotStart
 
 CHOICE = range(20000, 32000)
-"""Free ports are taken from here: below what Linux hands to outgoing connections (32768 and up), which would otherwise
-snatch a server's port between two of its starts."""
+"""Free ports are chosen from here, below those of outgoing connections on Linux (32768 and up). Such a connection could
+take a server's port while the server restarts."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def is_free(port: int) -> bool:
 
 
 def free_port(but: Collection[int] = ()) -> int:
-    """A port that nobody listens on, none of ``but``."""
+    """A free port that is not in ``but``."""
     for _ in range(100):
         port = random.choice(CHOICE)  # noqa: S311
         if port not in but and is_free(port):
@@ -66,7 +66,7 @@ def free_ports() -> Ports:
 
 
 def holder(port: int) -> str | None:
-    """Who listens on the port, as ``name (pid 123)``; none if it cannot be told."""
+    """The process that listens on the port, as ``name (pid 123)``; None if that is unknown."""
     try:
         connections = psutil.net_connections(kind="tcp")
     except psutil.Error:
@@ -82,7 +82,7 @@ def holder(port: int) -> str | None:
 
 
 def configured_ports(environment: Mapping[str, str]) -> Ports:
-    """The defaults, changed by ``AIRLOCK_…_PORT``; raises `CannotStart` for one that is no port or given twice."""
+    """The defaults, or ``AIRLOCK_…_PORT``. Raises `CannotStart` for a value that is no port, or is there twice."""
     chosen: dict[str, int] = {}
     for name, default in vars(DEFAULTS).items():
         text = environment.get(variable(name), "").strip() or str(default)
@@ -97,19 +97,19 @@ def configured_ports(environment: Mapping[str, str]) -> Ports:
 
 
 def taken_ports(ports: Ports) -> list[str]:
-    """The names of the ports that somebody listens on."""
+    """The names of the ports that are in use."""
     return [name for name, port in vars(ports).items() if not is_free(port)]
 
 
 def check_free(ports: Ports) -> None:
-    """Raises `CannotStart` with a sentence for every port that somebody listens on."""
+    """Raise `CannotStart` with a sentence for every port that is in use."""
     sentences = []
     for name in taken_ports(ports):
         port = getattr(ports, name)
         by = holder(port)
         sentences.append(
             f"Port {port} is taken{f' by {by}' if by else ''}."
-            f" Stop that, or set {variable(name)} to another port, or use --free-ports."
+            f" Stop that process, set {variable(name)} to another port, or use --free-ports."
         )
     if sentences:
         raise CannotStart("\n".join(sentences))

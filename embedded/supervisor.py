@@ -1,4 +1,4 @@
-"""Starts processes, starts again what dies, and stops everything in order."""
+"""Starts processes, restarts those that end, and stops all in order."""
 
 import asyncio
 import os
@@ -15,32 +15,32 @@ from embedded.terminal import LogFile, Terminal
 FIRST_DELAY = 0.2
 LONGEST_DELAY = 10.0
 HEALTHY = 30.0
-"""Seconds of running after which earlier failures are forgotten."""
+"""A process that ran for this many seconds is restarted as if for the first time."""
 ATTEMPTS = 5
-"""Exits in a row, before it was ever ready, after which a process is given up."""
+"""Exits in a row before it was ever ready; then the process is given up."""
 LAST_PATIENCE = 5.0
-"""Seconds between the hurried signal and SIGKILL of the whole group."""
+"""Seconds between the hurry signal and SIGKILL."""
 CANCEL_EVERY = 0.5
-"""Seconds between two cancellations of a check that goes on."""
+"""Seconds until a readiness check that still runs is cancelled again."""
 GUARD = Path(__file__).with_name("guard.py")
 
 
 class _Unit:
-    """A process that is wanted, through all its lives."""
+    """A process with all its restarts."""
 
     def __init__(self, spec: ProcessSpec, log: LogFile) -> None:
         self.spec = spec
         self.log = log
         self.process: Process | None = None
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Done once it was ready for the first time, or given up."""
-        self.ready.add_done_callback(lambda done: done.cancelled() or done.exception())  # told by `start`, or too late
+        """Done when the process was ready for the first time, or was given up."""
+        self.ready.add_done_callback(lambda done: done.cancelled() or done.exception())  # `start` reports it
         self.stopping = False
         self.keeper: asyncio.Task[None] | None = None
 
 
 class Supervisor:
-    """Runs child processes; every child ends with this process, even when that is killed."""
+    """Runs child processes. All of them end with this process, even if it is killed."""
 
     def __init__(self, terminal: Terminal, logs: Path, on_change: Callable[[], None] = lambda: None) -> None:
         self._terminal = terminal
@@ -52,7 +52,7 @@ class Supervisor:
         self._making_guard = asyncio.Lock()
 
     async def start(self, *specs: ProcessSpec) -> None:
-        """Start all of these together and return once each is ready; raises `CannotStart` if one never will be."""
+        """Start these at the same time and return once all are ready. Raises `CannotStart` if one cannot start."""
         await self._start_guard()
         units = [_Unit(spec, LogFile(self._logs / f"{spec.name}.log")) for spec in specs]
         for unit in units:
@@ -61,20 +61,20 @@ class Supervisor:
         await asyncio.gather(*(unit.ready for unit in units))
 
     def pids(self) -> dict[str, int]:
-        """Name and pid of everything that runs now."""
+        """The name and pid of every running process."""
         return {
             name: unit.process.pid for name, unit in self._units.items() if unit.process and unit.process.is_running
         }
 
     def hurry(self) -> None:
-        """Do not wait any longer for what is being stopped."""
+        """Stop without waiting any longer."""
         self._hurry.set()
 
     async def stop(self) -> None:
-        """Stop everything, lowest stop order first; kills what does not stop in its time, and says so."""
+        """Stop all processes, lowest stop order first. A process that does not stop in time is killed."""
         units = sorted(self._units.values(), key=lambda unit: unit.spec.stop_order)
         for unit in units:
-            unit.stopping = True  # nothing is started again from here on
+            unit.stopping = True  # no restarts from here on
         for _, together in groupby(units, key=lambda unit: unit.spec.stop_order):
             await asyncio.gather(*(self._stop(unit) for unit in together))
         if self._guard is not None and self._guard.stdin is not None:
@@ -88,7 +88,7 @@ class Supervisor:
             if not unit.ready.done():
                 unit.ready.cancel()
             raise
-        except Exception as error:  # nobody awaits this task: what is not told here is never told
+        except Exception as error:  # nothing awaits this task, so report the error here
             if unit.ready.done():
                 self._terminal.event(unit.spec.name, f"given up: {error}", bad=True)
             else:
@@ -132,7 +132,7 @@ class Supervisor:
         return process
 
     async def _becomes_ready(self, unit: _Unit, process: Process) -> bool:
-        """Whether it got ready; one that takes too long is killed."""
+        """Whether the process became ready. One that takes too long is killed."""
         check = asyncio.ensure_future(unit.spec.ready(process))
         try:
             await asyncio.wait(
@@ -150,17 +150,16 @@ class Supervisor:
                 self._terminal.event(unit.spec.name, sentence, bad=True)
             return False
         finally:
-            # Once may not be enough: `asyncio.wait_for` of Python 3.11 loses a cancellation that comes just as what it
-            # waits for ends, and the end of a process is such a moment.
+            # Cancel until it ends: `asyncio.wait_for` of Python 3.11 loses a cancellation that comes at the moment when
+            # the awaited task ends, as it does when the process ends.
             while not check.done():
                 check.cancel()
                 await asyncio.wait([check], timeout=CANCEL_EVERY)
             if not check.cancelled():
-                check.exception()  # taken notice of
+                check.exception()  # otherwise asyncio logs it
 
     async def _bury(self, process: Process) -> None:
-        if process.spec.group_dies_too:
-            process.kill_group()
+        process.kill_group()
         self._tell_guard(f"- {process.pid}")
         await process.finish()
 
@@ -182,7 +181,7 @@ class Supervisor:
             await self._bury(process)
             self._terminal.event(unit.spec.name, "stopped")
         if unit.keeper is not None:
-            unit.keeper.cancel()  # it may be waiting to start the process again
+            unit.keeper.cancel()  # it may be waiting before a restart
             await asyncio.wait([unit.keeper])
 
     async def _ended(self, process: Process, patience: float) -> None:
@@ -209,7 +208,7 @@ class Supervisor:
         name = process.spec.name
         return (
             f"{name} ended {ATTEMPTS} times before it was ready, last with {how_it_ended(code)}.{_quoted(process)}\n"
-            f"Mend what it says, then start again. All that it wrote is in logs/{name}.log of the home."
+            f"Fix that, then start again. Its whole output is in logs/{name}.log of the home."
         )
 
 

@@ -1,4 +1,4 @@
-"""What is printed while `airlock up` runs: one prefixed line per event, and the same lines in bounded log files."""
+"""The output of `airlock up`: lines with the name of their process, and log files of bounded size."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ RED, BOLD = "31", "1"
 
 
 class Terminal:
-    """Writes lines with a padded name in front, in colour where that is wanted (https://no-color.org)."""
+    """Writes lines that begin with a name, in colour on a terminal unless `NO_COLOR` is set (https://no-color.org)."""
 
     def __init__(self, stream: TextIO | None = None, width: int = 15) -> None:
         self._stream = stream or sys.stdout
@@ -20,29 +20,29 @@ class Terminal:
         self.colour = self._stream.isatty() and not os.environ.get("NO_COLOR")
 
     def line(self, name: str, text: str) -> None:
-        """A line that a process wrote."""
+        """Print a line that a process wrote."""
         colour = self._names.setdefault(name, COLOURS[len(self._names) % len(COLOURS)])
         self._write(f"{self._painted(name.ljust(self._width), colour)} | {text}")
 
     def event(self, name: str, text: str, *, bad: bool = False) -> None:
-        """A line of ours about a process."""
+        """Print a line of ours about a process."""
         self.line(name, self._painted(text, RED if bad else BOLD))
 
     def say(self, text: str, *, bad: bool = False) -> None:
-        """A line of ours about everything."""
+        """Print a line of ours."""
         self._write(self._painted(text, RED) if bad else text)
 
     def _painted(self, text: str, colour: str) -> str:
         return f"\033[{colour}m{text}\033[0m" if self.colour else text
 
     def _write(self, text: str) -> None:
-        with contextlib.suppress(OSError, ValueError):  # the terminal may be gone; the log files are not
+        with contextlib.suppress(OSError, ValueError):  # the terminal may be gone; the log files stay
             self._stream.write(text + "\n")
             self._stream.flush()
 
 
 class LogFile:
-    """A file that is appended to; once full it becomes ``….1`` and a new one begins."""
+    """A log file. When it is full it is renamed to ``….1``, and a new one begins."""
 
     def __init__(self, path: Path, limit: int = 5 * 1024 * 1024) -> None:
         self._path = path
@@ -54,7 +54,7 @@ class LogFile:
         return self._path.open("a", encoding="utf-8", buffering=1, errors="replace")
 
     def write(self, line: str) -> None:
-        """Append a line. A full disk costs the line, not the process that wrote it."""
+        """Append a line. On a full disk the line is lost, and the process goes on."""
         with contextlib.suppress(OSError):
             if self._file.tell() > self._limit:
                 self._file.close()

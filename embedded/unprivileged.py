@@ -1,7 +1,7 @@
-"""PostgreSQL refuses to run as root. As root it runs as `nobody`, who may need help to get at its files.
+"""PostgreSQL refuses to run as root. Root's `airlock up` therefore runs it as `nobody`.
 
-Below a directory that only root may enter (``/root``, or the home, which is 0700) `nobody` keeps the one capability
-to read and search past permissions, rather than have the user's directories opened to everyone. See capabilities(7).
+`nobody` cannot enter directories such as ``/root`` or a home with mode 0700. It then keeps one capability that ignores
+these permissions, so that the directories stay closed to everyone else. See capabilities(7).
 """
 
 import os
@@ -16,12 +16,12 @@ from embedded.errors import CannotStart
 CAP_DAC_OVERRIDE = 1
 CAP_DAC_READ_SEARCH = 2
 CAP_SETPCAP = 8
-"""Lets `child.py` set the bit that makes capabilities outlast the change of user."""
+"""`child.py` needs it to keep a capability through the change of user."""
 
 
 @dataclass(frozen=True)
 class OtherUser:
-    """The user that a process runs as, and the capability that it keeps (-1: none)."""
+    """The user of a process, and the capability that it keeps (-1: none)."""
 
     uid: int
     gid: int
@@ -29,9 +29,9 @@ class OtherUser:
 
 
 def user_for(paths: Iterable[Path]) -> OtherUser | None:
-    """Whom a server runs as that must reach ``paths``: none unless we are root.
+    """The user of a server that must reach ``paths``; None unless we are root.
 
-    Raises `CannotStart` if there is no `nobody`, or if it cannot be enabled to reach them.
+    Raises `CannotStart` if there is no user `nobody`, or no capability with which it reaches them.
     """
     if os.geteuid() != 0:
         return None
@@ -39,24 +39,23 @@ def user_for(paths: Iterable[Path]) -> OtherUser | None:
         nobody = pwd.getpwnam("nobody")
     except KeyError:
         raise CannotStart(
-            "PostgreSQL does not run as root, and there is no user nobody to run it as. Run airlock as another user."
+            "PostgreSQL does not run as root, and the user nobody does not exist. Run airlock as another user."
         ) from None
     closed = next((place for path in paths if (place := closed_directory(path, nobody)) is not None), None)
     if closed is None:
         return OtherUser(nobody.pw_uid, nobody.pw_gid, -1)
-    # Containers usually withhold READ_SEARCH, yet grant the wider OVERRIDE.
+    # Containers usually grant the wider OVERRIDE, and not READ_SEARCH.
     capability = next((each for each in (CAP_DAC_READ_SEARCH, CAP_DAC_OVERRIDE) if may_keep(each)), None)
     if capability is None:
         raise CannotStart(
-            f"PostgreSQL does not run as root but as nobody, who may not enter {closed}, and this system grants no"
-            " capability for it. Run airlock as another user, or put both the clone and AIRLOCK_HOME"
-            " below directories that everyone may enter."
+            f"PostgreSQL does not run as root, and the user nobody may not enter {closed}. Run airlock as another user,"
+            " or put the clone and AIRLOCK_HOME below directories that everyone may enter."
         )
     return OtherUser(nobody.pw_uid, nobody.pw_gid, capability)
 
 
 def closed_directory(path: Path, user: pwd.struct_passwd) -> Path | None:
-    """The first directory on the way to ``path`` that the user may not enter."""
+    """The first directory above ``path`` that the user may not enter."""
     path = path.resolve()
     for directory in reversed(path.parents):
         found = directory.stat()
@@ -72,7 +71,7 @@ def closed_directory(path: Path, user: pwd.struct_passwd) -> Path | None:
 
 
 def may_keep(capability: int) -> bool:
-    """Whether this process has the capability and can pass it on to another user's process."""
+    """Whether this process has the capability and can pass it to a process of another user."""
     try:
         status = Path("/proc/self/status").read_text()
     except OSError:

@@ -1,4 +1,4 @@
-"""`airlock up`: both networks and all their servers on one machine, until Ctrl-C."""
+"""`airlock up`: runs both networks and all their servers on one machine, until Ctrl-C."""
 
 import asyncio
 import contextlib
@@ -16,23 +16,23 @@ from embedded.terminal import Terminal
 from models.errors import AirlockError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""What asks to stop; SIGHUP comes when the terminal is closed."""
+"""The signals that stop `up`; SIGHUP comes when the terminal is closed."""
 
 
 @dataclass(frozen=True)
 class UpOptions:
-    """What the command line can say."""
+    """Options of the command line."""
 
     free_ports: bool = False
-    """Take free ports instead of the configured ones."""
+    """Use free ports instead of the configured ones."""
     samples: bool = True
     """Submit the sample requests once everything runs."""
     home: Path | None = None
-    """``AIRLOCK_HOME`` if none is given."""
+    """``AIRLOCK_HOME`` by default."""
 
 
 async def up(options: UpOptions) -> int:
-    """Start everything, stay up, stop everything on SIGINT, SIGTERM or SIGHUP. Returns the exit code."""
+    """Start all parts, run until SIGINT, SIGTERM or SIGHUP, then stop them. Returns the exit code."""
     terminal = Terminal()
     try:
         with Home.open(options.home or home_directory()) as home:
@@ -84,7 +84,7 @@ async def _boot_and_stay(boot: Boot) -> None:
 
 
 def show_addresses(addresses: dict[str, Any]) -> None:
-    """The banner: where everything is, and a request to try."""
+    """Print the addresses, the keys and a sample request."""
     from rich.console import Console
     from rich.panel import Panel
     from rich.table import Table
@@ -93,7 +93,8 @@ def show_addresses(addresses: dict[str, Any]) -> None:
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    table.add_row("Temporal Web UI", addresses["temporal_ui"])
+    for name, namespace in addresses["namespaces"].items():
+        table.add_row(f"Web UI, {name}", f"{addresses['temporal_ui']}/namespaces/{namespace}/workflows")
     table.add_row("request network", f"{request}   docs: {request}/docs")
     table.add_row("response network", f"{response}   docs: {response}/docs")
     table.add_row("Temporal", f"{addresses['temporal']}   namespaces: {', '.join(addresses['namespaces'])}")

@@ -1,1 +1,1 @@
-"""The crossing: batches, manifests, signatures, the chain and receipts. Knows no web framework and no Temporal."""
+"""The crossing: batches, manifests, signatures, the chain and receipts. It imports no web framework and no Temporal."""

@@ -1,34 +1,34 @@
-"""What can go wrong at the crossing; each says whether trying again can help."""
+"""Errors of the link. Each class says whether a retry can help."""
 
 from models.errors import AirlockError
 
 
 class LinkError(AirlockError):
-    """Base of what the link refuses."""
+    """Base class of the link's errors."""
 
     kind, title, status = "link", "The link refused this", 400
 
 
 class BadSignature(LinkError):
-    """Signed, but not over these bytes."""
+    """The signature was not made over these bytes."""
 
     kind, title, status = "bad-signature", "The signature does not fit", 401
 
 
 class UnknownKey(LinkError):
-    """Signed by a key that is not, or no longer, trusted."""
+    """The signing key is not trusted, or no longer."""
 
     kind, title, status = "unknown-key", "The signing key is not trusted", 403
 
 
 class ClockSkew(LinkError):
-    """Signed at a time too far from ours: a replay, or a clock that is wrong."""
+    """The time of the signature is too far from ours: a replay, or a wrong clock."""
 
     kind, title, status = "clock-skew", "The clocks of the two networks differ too much", 401
 
 
 class Malformed(LinkError):
-    """Not a batch, manifest or receipt; the same bytes will never be one."""
+    """Not a valid batch, manifest or receipt. A retry with the same bytes cannot help."""
 
     kind, title, status = "malformed", "Not a well-formed batch", 400
 
@@ -46,35 +46,35 @@ class Oversize(LinkError):
 
 
 class Gap(LinkError):
-    """A batch in between is missing; ``expected`` says which one must come next."""
+    """A batch in between is missing. ``expected`` is the number of the batch that must come next."""
 
     kind, title, status = "gap", "A batch in between is missing", 409
 
 
 class Fork(LinkError):
-    """The same place in the chain with other bytes: the two sides' histories differ. Stops the stream."""
+    """Two batches have the same place in the chain but other bytes: the histories differ. Stops the stream."""
 
     kind, title, status = "fork", "The same sequence number with other bytes", 422
 
 
 class StreamStopped(LinkError):
-    """The stream was stopped by an earlier fork and waits for an operator."""
+    """An earlier fork stopped the stream. It waits for an operator."""
 
     kind, title, status = "stream-stopped", "The stream is stopped", 423
 
 
 class LinkUnavailable(LinkError):
-    """The other side did not answer, or asked to wait; the same bytes will be tried again."""
+    """The other side did not answer, or asked us to wait. The same bytes are sent again later."""
 
     kind, title, status = "link-unavailable", "The other network does not answer", 503
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
-        """Seconds that the other side asked us to wait."""
+        """Seconds to wait, where the other side asked for it."""
 
 
 class LinkPaused(LinkError):
-    """The other side does not accept our signature: nothing to do until keys or clocks are mended."""
+    """The other side refuses our signature. The link pauses until the keys or clocks are corrected."""
 
     kind, title, status = "link-paused", "The other network refuses our signature", 503

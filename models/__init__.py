@@ -1,1 +1,1 @@
-"""The words of Airlock as types: shared by every room, importing none of them."""
+"""Types that all packages share. Imports no other package."""

@@ -1,4 +1,4 @@
-"""Parameters against a request type's JSON Schema (2020-12): the same check on both networks."""
+"""The check of parameters against a request type's JSON Schema (2020-12), the same on both networks."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ from models.errors import InvalidInput
 
 
 class ParameterCheck:
-    """A compiled schema. Fetches nothing, and its patterns run in linear time: the input may be hostile."""
+    """A compiled schema. It is safe for hostile input: it loads no references, and patterns match in linear time."""
 
     def __init__(self, schema: dict[str, Any]) -> None:
-        """Raises `InvalidInput` when ``schema`` is no JSON Schema."""
+        """Raises `InvalidInput` if ``schema`` is not a valid JSON Schema."""
         try:
             self._validator = jsonschema_rs.Draft202012Validator(
                 schema, pattern_options=jsonschema_rs.RegexOptions(), offline=True, validate_formats=True
@@ -21,11 +21,11 @@ class ParameterCheck:
             raise InvalidInput(f"params_schema is not a usable JSON Schema: {message}") from None
 
     def problems(self, params: dict[str, Any]) -> list[tuple[str, str]]:
-        """Each field that does not fit, as a dotted path, with why; empty when all fit."""
+        """The invalid fields as dotted paths, each with the reason."""
         return [_explain(error) for error in self._validator.iter_errors(params)]
 
     def validate(self, params: dict[str, Any]) -> None:
-        """Raises ``jsonschema_rs.ValidationError`` for the first field that does not fit."""
+        """Raises ``jsonschema_rs.ValidationError`` for the first invalid field."""
         self._validator.validate(params)
 
 

@@ -10,11 +10,11 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, HttpUrl
 TYPE_NAME = r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$"
 TypeName = Annotated[str, Field(pattern=TYPE_NAME, max_length=64)]
 Moment = Annotated[AwareDatetime, Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(9999, 1, 1, tzinfo=UTC))]
-"""Within the years that every part can hold, whatever the time zone that it is written in."""
+"""A time in the range that PostgreSQL, Python and JSON all support, in any time zone."""
 
 
 class RequestStatus(StrEnum):
-    """Where a request is on its way: the last four are final."""
+    """The status of a request. The last four are final."""
 
     QUEUED = "queued"
     SENT = "sent"
@@ -30,7 +30,7 @@ class RequestStatus(StrEnum):
 
 
 class RequestSubmission(BaseModel):
-    """What a caller asks for."""
+    """A request as a caller submits it."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"type": "airport", "params": {"iata": "IST"}}]}
@@ -39,17 +39,17 @@ class RequestSubmission(BaseModel):
     type: TypeName = Field(description="Name of an active request type")
     params: dict[str, Any] = Field(default_factory=dict, description="Checked against the type's JSON Schema")
     name: Annotated[str, Field(max_length=200, json_schema_extra={"pattern": "^[^\\x00]*$"})] | None = Field(
-        None, description="A label of the caller's own"
+        None, description="The caller's own label"
     )
     priority: int = Field(5, ge=1, le=10, description="10 is executed first within its group")
     deadline: float | None = Field(
         None, gt=0, le=31_536_000, description="Seconds from submission after which the request expires"
     )
-    callback_url: HttpUrl | None = Field(None, description="Receives the result by a signed POST when it is there")
+    callback_url: HttpUrl | None = Field(None, description="Receives the result in a signed POST")
 
 
 class RequestRecord(BaseModel):
-    """One record of the ``requests`` stream: a request, or the cancellation of one."""
+    """A record of the ``requests`` stream: a request, or the cancellation of one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -64,25 +64,28 @@ class RequestRecord(BaseModel):
 
 
 class Limits(BaseModel):
-    """What one execution may use."""
+    """The limits of one execution."""
 
     model_config = ConfigDict(extra="forbid")
 
-    rows: int = Field(1000, ge=1, le=100_000, description="Rows returned at most; the rest is counted, not returned")
+    rows: int = Field(1000, ge=1, le=100_000, description="Maximum of returned rows; further rows are only counted")
     rows_param: str | None = Field(
-        None, max_length=64, description="Parameter in which the caller may ask for fewer rows"
+        None, max_length=64, description="The parameter with which the caller may ask for fewer rows"
     )
     timeout: float = Field(10.0, gt=0, le=600, description="Seconds until the execution is stopped")
     bytes: int = Field(
-        4 * 1024 * 1024, ge=1024, le=7 * 1024 * 1024, description="Bytes of returned rows at most; more are cut off"
+        4 * 1024 * 1024,
+        ge=1024,
+        le=7 * 1024 * 1024,
+        description="Maximum of bytes in returned rows; further rows are cut off",
     )
     reuse: int = Field(
-        0, ge=0, le=86_400, description="Seconds for which an answer may be given again for the same parameters"
+        0, ge=0, le=86_400, description="Seconds for which an answer may be reused for the same parameters"
     )
 
 
 class PublicRequestType(BaseModel):
-    """What the request network knows of a request type: never its executor."""
+    """A request type without its executor, as the request network knows it."""
 
     name: TypeName
     version: int = Field(ge=1)
@@ -94,20 +97,20 @@ class PublicRequestType(BaseModel):
 
 
 class ExecutionError(BaseModel):
-    """Why a request has no data."""
+    """The reason why a request has no data."""
 
     reason: str = Field(description="Stable word: timeout, unknown-type, invalid-params, executor-failed, …")
     message: str
 
 
 class ResultBody(BaseModel):
-    """A result as it crosses the link and as callers read it (there with ``source`` added)."""
+    """A result as it crosses the link. Callers read it with ``source`` added."""
 
     request_id: UUID
     status: RequestStatus
     data: list[Any]
     returned: int
-    total: int | None = Field(description="Rows that the request matched; null where that is not known")
+    total: int | None = Field(description="Rows that the request matched; null if unknown")
     truncated: bool = Field(description="Whether rows were cut off by a limit")
     error: ExecutionError | None
     executed_at: datetime | None

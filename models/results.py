@@ -1,4 +1,4 @@
-"""Results as bytes: what the request network answers where the record itself is not enough."""
+"""The bytes of results that have no data, or that get a source."""
 
 from datetime import datetime
 from uuid import UUID
@@ -11,22 +11,40 @@ _REASONS = {
 }
 
 
-def closed_body(request_id: UUID, closed: str, closed_at: datetime) -> bytes:
-    """The result of a request that ended without one: expired or cancelled."""
+def body_without_data(
+    request_id: UUID,
+    status: str,
+    error: dict[str, str] | None = None,
+    executed_at: datetime | None = None,
+    duration_ms: float | None = None,
+) -> bytes:
+    """`models.requests.ResultBody` as JSON, without rows."""
     return orjson.dumps(
         {
-            "request_id": str(request_id),  # the database driver's UUID is not the standard library's
-            "status": closed,
+            "request_id": str(request_id),  # orjson does not know the UUID type of the database driver
+            "status": status,
             "data": [],
             "returned": 0,
             "total": None,
             "truncated": False,
-            "error": {"reason": closed, "message": _REASONS[closed]},
-            "executed_at": closed_at,
-            "duration_ms": None,
+            "error": error,
+            "executed_at": executed_at,
+            "duration_ms": duration_ms,
         },
         option=orjson.OPT_UTC_Z,
     )
+
+
+def closed_body(request_id: UUID, closed: str, closed_at: datetime) -> bytes:
+    """The result of a request that expired or was cancelled."""
+    return body_without_data(request_id, closed, {"reason": closed, "message": _REASONS[closed]}, closed_at)
+
+
+def result_as_read(
+    request_id: UUID, closed: str | None, closed_at: datetime | None, body: bytes | None
+) -> bytes | None:
+    """The result that callers read, or None if there is none. A result that arrived after the closing is ignored."""
+    return closed_body(request_id, closed, closed_at) if closed and closed_at else body
 
 
 def with_source(body: bytes, source: str) -> bytes:

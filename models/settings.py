@@ -1,4 +1,4 @@
-"""The records of the ``settings`` snapshot: everything that the request network knows of the response network."""
+"""The records of the ``settings`` snapshot."""
 
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -11,7 +11,7 @@ SettingName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.-]*$", max_length=10
 
 
 class SettingRecord(BaseModel):
-    """A public setting. Secret ones never become a record."""
+    """A public setting. There is no record for a secret one."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -30,7 +30,7 @@ class RequestTypeRecord(PublicRequestType):
 
 
 class ApiKeyRecord(BaseModel):
-    """An active caller's key: only its hash."""
+    """The hash of an active user's API key."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -1,17 +1,17 @@
-"""Networks, streams and references to what crosses between them."""
+"""Networks, streams and references to batches."""
 
-import hashlib
-from collections.abc import Sequence
+import re
 from enum import StrEnum
-from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
-GENESIS = bytes(32)
-"""The hash before the first batch of an epoch."""
+from models.wording import counted
 
-MOST_PARTITIONS = 8
-"""Of a log stream. A change of this number is a change of the protocol: it says which names there are."""
+PULL_WORKFLOW_ID = "pull-requests"
+"""The id of the workflow that pulls requests, for ever."""
+
+GENESIS = bytes(32)
+"""The previous hash of an epoch's first batch."""
 
 
 class Network(StrEnum):
@@ -20,95 +20,38 @@ class Network(StrEnum):
     REQUEST = "request"
     RESPONSE = "response"
 
+    @property
+    def other(self) -> "Network":
+        """The network at the other end of the link."""
+        return Network.REQUEST if self is Network.RESPONSE else Network.RESPONSE
+
 
 class StreamName(StrEnum):
-    """A named, ordered, signed log that crosses the link in one direction.
-
-    A log stream may be partitioned by user: partition 0 has the kind's own name, the others are ``requests.1`` to
-    ``requests.7`` and ``results.1`` to ``results.7``, each a stream of its own in everything. Those names are found by
-    their value and not listed: who goes through the four members, or describes them, sees nothing of partitions that
-    nobody uses (`storage.partitions.streams_in_use` gives those that somebody does).
-    """
+    """A named, ordered, signed log that crosses the link in one direction."""
 
     SETTINGS = "settings"
     REQUESTS = "requests"
     RESULTS = "results"
     HEALTH = "health"
 
-    @classmethod
-    def _missing_(cls, value: object) -> "StreamName | None":
-        """A partition by its name; the same object each time, as of the members that are listed."""
-        kind, dot, number = value.partition(".") if isinstance(value, str) else ("", "", "")
-        if kind not in ("requests", "results") or number not in _NUMBERS:
-            return None
-        name = kind + dot + number
-        known = cls._value2member_map_.get(name)
-        if known is None:
-            member = str.__new__(cls, name)
-            member._name_, member._value_ = name.upper().replace(".", "_"), name
-            known = cls._value2member_map_.setdefault(name, member)
-        assert isinstance(known, StreamName)
-        return known
-
-    @property
-    def kind(self) -> "StreamName":
-        """The stream that this is a partition of: what it carries, and which way."""
-        return StreamName(str(self).partition(".")[0])
-
-    @property
-    def number(self) -> int:
-        """Which partition of its kind it is, from 0."""
-        return int(str(self).partition(".")[2] or 0)
-
-    def at(self, number: int) -> "StreamName":
-        """This partition of the same kind. Raises `ValueError` for one that there cannot be."""
-        return StreamName(f"{self.kind}.{number}") if number else self.kind
-
-    def partitions(self, count: int = MOST_PARTITIONS) -> "list[StreamName]":
-        """The first partitions of this kind, itself first."""
-        return [self.at(number) for number in range(count)]
-
     @property
     def sender(self) -> Network:
         """The network that seals this stream's batches."""
-        return Network.REQUEST if self.kind is StreamName.REQUESTS else Network.RESPONSE
+        return Network.REQUEST if self is StreamName.REQUESTS else Network.RESPONSE
 
     @property
     def receiver(self) -> Network:
         """The network that applies this stream's batches."""
-        return Network.RESPONSE if self.kind is StreamName.REQUESTS else Network.REQUEST
+        return Network.RESPONSE if self is StreamName.REQUESTS else Network.REQUEST
 
     @property
     def is_snapshot(self) -> bool:
-        """Whether the newest batch supersedes those before it; otherwise every record counts."""
+        """Whether the newest batch replaces the earlier ones. Otherwise every record counts."""
         return self in (StreamName.SETTINGS, StreamName.HEALTH)
 
 
-_NUMBERS = frozenset(str(number) for number in range(1, MOST_PARTITIONS))
-LOG_STREAMS = (StreamName.REQUESTS, StreamName.RESULTS)
-"""Those that may be partitioned."""
-
-
-def partition_of(user_id: UUID, partitions: int) -> int:
-    """The partition that this user's records go in: the same for ever, while there are so many, in every process."""
-    if partitions == 1:
-        return 0
-    return int.from_bytes(hashlib.sha256(user_id.bytes).digest()[:8]) % partitions
-
-
-def pull_workflow_id(stream: StreamName) -> str:
-    """The workflow that pulls this stream for ever."""
-    return f"pull-{stream.kind}" + (f"-{stream.number}" if stream.number else "")
-
-
-def in_order(streams: Sequence[StreamName]) -> list[StreamName]:
-    """Each once, by kind as they are listed, each kind's partitions by their number."""
-    kinds = list(StreamName)
-    return sorted(set(streams), key=lambda stream: (kinds.index(stream.kind), stream.number))
-
-
 class BatchRef(BaseModel):
-    """Names one batch, or several that follow one another; what workflows pass about instead of the data itself."""
+    """Names one batch or a range of batches. Workflows pass this instead of the data."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -117,7 +60,7 @@ class BatchRef(BaseModel):
     sequence: int
     records: int = 0
     first: int | None = None
-    """The first of several batches, of which ``sequence`` is the last; None where it is one alone."""
+    """The first batch of a range, which ends with ``sequence``; None for a single batch."""
 
     @property
     def begin(self) -> int:
@@ -126,7 +69,7 @@ class BatchRef(BaseModel):
 
     @property
     def batches(self) -> int:
-        """How many batches these are."""
+        """The number of batches."""
         return self.sequence - self.begin + 1
 
     @property
@@ -136,6 +79,27 @@ class BatchRef(BaseModel):
     def __str__(self) -> str:
         return f"{self.stream} {self._numbers}"
 
+    @property
+    def summary(self) -> str:
+        """For the Web UI: the batches and their number of records."""
+        return f"{self}: {counted(self.records, 'record')}"
+
     def workflow_id(self, verb: str) -> str:
-        """The id of the workflow that does ``verb`` to them, the same at every try."""
+        """The id of the workflow that does ``verb`` to these batches, the same at every attempt."""
         return f"{verb}-{self.stream}-{self._numbers}"
+
+
+_WORKFLOW_ID = re.compile(r"[a-z]+-(?P<stream>[a-z]+)-(?P<epoch>\d+)\.(?:(?P<first>\d+)-)?(?P<sequence>\d+)")
+
+
+def named_by(workflow_id: str) -> BatchRef | None:
+    """The batches that a workflow id names, without their number of records. None for another kind of id."""
+    found = _WORKFLOW_ID.fullmatch(workflow_id)
+    if found is None or found["stream"] not in list(StreamName):
+        return None
+    return BatchRef(
+        stream=StreamName(found["stream"]),
+        epoch=int(found["epoch"]),
+        sequence=int(found["sequence"]),
+        first=int(found["first"]) if found["first"] else None,
+    )

@@ -1,4 +1,4 @@
-"""One request's way through both networks: places and times, never contents."""
+"""The trace of a request through both networks: steps and times, never contents."""
 
 from datetime import datetime
 from uuid import UUID
@@ -9,24 +9,28 @@ from models.streams import Network
 
 
 class TraceStep(BaseModel):
-    """Something that happened to the request. The two networks' clocks may differ a little."""
+    """One event of a request. The clocks of the two networks may differ a little."""
 
     model_config = ConfigDict(extra="forbid")
 
     step: str = Field(description="Stable word: submitted, sealed, handed-out, pulled, executed, …", max_length=40)
-    at: datetime | None = Field(description="By the clock of `network`; null where that is not kept")
+    at: datetime | None = Field(description="By the clock of `network`; null if not recorded")
     network: Network
     batch: str | None = Field(None, description="Stream, epoch and number", max_length=60, examples=["requests 1.42"])
-    workflow_id: str | None = Field(None, max_length=120)
+    workflow: str | None = Field(None, max_length=40, description="Type of the workflow that did it")
+    workflow_id: str | None = Field(None, max_length=300, description="Null if Temporal does not know it")
+    run_id: str | None = Field(
+        None, max_length=60, description="Run of that workflow; null if Temporal does not know it"
+    )
     note: str | None = Field(None, max_length=300)
 
 
 class Trace(BaseModel):
-    """Where a request has been, and what it waits for now."""
+    """The events of a request so far, and what it waits for."""
 
     model_config = ConfigDict(extra="forbid")
 
     request_id: UUID
     status: str
-    steps: list[TraceStep] = Field(description="In the order of the way", max_length=50)
-    waits_for: str | None = Field(description="What must happen next; null when nothing must", max_length=300)
+    steps: list[TraceStep] = Field(description="In the order of the events", max_length=50)
+    waits_for: str | None = Field(description="The next event; null if there is none", max_length=300)

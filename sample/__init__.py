@@ -1,1 +1,1 @@
-"""Real data to begin with: the airports of the package `airportsdata`, three request types, a user and an operator."""
+"""Sample data: the airports of the package `airportsdata`, three request types, a user and an operator."""

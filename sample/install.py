@@ -1,4 +1,4 @@
-"""Load the sample into the response network's database: once, whole or not at all, and quick when it is there."""
+"""Loads the sample into the response network's database, unless it is there already."""
 
 import os
 import secrets
@@ -10,9 +10,11 @@ import asyncpg
 import structlog
 from uuid_utils.compat import uuid7
 
+from execution.request_types import find_request_type, put_request_type
 from models.requests import Limits
+from people.users import put_api_key, put_user
 from sample.request_types import REQUEST_TYPES, SOURCE
-from storage.catalog import find_request_type, put_api_key, put_request_type, put_setting, put_user
+from settings.setting_store import put_setting
 from storage.database import connect, lock_until_commit, value
 
 log = structlog.get_logger(__name__)
@@ -54,14 +56,14 @@ _FIELDS = {
 
 @dataclass(frozen=True)
 class SampleAccess:
-    """Keys to begin with."""
+    """The API keys of the sample user and operator."""
 
     api_key: str
     operator_key: str
 
 
 async def install(response_database_url: str, reader_role: str, secrets_directory: Path) -> SampleAccess:
-    """Airports, request types, a sample user and an operator. The keys are kept in ``secrets_directory``, mode 0600."""
+    """Install airports, request types, a user and an operator; keep their keys in ``secrets_directory``, mode 0600."""
     await load_airports(response_database_url, reader_role)
     access = SampleAccess(_key(secrets_directory / "api-key"), _key(secrets_directory / "operator-key"))
     engine = connect(response_database_url, 2, "airlock-sample")
@@ -90,14 +92,14 @@ async def install(response_database_url: str, reader_role: str, secrets_director
 
 
 async def load_airports(url: str, reader_role: str) -> None:
-    """Load the table by COPY unless this version of the data is there; one transaction."""
+    """Load the table by COPY in one transaction, unless it holds this version of the data."""
     edition = f"airportsdata {version('airportsdata')}"
     connection = await asyncpg.connect(url, timeout=10)
     try:
         found = await connection.fetchval("SELECT obj_description(to_regclass('sample.airports'), 'pg_class')")
         if found == edition:
             return
-        import airportsdata  # 28,000 rows: read only when they are wanted
+        import airportsdata  # slow: it holds 28,000 rows
 
         airports = airportsdata.load("ICAO").values()
         async with connection.transaction():
@@ -121,12 +123,12 @@ async def load_airports(url: str, reader_role: str) -> None:
 
 
 def _or_null(item: object) -> object:
-    """The package writes an empty text where it knows nothing."""
+    """The package uses an empty string for an unknown value."""
     return None if item == "" else item
 
 
 def _key(path: Path) -> str:
-    """An API key that is made once and then kept."""
+    """The API key in this file, made at the first call."""
     try:
         return path.read_text().strip()
     except FileNotFoundError:

@@ -1,8 +1,8 @@
 """The sample's request types.
 
 Distances are great-circle distances by the haversine formula (R. W. Sinnott, "Virtues of the Haversine", Sky and
-Telescope 68, 1984) on a sphere of the Earth's mean radius, 6371.0088 km (IUGG). A band of latitudes is
-searched first.
+Telescope 68, 1984) on a sphere with the Earth's mean radius, 6371.0088 km (IUGG). The query first selects a band of
+latitudes.
 """
 
 from typing import Any

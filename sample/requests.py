@@ -1,4 +1,4 @@
-"""The first requests: they show, before anybody relies on it, that the whole way works."""
+"""The first requests of a new installation. They show that both networks and the link work."""
 
 import asyncio
 import secrets
@@ -22,7 +22,7 @@ READY_SECONDS = 60.0
 
 
 class SampleFailed(Exception):
-    """A sample request was not answered as it must be."""
+    """A sample request was not answered, or not completed."""
 
 
 async def run_samples(request_api: str, api_key: str) -> None:
@@ -50,7 +50,7 @@ async def run_samples(request_api: str, api_key: str) -> None:
 
 
 async def _settings_have_crossed(http: httpx.AsyncClient) -> None:
-    """Wait for the first settings snapshot: only then does the request network know our key."""
+    """Wait for the first settings snapshot, which makes the API key known in the request network."""
     until = time.monotonic() + READY_SECONDS
     while True:
         answer = await http.get("/v1/request-types")
@@ -58,8 +58,8 @@ async def _settings_have_crossed(http: httpx.AsyncClient) -> None:
             return
         if time.monotonic() > until:
             raise SampleFailed(
-                f"no settings crossed to the request network within {READY_SECONDS:.0f} s (last answer:"
-                f" {answer.status_code} {answer.text}); look at the logs of response-worker and request-worker"
+                f"no settings arrived in the request network within {READY_SECONDS:.0f} s (last answer:"
+                f" {answer.status_code} {answer.text}); see the logs of response-worker and request-worker"
             )
         await asyncio.sleep(0.1)
 

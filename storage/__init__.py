@@ -1,1 +1,1 @@
-"""PostgreSQL: what has happened. Migrations and queries, SQL read as SQL."""
+"""PostgreSQL itself: connections, notices, attendance, migrations."""

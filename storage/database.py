@@ -1,4 +1,4 @@
-"""Connections to one network's PostgreSQL, and the notices that wake whoever waits for a commit."""
+"""Connections to one network's PostgreSQL, short functions for statements, and notices of commits."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
@@ -14,10 +14,12 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, Oper
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from models.errors import describe
+
 log = structlog.get_logger(__name__)
 
 CHANNEL = "airlock"
-"""The one channel for NOTIFY; the payload says what was committed."""
+"""The only channel for NOTIFY; the payload names what was committed."""
 
 UNREACHABLE = (
     OperationalError,
@@ -26,12 +28,12 @@ UNREACHABLE = (
     ConnectionError,
     TimeoutError,
     asyncpg.PostgresError,
-    asyncpg.InternalClientError,  # the server's last words came in just as something was asked
+    asyncpg.InternalClientError,  # the connection was closed while a statement was sent
 )
-"""What a query may raise while the database is away. DBAPIError is asked with `is_unreachable`."""
+"""Errors of a query while the database is away. `is_unreachable` also looks into a DBAPIError."""
 
 AnyRow: TypeAlias = Row[*tuple[Any, ...]]
-"""A row of columns whose types only the statement knows."""
+"""A row whose columns have the types that its statement gives them."""
 
 _statement = lru_cache(maxsize=None)(text)
 
@@ -39,10 +41,10 @@ _statement = lru_cache(maxsize=None)(text)
 def connect(
     url: str, connections: int = 10, application: str = "airlock", command_seconds: float = 60.0
 ) -> AsyncEngine:
-    """An engine on ``postgresql://…`` with its own pool. Connections that were closed are left out, so a restart heals.
+    """An engine for ``postgresql://…`` with its own pool, which replaces closed connections.
 
-    Statements longer than 60 s, unless they set their own limit, and transactions idle for 60 s are ended by the
-    server; a statement that has no answer after ``command_seconds`` is given up here.
+    The server ends transactions that are idle for 60 s, and statements after 60 s unless they set their own limit. The
+    driver gives up a statement that has no answer after ``command_seconds``.
     """
     engine = create_async_engine(
         driver_url(url),
@@ -65,32 +67,32 @@ def connect(
 
 
 def _refuse_closed(connection: Any, _record: Any, _proxy: Any) -> None:
-    """Have the pool open another connection in the place of one whose server went away. The driver knows by itself:
-    asking the server, as ``pool_pre_ping`` does, takes three round trips before each piece of work.
+    """Make the pool replace a closed connection. The driver knows that it is closed; ``pool_pre_ping`` would ask the
+    server, with three round trips before each piece of work.
     """
     if connection.driver_connection.is_closed():
         raise InvalidatePoolError
 
 
-def reading(engine: AsyncEngine) -> AsyncConnection:
-    """A connection for queries alone: each by itself, without the round trips of BEGIN and ROLLBACK."""
-    known = _READING.get(engine)
+def autocommit(engine: AsyncEngine) -> AsyncConnection:
+    """A connection for single queries, without the round trips of BEGIN and ROLLBACK."""
+    known = _AUTOCOMMIT.get(engine)
     if known is None:
-        known = _READING[engine] = engine.execution_options(isolation_level="AUTOCOMMIT")
+        known = _AUTOCOMMIT[engine] = engine.execution_options(isolation_level="AUTOCOMMIT")
     return known.connect()
 
 
-_READING: WeakKeyDictionary[AsyncEngine, AsyncEngine] = WeakKeyDictionary()
-"""Each engine's view of itself for `reading`: the pool is the same. To make one costs as much as a query."""
+_AUTOCOMMIT: WeakKeyDictionary[AsyncEngine, AsyncEngine] = WeakKeyDictionary()
+"""For each engine, its copy with autocommit, which shares the pool. To make one costs as much as a query."""
 
 
 def driver_url(url: str) -> str:
-    """The same address for SQLAlchemy, with the driver named."""
+    """The same URL with the driver, as SQLAlchemy needs it."""
     return url.replace("postgresql://", "postgresql+asyncpg://", 1).replace("postgres://", "postgresql+asyncpg://", 1)
 
 
 def is_unreachable(error: BaseException) -> bool:
-    """Whether this means that the database is away for now, rather than that the statement is wrong."""
+    """Whether the database is away. False if the statement is wrong."""
     if isinstance(error, DBAPIError):
         state = str(getattr(error.orig, "sqlstate", None) or "")
         return error.connection_invalidated or not state or state[:2] in ("08", "28", "3D", "53", "57")
@@ -117,42 +119,36 @@ async def value(connection: AsyncConnection, statement: str, **parameters: Any) 
     return (await connection.execute(sql(statement), parameters)).scalar()
 
 
-async def run(connection: AsyncConnection, statement: str, **parameters: Any) -> int:
-    """Execute; gives the number of rows touched."""
+async def execute(connection: AsyncConnection, statement: str, **parameters: Any) -> int:
+    """Execute a statement; returns the number of rows that it changed."""
     return (await connection.execute(sql(statement), parameters)).rowcount
 
 
 async def driver(connection: AsyncConnection) -> "asyncpg.Connection[asyncpg.Record]":
-    """The driver's own connection, inside the same transaction: for statements that give thousands of rows, each of
-    which costs many times its bytes on the way through SQLAlchemy. Raises `asyncpg.PostgresError` as it is.
+    """The driver's own connection, in the same transaction. Raises `asyncpg.PostgresError` itself.
+
+    Use it for statements with thousands of rows, which are slow in SQLAlchemy.
     """
     own: asyncpg.Connection[asyncpg.Record] | None = (await connection.get_raw_connection()).driver_connection
-    assert own is not None, "a connection that is in use has its driver's"
+    assert own is not None, "a connection in use has a driver connection"
     if not own.is_in_transaction():
-        await connection.execute(sql("SELECT"))  # has SQLAlchemy begin the transaction that it thinks we are in
+        await connection.execute(sql("SELECT"))  # SQLAlchemy begins its transaction with the first statement
     return own
 
 
 async def notify(connection: AsyncConnection, message: str) -> None:
-    """Wake the listeners of `listen` when, and only if, this transaction commits."""
+    """Send a notice to all `listen` loops when, and only if, this transaction commits."""
     await connection.execute(sql("SELECT pg_notify(:channel, :message)"), {"channel": CHANNEL, "message": message})
 
 
 async def lock_until_commit(connection: AsyncConnection, *names: str) -> None:
-    """Wait for the advisory locks of these names, one after the other, and hold them until the transaction of
-    ``connection`` ends.
-    """
-    if len(names) == 1:
-        await connection.execute(sql("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": names[0]})
-    else:
-        statement = (
-            "SELECT pg_advisory_xact_lock(hashtextextended(name, 0)) FROM unnest(CAST(:names AS text[])) AS name"
-        )
-        await connection.execute(sql(statement), {"names": list(names)})
+    """Take the advisory locks of these names in this order; they are held until the transaction ends."""
+    statement = "SELECT pg_advisory_xact_lock(hashtextextended(name, 0)) FROM unnest(CAST(:names AS text[])) AS name"
+    await connection.execute(sql(statement), {"names": list(names)})
 
 
 Ask = Callable[..., Coroutine[Any, Any, Any]]
-"""Gives the first value of a query in the driver's own form, by the connection that notices come by."""
+"""Runs a query on the listening connection; returns its first value in the driver's own type."""
 
 
 async def listen(
@@ -161,10 +157,10 @@ async def listen(
     on_connection: Callable[[Ask | None], None],
     application: str = "airlock",
 ) -> None:
-    """Call ``on_message`` for each committed `notify`, for ever; reconnects by itself.
+    """Call ``on_message`` for each committed `notify`, for ever. Reconnects by itself.
 
-    ``on_connection`` is called with what may ask by the connection when listening has begun, and with None when it was
-    lost: whoever relies on messages must look for itself in between, since messages are not kept.
+    Calls ``on_connection`` with an `Ask` when listening begins, and with None when the connection is lost. Notices are
+    not kept, so a waiter must poll while there is no connection.
     """
     pause = 0.2
     while True:
@@ -181,7 +177,7 @@ async def listen(
             pause = 0.2
             await _until_lost(ask, lost)
         except (*UNREACHABLE, OSError, asyncpg.InterfaceError) as error:
-            log.warning("database.listen_failed", error=str(error) or type(error).__name__, retry_in=pause)
+            log.warning("database.listen_failed", error=describe(error), retry_in=pause)
         finally:
             on_connection(None)
             if connection is not None:
@@ -201,7 +197,7 @@ def _in_turn(connection: "asyncpg.Connection[asyncpg.Record]") -> Ask:
 
 
 async def _until_lost(ask: Ask, lost: asyncio.Event) -> None:
-    """Return when the connection is gone; a query every 15 s finds one that died without saying so."""
+    """Return when the connection is lost. A query every 15 s detects a connection that died unnoticed."""
     while not lost.is_set():
         try:
             async with asyncio.timeout(15):

@@ -1,1 +1,1 @@
-"""Puts each worker together: opens what it needs, hands it to the activities, closes it in reverse."""
+"""Puts each worker together: opens connections, passes them to the activities, closes them in reverse."""

@@ -1,7 +1,8 @@
-"""The request network's worker: applies what arrives and fulfils what was asked. It has no schedules."""
+"""The request network's worker: applies batches and follows requests. It has no schedules."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 
 import httpx
 from temporalio.runtime import Runtime
@@ -12,20 +13,28 @@ from activities.importing import ImportActivities
 from activities.maintaining import MaintenanceActivities
 from cache.redis_cache import Cache
 from configuration.settings import RequestSettings
-from configuration.temporal import connect_temporal
-from exchange.live_keys import LiveKeys
+from exchange.link_keys.live_keys import LiveKeys
+from fulfilment.callbacks import CallbackSender
 from models.streams import Network
+from monitoring.workflow_watch import WorkflowWatch
+from orchestration.client import connect_temporal
+from orchestration.workers import ensure_search_attributes, identity, make_worker, start_background_task
 from storage.database import connect, listen
-from storage.standby import Standby
-from wiring.options import ensure_search_attributes, identity, make_worker, run_beside
-from workflows.arrivals import ImportBatch
+from storage.notices import NotificationListener
 from workflows.fulfilment import FulfillRequests
+from workflows.importing import ImportBatch
+
+BOUNDS: dict[str, timedelta | None] = {
+    "ImportBatch": None,  # it lasts as long as results come
+    "FulfillRequests": None,  # it lasts until the latest deadline of its requests
+}
+"""How long a run may last until an alert is raised."""
 
 
 @asynccontextmanager
 async def request_worker(settings: RequestSettings, runtime: Runtime) -> AsyncIterator[Worker]:
     """A worker that is ready to run."""
-    client = await connect_temporal(settings, runtime=runtime, identity=identity(Network.REQUEST))
+    client = await connect_temporal(settings, runtime, identity=identity(Network.REQUEST))
     async with AsyncExitStack() as stack:
         url = settings.database_url.get_secret_value()
         engine = connect(url, settings.database_connections, "airlock-request-worker")
@@ -36,24 +45,23 @@ async def request_worker(settings: RequestSettings, runtime: Runtime) -> AsyncIt
         http = httpx.AsyncClient(follow_redirects=False, trust_env=False)
         stack.push_async_callback(http.aclose)
 
-        standby = Standby()
-        importing = ImportActivities(engine, cache, settings.result_cache_seconds, client, standby)
-        fulfilment = FulfilmentActivities(
-            engine, keys, settings.callback_private_addresses, settings.callback_give_up, http
-        )
+        listener = NotificationListener()
+        importing = ImportActivities(engine, listener)
+        sender = CallbackSender(engine, keys, settings.callback_private_addresses, settings.callback_give_up, http)
+        fulfilment = FulfilmentActivities(engine, sender, listener)
         maintenance = MaintenanceActivities(Network.REQUEST, engine, cache, settings.retention)
         await ensure_search_attributes(client)
-        run_beside(stack, keys.keep_current())
-        run_beside(stack, listen(url, standby.hear, standby.connected, "airlock-request-worker"))
+        start_background_task(stack, keys.keep_current())
+        start_background_task(stack, listen(url, listener.hear, listener.connected, "airlock-request-worker"))
+        start_background_task(stack, WorkflowWatch(client, engine, BOUNDS).run())
         yield make_worker(
             client,
             settings,
             [ImportBatch, FulfillRequests],
             [
-                importing.apply_batches,
-                importing.apply_when_received,
-                fulfilment.settle_group,
-                fulfilment.call_back,
+                importing.apply_and_attend,
+                fulfilment.settle_groups,
+                fulfilment.make_callbacks,
                 maintenance.tend,
             ],
         )

@@ -1,106 +1,110 @@
 """The response network's worker: exports, monitoring, maintenance, pulling and executing."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from functools import partial
 
 import structlog
 from temporalio.client import Client
 from temporalio.common import SearchAttributePair, TypedSearchAttributes, WorkflowIDConflictPolicy
 from temporalio.runtime import Runtime
-from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Worker
 
-from activities.announcing import ExportAnnouncer
 from activities.executing import ExecutionActivities
-from activities.link_watch import LinkWatch
 from activities.maintaining import MaintenanceActivities
 from activities.monitoring import MonitoringActivities
-from activities.orchestration import Orchestration
 from activities.pulling import PullActivities
 from activities.streams import StreamActivities
-from activities.unpulled import UnpulledPartitions
 from cache.redis_cache import Cache
+from configuration.cadences import EXPORT_RESULTS
 from configuration.settings import ResponseSettings
-from configuration.temporal import TASK_TIMEOUT, connect_temporal, task_queue
-from exchange.delivery import Delivery
-from exchange.far_side import FarSide
-from exchange.http_signature import HttpSigner
-from exchange.key_exchange import KeyExchange
-from exchange.link import LinkClient
-from exchange.link_tls import client_tls
-from exchange.live_keys import LiveKeys
-from exchange.pulling import Pull
-from exchange.receiving import Receiver
-from exchange.sealing import Sealer
-from executors.http import HttpCalls
-from executors.python import PythonFunctions
-from executors.registry import Executors
-from executors.sql import SqlSources
-from models.outcomes import BRIEF, PullProgress
-from models.streams import BatchRef, Network, StreamName, pull_workflow_id
-from scheduling.sync import sync_schedules
+from configuration.timing import TASK_TIMEOUT
+from exchange.carriers.http import LinkClient, client_tls
+from exchange.link_keys.introduction import KeyExchange
+from exchange.link_keys.live_keys import LiveKeys
+from exchange.transfer.delivery import Delivery
+from exchange.transfer.pulling import Pull
+from exchange.transfer.receiving import Receiver
+from exchange.transfer.sealing import Sealer
+from exchange.wire.http_signature import HttpSigner
+from execution.http import HttpCalls
+from execution.python import PythonFunctions
+from execution.registry import Executors
+from execution.sql import SqlSources
+from models.outcomes import PullProgress
+from models.streams import PULL_WORKFLOW_ID, BatchRef, Network, StreamName, named_by
+from monitoring.link_watch import LinkWatch
+from monitoring.temporal_state import TemporalState
+from monitoring.workflow_watch import WorkflowWatch
+from orchestration.client import connect_temporal, task_queue
+from orchestration.search_attributes import STREAM, search_attributes
+from orchestration.workers import ensure_search_attributes, identity, make_worker, start_background_task
+from schedules.interval import owned_interval
+from schedules.sync import sync_schedules
 from storage.database import connect, listen
-from storage.partitions import begin_partitions, partitions_in_use
-from storage.standby import Standby
-from wiring.options import ensure_search_attributes, identity, make_worker, run_beside
+from storage.notices import NotificationListener
 from workflows.execution import ExecuteRequests
 from workflows.exports import CacheMaintenance, ExportResults, ExportSettings, SystemMonitoring
 from workflows.pulling import PullRequests
-from workflows.search_attributes import STREAM, search_attributes
 
 log = structlog.get_logger(__name__)
 
 
-async def start_execution(client: Client, is_idle: Callable[[], bool], batch: BatchRef) -> None:
-    """Have a batch executed; one whose execution runs already is left to it.
+async def start_execution(client: Client, batches: BatchRef) -> None:
+    """Start the execution of batches that were pulled together, unless it runs already.
 
-    A request that comes alone by this very worker, where that executes nothing else: Temporal then gives it the first
-    task with its answer, and looks for no other. All else is for whichever worker asks for work next.
+    For a single request Temporal returns the first task with its answer, so that this worker executes it at once.
     """
     await client.start_workflow(
         ExecuteRequests.run,
-        batch,
-        id=batch.workflow_id("execute"),
+        batches,
+        id=batches.workflow_id("execute"),
         task_queue=task_queue(Network.RESPONSE),
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-        search_attributes=search_attributes(batch),
-        static_summary=f"{batch}: {batch.records} records",
+        search_attributes=search_attributes(batches),
+        static_summary=batches.summary,
         task_timeout=TASK_TIMEOUT,
-        memo={BRIEF: True},
-        request_eager_start=batch.records == 1 and is_idle(),
+        request_eager_start=batches.records == 1,
     )
 
 
-async def start_pulling(client: Client, stream: StreamName) -> None:
-    """Have a stream pulled for ever; where that is done already, nothing."""
+async def running_executions(client: Client) -> list[BatchRef]:
+    """The batches of all running executions. Temporal's list may lag a little."""
+    query = "WorkflowType = 'ExecuteRequests' AND ExecutionStatus = 'Running'"
+    found = [named_by(listed.id) async for listed in client.list_workflows(query)]
+    return [batches for batches in found if batches is not None]
+
+
+async def start_pulling(client: Client) -> None:
+    """Start the run that pulls requests for ever, unless it runs already."""
     await client.start_workflow(
         PullRequests.run,
-        PullProgress(partition=stream.number),
-        id=pull_workflow_id(stream),
+        PullProgress(),
+        id=PULL_WORKFLOW_ID,
         task_queue=task_queue(Network.RESPONSE),
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-        search_attributes=TypedSearchAttributes([SearchAttributePair(STREAM, stream.value)]),
+        search_attributes=TypedSearchAttributes([SearchAttributePair(STREAM, StreamName.REQUESTS.value)]),
         static_summary="long-poll the request network, for ever",
     )
 
 
-async def end_pulling(client: Client, stream: StreamName) -> None:
-    """Have a partition pulled no more. What it holds stays where it is, and an alarm tells of it."""
-    try:
-        await client.get_workflow_handle(pull_workflow_id(stream)).terminate(
-            reason="AIRLOCK_RESPONSE_PARTITIONS was lowered"
-        )
-        log.warning("pulling.ended", stream=stream)
-    except RPCError as error:
-        if error.status is not RPCStatusCode.NOT_FOUND:
-            raise
+def bounds(settings: ResponseSettings) -> dict[str, timedelta | None]:
+    """How long a run may last until an alert is raised."""
+    interval = settings.cadences[EXPORT_RESULTS].every
+    return {
+        "PullRequests": None,  # for ever
+        "ExportSettings": timedelta(minutes=10),  # seconds, unless the link is dead
+        "ExportResults": timedelta(seconds=interval, minutes=10) if interval else None,  # until the next tick
+        "SystemMonitoring": timedelta(minutes=5),  # it waits for the link for a minute at most
+        "CacheMaintenance": timedelta(hours=1),
+    }
 
 
 @asynccontextmanager
 async def response_worker(settings: ResponseSettings, runtime: Runtime) -> AsyncIterator[Worker]:
-    """A worker that is ready to run; its schedules are in sync and its pull loop is started."""
-    client = await connect_temporal(settings, runtime=runtime, identity=identity(Network.RESPONSE))
+    """A worker that is ready to run. Its schedules are in sync, and the pull loop is started."""
+    client = await connect_temporal(settings, runtime, identity=identity(Network.RESPONSE))
     async with AsyncExitStack() as stack:
         url = settings.database_url.get_secret_value()
         engine = connect(url, settings.database_connections, "airlock-response-worker")
@@ -121,43 +125,40 @@ async def response_worker(settings: ResponseSettings, runtime: Runtime) -> Async
 
         sealer = Sealer(keys, settings.link_id)
         watch = LinkWatch(engine, settings.cadences)
-        announcer = ExportAnnouncer(client, engine, settings.partitions)
-        stack.push_async_callback(announcer.finish)
-        standby = Standby()
-        streams = StreamActivities(Delivery(engine, sealer, link), watch, standby, announcer.is_paused)
-        executing = ExecutionActivities(
-            engine, sealer, executors, settings.executions, announcer.results_are_ready, settings.partitions
+        listener = NotificationListener()
+        streams = StreamActivities(
+            Delivery(engine, sealer, link),
+            watch,
+            listener,
+            partial(owned_interval, client, EXPORT_RESULTS),
+            settings.cadences[EXPORT_RESULTS].follow,
         )
+        executing = ExecutionActivities(engine, sealer, executors, settings.executions)
         pull = Pull(engine, Receiver(engine, keys, settings.link_id), link)
-        pulling = PullActivities(pull, partial(start_execution, client, executing.is_idle), watch)
-        orchestration = Orchestration(client, task_queue(Network.RESPONSE), settings.cadences)
-        monitoring = MonitoringActivities(engine, cache, sealer, settings.cadences, orchestration, settings.partitions)
+        pulling = PullActivities(pull, partial(start_execution, client), partial(running_executions, client), watch)
+        temporal_state = TemporalState(client, task_queue(Network.RESPONSE), settings.cadences)
+        monitoring = MonitoringActivities(engine, cache, sealer, settings.cadences, temporal_state)
         maintenance = MaintenanceActivities(Network.RESPONSE, engine, cache, settings.retention)
 
         await ensure_search_attributes(client)
-        async with engine.begin() as connection:
-            drained = await begin_partitions(connection, StreamName.RESULTS, settings.partitions)
-            pulled_before = await partitions_in_use(connection, StreamName.REQUESTS)
-        await sync_schedules(client, settings.cadences, drained)
-        for stream in StreamName.REQUESTS.partitions(settings.partitions):
-            await start_pulling(client, stream)
-        for stream in pulled_before:
-            if stream.number >= settings.partitions:
-                await end_pulling(client, stream)
-        run_beside(stack, keys.keep_current())
-        run_beside(stack, listen(url, standby.hear, standby.connected, "airlock-response-worker"))
-        run_beside(stack, UnpulledPartitions(engine, FarSide(link), settings.partitions).run())
-        run_beside(stack, KeyExchange(keys, link, settings.link_id).run())
+        await sync_schedules(client, settings.cadences)
+        await start_pulling(client)
+        start_background_task(stack, keys.keep_current())
+        start_background_task(stack, listen(url, listener.hear, listener.connected, "airlock-response-worker"))
+        start_background_task(
+            stack, WorkflowWatch(client, engine, bounds(settings), partial(start_pulling, client)).run()
+        )
+        start_background_task(stack, KeyExchange(keys, link, settings.link_id).run())
         yield make_worker(
             client,
             settings,
             [ExportSettings, ExportResults, SystemMonitoring, CacheMaintenance, PullRequests, ExecuteRequests],
             [
                 streams.seal_settings,
-                streams.drain,
-                streams.drain_when_ready,
+                streams.deliver,
+                streams.deliver_until_next_tick,
                 pulling.pull_requests,
-                executing.execute_batch,
+                executing.execute_batches,
                 monitoring.measure,
                 maintenance.tend,
             ],

@@ -1,1 +1,1 @@
-"""Orchestration only: deterministic, no I/O. Each workflow reads as the sentence that its docstring says."""
+"""Workflows: deterministic decisions without I/O. `activities` does the work."""

@@ -1,4 +1,4 @@
-"""Requests executed in the response network, batch by batch."""
+"""Executes requests in the response network, one range of batches at a time."""
 
 from temporalio import workflow
 
@@ -6,18 +6,17 @@ with workflow.unsafe.imports_passed_through():
     from activities.executing import ExecutionActivities
     from models.outcomes import ExecutionOutcome
     from models.streams import BatchRef
-    from workflows.brief import done
     from workflows.timing import WHOLE_BATCH
 
 
 @workflow.defn
 class ExecuteRequests:
-    """Run each request of a batch, or of several that came together, through its executor; store a result for each."""
+    """Execute each request of these batches, which were pulled together, and store a result for it."""
 
     @workflow.run
-    async def run(self, batch: BatchRef) -> ExecutionOutcome:
-        workflow.set_current_details(f"{batch}: executing {batch.records} records")
-        summary = f"{batch}: {batch.records} records"
-        outcome = await done(ExecutionActivities.execute_batch, batch, summary, WHOLE_BATCH)
-        workflow.set_current_details(f"{batch}: {outcome}")
+    async def run(self, batches: BatchRef) -> ExecutionOutcome:
+        outcome = await workflow.execute_activity_method(
+            ExecutionActivities.execute_batches, batches, summary=batches.summary, **WHOLE_BATCH
+        )
+        workflow.set_current_details(f"{batches}: {outcome}")
         return outcome

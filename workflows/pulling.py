@@ -1,4 +1,4 @@
-"""Requests pulled into the response network, for ever."""
+"""Pulls requests into the response network, for ever."""
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, is_cancelled_exception
@@ -6,14 +6,12 @@ from temporalio.exceptions import ActivityError, is_cancelled_exception
 with workflow.unsafe.imports_passed_through():
     from activities.pulling import PullActivities
     from models.outcomes import PullProgress
-    from workflows.timing import OVER_THE_LINK, WHILE_STOPPED
+    from workflows.timing import RESIDENT, WHILE_STOPPED
 
 
 @workflow.defn
 class PullRequests:
-    """Long-poll the request network, accept batches and start the execution of each; for ever. One for each partition
-    of the requests.
-    """
+    """Long-poll the request network, store batches and start their execution, for ever."""
 
     @workflow.run
     async def run(self, progress: PullProgress) -> None:
@@ -21,7 +19,7 @@ class PullRequests:
             workflow.set_current_details(str(progress))
             try:
                 progress = await workflow.execute_activity_method(
-                    PullActivities.pull_requests, progress, summary="pull, store, start execution", **OVER_THE_LINK
+                    PullActivities.pull_requests, progress, summary="pull, store, start execution", **RESIDENT
                 )
             except ActivityError as error:
                 if is_cancelled_exception(error):

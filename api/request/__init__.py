@@ -1,4 +1,4 @@
-"""The request network's API: people submit requests and read results here; the other network comes by the link."""
+"""The request network's API: for callers, who submit requests and read results, and for the link."""
 
 from api.request.app import create_app
 

@@ -1,4 +1,4 @@
-"""Puts the request network's app together."""
+"""Builds the request network's app."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,39 +8,39 @@ from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp
 
 from api.body_limit import BodyLimit
+from api.direct import DirectRoutes
 from api.documentation import install_documentation, operation_id
 from api.metrics import Metrics, RequestMetrics
 from api.probes import probes
 from api.problems import install_problems
 from api.request import (
     catalog_routes,
+    direct_routes,
     epoch_routes,
     key_routes,
     link_routes,
     request_routes,
     status_routes,
-    trace_routes,
     verification_routes,
 )
-from api.request.direct import Direct
 from api.request.link_health import LinkMetrics
 from api.request.services import open_services
 from api.security_headers import SecurityHeaders
 from configuration.settings import RequestSettings
 from configuration.version import VERSION
-from exchange.batch import MAX_WIRE_BYTES
+from exchange.wire.batch import MAX_WIRE_BYTES
 from models.requests import RequestSubmission
 
 DESCRIPTION = """
-Submit requests and read their results. Every call but the health checks needs an API key:
+Submit requests and read their results. Every call except the health checks needs an API key:
 `Authorization: Bearer <key>`. Errors are problem documents (RFC 9457) with a stable `type`.
 
-The `link` endpoints are for the response network alone, which signs every call.
+The `link` endpoints are for the response network only, which signs every call.
 """
 
 
 def create_app(settings: RequestSettings | None = None) -> FastAPI:
-    """The app; raises `ConfigurationError` when the configuration is incomplete. Opens nothing until it is served."""
+    """Build the app. It opens nothing until it is served. Raises `ConfigurationError`."""
     loaded = settings or RequestSettings.load()
 
     @asynccontextmanager
@@ -57,12 +57,12 @@ def create_app(settings: RequestSettings | None = None) -> FastAPI:
         lifespan=lifespan,
         generate_unique_id_function=operation_id,
         redoc_url=None,
-        redirect_slashes=False,  # a redirect names the scheme that we see, which behind a proxy is not the caller's
+        redirect_slashes=False,  # behind a proxy, a redirect would name the wrong scheme
         openapi_tags=[
             {"name": "requests", "description": "Submit, follow, cancel; read results"},
-            {"name": "catalogue", "description": "What can be asked, and public settings"},
-            {"name": "link", "description": "For the response network alone; signed both ways"},
-            {"name": "health", "description": "How both networks are"},
+            {"name": "catalogue", "description": "Request types and public settings"},
+            {"name": "link", "description": "For the response network only; signed both ways"},
+            {"name": "health", "description": "The state of both networks"},
         ],
     )
     metrics = Metrics("request", VERSION)
@@ -71,8 +71,8 @@ def create_app(settings: RequestSettings | None = None) -> FastAPI:
     install_problems(app)
     install_documentation(app, RequestSubmission)
     for module in (
+        direct_routes,
         request_routes,
-        trace_routes,
         catalog_routes,
         link_routes,
         epoch_routes,
@@ -81,19 +81,17 @@ def create_app(settings: RequestSettings | None = None) -> FastAPI:
         status_routes,
     ):
         app.include_router(module.router)
-    app.include_router(probes(lambda: {"database": app.state.services.database_answers}))
+    app.include_router(probes(lambda: app.state.services.engine))
     _put_in_front(app, metrics)
     return app
 
 
 def _put_in_front(app: FastAPI, metrics: Metrics) -> None:
-    """The short way, and what every answer passes, before FastAPI's own layers: they come before any middleware that it
-    is given, and would cost the short way a tenth of its time.
-    """
+    """Put the direct routes and our middleware before FastAPI's own, which would add a tenth to a direct route."""
     build = app.build_middleware_stack
 
     def stack() -> ASGIApp:
-        direct = Direct(build(), routes=request_routes.router.routes)
+        direct = DirectRoutes(build(), direct_routes.ROUTES)
         return SecurityHeaders(RequestMetrics(BodyLimit(direct, larger={"/link/": MAX_WIRE_BYTES}), metrics))
 
     app.build_middleware_stack = stack  # type: ignore[method-assign]

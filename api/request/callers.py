@@ -1,35 +1,36 @@
-"""Who calls: the services of the app and the caller that a key belongs to."""
+"""Authentication: the caller who owns the API key of a call."""
 
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
-from api.bearer import KeyHash
-from api.request.catalog import Caller
+from api.bearer import key_hash
 from api.request.services import Services
+from fulfilment.catalog import Caller
 from models.errors import Forbidden
 
 
 async def services_of(request: Request) -> Services:
-    """What the lifespan opened. Not a plain function: FastAPI would call it in a thread."""
+    """The open services. It is ``async`` because FastAPI calls plain functions in a thread."""
     return cast(Services, request.app.state.services)
 
 
 App = Annotated[Services, Depends(services_of)]
 
 
-async def known_caller(services: App, sha256: KeyHash) -> Caller:
-    """The caller whose key was presented; raises `Unauthenticated`."""
-    return await services.catalog.caller(sha256)
+async def caller_of(request: Request) -> Caller:
+    """The caller who makes this call. Raises `Unauthenticated`."""
+    services = await services_of(request)
+    return await services.catalog.caller(key_hash(request))
 
 
-CallerOf = Annotated[Caller, Depends(known_caller)]
+CallerOf = Annotated[Caller, Depends(caller_of)]
 
 
 async def operator(caller: CallerOf) -> Caller:
-    """An operator; raises `Forbidden` for anybody else."""
+    """The caller, who must be an operator. Raises `Forbidden` otherwise."""
     if caller.role != "operator":
-        raise Forbidden("This needs an operator's key")
+        raise Forbidden("This needs an operator's API key")
     return caller
 
 

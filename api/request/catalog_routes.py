@@ -1,4 +1,4 @@
-"""What can be asked and what is public: both from the newest settings snapshot, through the cache."""
+"""Request types and public settings, from the newest settings snapshot through the cache."""
 
 import hashlib
 from collections.abc import Callable
@@ -7,12 +7,12 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
 from api.bearer import needs_key
-from api.conditional import IfNoneMatch, has_already
+from api.conditional import IfNoneMatch, is_current
 from api.problems import problem_responses
 from api.request.callers import App, CallerOf
-from api.request.catalog import Catalog
 from api.request.services import Services
 from cache.redis_cache import settings_key
+from fulfilment.catalog import Catalog
 from models.requests import PublicRequestType
 from models.settings import PublicSetting
 
@@ -22,7 +22,7 @@ CACHE_SECONDS = 3600
 
 
 class RequestTypes(BaseModel):
-    """What can be asked."""
+    """The active request types."""
 
     request_types: list[PublicRequestType]
 
@@ -33,25 +33,25 @@ class Settings(BaseModel):
     settings: list[PublicSetting]
 
 
-_RESPONSES = {304: {"description": "Nothing changed since the ETag"}, **problem_responses(401, 503)}
+_RESPONSES = {304: {"description": "Nothing has changed since this ETag"}, **problem_responses(401, 503)}
 
 
 @router.get("/request-types", summary="List request types", response_model=RequestTypes, responses=_RESPONSES)
 async def list_request_types(services: App, _caller: CallerOf, if_none_match: IfNoneMatch = None) -> Response:
-    """The active request types with the JSON Schema of their parameters."""
+    """The active request types, with the JSON Schema of their parameters."""
     return await _through_cache(services, "types", Catalog.types_json, if_none_match)
 
 
 @router.get("/settings", summary="List public settings", response_model=Settings, responses=_RESPONSES)
 async def list_settings(services: App, _caller: CallerOf, if_none_match: IfNoneMatch = None) -> Response:
-    """The public settings as they last crossed from the response network."""
+    """The public settings of the newest snapshot from the response network."""
     return await _through_cache(services, "settings", Catalog.settings_json, if_none_match)
 
 
 async def _through_cache(
     services: Services, part: str, make: Callable[[Catalog], bytes], if_none_match: str | None
 ) -> Response:
-    """The key names the snapshot, so that bytes of an older one are never taken for the newest."""
+    """The cache key contains the number of the snapshot, so that parts of an older one are never returned."""
     catalog = await services.catalog.get()
     key = settings_key(catalog.epoch, catalog.sequence, part)
     body, source = await services.cache.get(key), "cache"
@@ -60,6 +60,6 @@ async def _through_cache(
         await services.cache.put(key, body, CACHE_SECONDS)
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     headers = {"ETag": etag, "Cache-Control": "private, no-cache", "Airlock-Source": source}
-    if has_already(if_none_match, etag):
+    if is_current(if_none_match, etag):
         return Response(status_code=304, headers=headers)
     return Response(body, 200, headers, "application/json")

@@ -1,4 +1,4 @@
-"""How the link looks from the request network, which opens no connection: who is silent, who was refused."""
+"""The state of the link as the request network sees it: silent streams and refused calls."""
 
 import math
 import time
@@ -12,49 +12,37 @@ from exchange.errors import LinkError
 from models.streams import StreamName
 
 LATE_CADENCES = 2.5
-"""Cadences after which silence is told."""
+"""A stream is reported as silent after this many cadences."""
 CADENCES = {StreamName.SETTINGS: 60.0, StreamName.RESULTS: 120.0, StreamName.HEALTH: 300.0}
-"""In which the response network is heard of by default, in seconds. What it is set to there is not known here."""
-UNPULLED_SECONDS = 150.0
-"""After which records of a partition that are not pulled are told of: two long polls and a half."""
+"""The default cadences of the response network in seconds. Its actual settings are not known here."""
 REMEMBERED_SECONDS = 300.0
 
 
 def silences(states: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Streams on which nothing was heard for too long, neither a batch nor a heartbeat, and partitions that nobody
-    pulls.
-    """
+    """The streams without a batch or heartbeat for too long, as sentences."""
     return [
         f"{state['stream']}: the response network is silent for {state['last_contact_seconds']:.0f} s"
         for state in states
         if state["direction"] == "in"
         and state["last_contact_seconds"] is not None
-        and state["last_contact_seconds"] > LATE_CADENCES * CADENCES[StreamName(state["stream"]).kind]
-    ] + [
-        f"{state['stream']}: nobody has pulled {state['in_flight_records']} records for"
-        f" {state['oldest_age_seconds']:.0f} s: is AIRLOCK_RESPONSE_PARTITIONS {StreamName(state['stream']).number + 1}"
-        " at least?"
-        for state in states
-        if state["direction"] == "out"
-        and StreamName(state["stream"]).number
-        and (state["oldest_age_seconds"] or 0) > UNPULLED_SECONDS
+        and state["last_contact_seconds"] > LATE_CADENCES * CADENCES[StreamName(state["stream"])]
     ]
 
 
 class Refusals:
-    """Calls over the link whose signature was refused, by kind, since this process began."""
+    """The number of link calls with a refused signature, by kind of error, since this process started."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self._last: dict[str, float] = {}
 
-    def note(self, error: LinkError) -> None:
-        """One more. What it says is not kept: a stranger may have written it."""
+    def record(self, error: LinkError) -> None:
+        """Count one refusal. Its message is not kept, since a stranger may have written it."""
         self.counts[error.kind] += 1
         self._last[error.kind] = time.monotonic()
 
-    def told(self) -> list[str]:
-        """Those of the last `REMEMBERED_SECONDS`, for an operator."""
+    def recent(self) -> list[str]:
+        """The kinds refused in the last `REMEMBERED_SECONDS`, as sentences for an operator."""
         now = time.monotonic()
         return [
             f"calls were refused: {kind}, {self.counts[kind]} in all, the last {now - moment:.0f} s ago"
@@ -64,18 +52,18 @@ class Refusals:
 
 
 class LinkMetrics:
-    """The same for Prometheus, set when it is scraped."""
+    """Prometheus gauges for the same, set at each scrape."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._silence = Gauge(
-            "airlock_link_silence_seconds", "Since a stream was last heard of", ("stream",), registry=registry
+            "airlock_link_silence_seconds", "Seconds since the last message on a stream", ("stream",), registry=registry
         )
         self._refused = Gauge(
-            "airlock_link_refused_calls", "Calls refused for their signature", ("kind",), registry=registry
+            "airlock_link_refused_calls", "Calls refused because of their signature", ("kind",), registry=registry
         )
 
     def refresh(self, states: Sequence[Mapping[str, Any]], refusals: Refusals) -> None:
-        """An age that is not known is NaN."""
+        """Set the gauges. An unknown age is NaN."""
         for state in states:
             silent = state["last_contact_seconds"]
             self._silence.labels(state["stream"]).set(math.nan if silent is None else silent)

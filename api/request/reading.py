@@ -1,4 +1,4 @@
-"""Reading what was submitted: strict, bounded, and with the name of every field that does not fit."""
+"""Parses and checks submitted requests. An error names every invalid field."""
 
 import hashlib
 import math
@@ -10,48 +10,46 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 from uuid_utils.compat import uuid7
 
-from api.request.catalog import Caller, Catalog
-from api.request.submitting import Submission
-from models.errors import InvalidInput, Unavailable
+from api.problems import invalid_fields
+from fulfilment.catalog import Caller, Catalog
+from fulfilment.group_commit import Submission
+from fulfilment.request_store import IdempotencyKey, NewRequest
+from models.errors import Unavailable
 from models.requests import RequestSubmission
-from storage.submissions import IdempotencyKey, NewRequest
 
 _MANY = TypeAdapter(list[RequestSubmission])
-MAX_DETAIL = 10
-MAX_MESSAGE = 300
-"""Characters of a message or a field's name: either may quote what was sent, which may be a megabyte."""
 INTEGERS = range(-(2**63), 2**64)
-"""What crosses unchanged: JSON of larger ones is read differently by every program."""
+"""Integers that cross unchanged. JSON parsers differ for larger ones."""
 
 
 def check_media_type(content_type: str | None) -> None:
-    """Raises `InvalidInput` for a body that says it is something else than JSON; one may also say nothing.
+    """Raise `InvalidInput` for a Content-Type that is not JSON. It may be missing.
 
-    ``application/x-www-form-urlencoded`` is what curl and urllib say by themselves: whether it is JSON shows.
+    ``application/x-www-form-urlencoded`` is accepted, since curl and urllib send it by default.
     """
     media_type = (content_type or "application/json").partition(";")[0].strip().lower()
     if media_type not in ("application/json", "application/x-www-form-urlencoded") and not (
         media_type.startswith("application/") and media_type.endswith("+json")
     ):
-        raise _invalid([("Content-Type", f"must be application/json, not {media_type}")])
+        raise invalid_fields([("Content-Type", f"must be application/json, not {media_type}")])
 
 
 def read_submissions(body: bytes, catalog: Catalog, most: int) -> list[RequestSubmission]:
-    """The requests of a body, one or a list; raises `InvalidInput` naming every field, before anything is stored."""
+    """Parse and check a body with one request or a list. Raises `InvalidInput` naming every invalid field."""
     is_list = body.lstrip()[:1] == b"["
     try:
         submissions = _MANY.validate_json(body) if is_list else [RequestSubmission.model_validate_json(body)]
     except ValidationError as error:
-        raise _invalid(
+        raise invalid_fields(
             [
                 (".".join(str(part) for part in item["loc"]) or "body", item["msg"].removeprefix("Value error, "))
                 for item in error.errors(include_url=False, include_input=False, include_context=False)
             ]
         ) from None
     if not 1 <= len(submissions) <= most:
-        raise _invalid([("body", f"a list has 1 to {most} requests, this one {len(submissions)}")])
+        raise invalid_fields([("body", f"a list must have 1 to {most} requests, this one has {len(submissions)}")])
     if not catalog.sequence:
-        raise Unavailable("No request types have crossed from the response network yet: try again in a minute")
+        raise Unavailable("No request types have arrived from the response network yet; try again in a minute")
     problems: list[tuple[str, str]] = []
     for number, submission in enumerate(submissions):
         where = f"{number}." if is_list else ""
@@ -60,19 +58,19 @@ def read_submissions(body: bytes, catalog: Catalog, most: int) -> list[RequestSu
             names = ", ".join(catalog.types) or "none"
             problems.append((f"{where}type", f"there is no request type {submission.type!r}; there are: {names}"))
         else:
-            found = list(_not_carried("params", submission.params)) or known.check.problems(submission.params)
+            found = list(_unsupported_numbers("params", submission.params)) or known.check.problems(submission.params)
             problems += [(where + name, message) for name, message in found]
         if submission.name is not None and "\x00" in submission.name:
             problems.append((f"{where}name", "must not contain the character U+0000"))
     if problems:
-        raise _invalid(problems)
+        raise invalid_fields(problems)
     return submissions
 
 
 def to_submission(
     submissions: Sequence[RequestSubmission], caller: Caller, body: bytes, idempotency_key: str | None
 ) -> Submission:
-    """Number and time the requests and make the records that cross, of what `read_submissions` gave."""
+    """Give the requests ids and times, and make their records for the link."""
     now = datetime.now(UTC)
     requests: list[NewRequest] = []
     records: list[bytes] = []
@@ -104,7 +102,7 @@ def to_submission(
 
 
 def _record(request: NewRequest) -> bytes:
-    """`models.requests.RequestRecord` as bytes, with the parameters spliced in as they are."""
+    """`models.requests.RequestRecord` as bytes. The parameters are inserted unchanged."""
     record: dict[str, Any] = {
         "kind": "request",
         "request_id": request.request_id,
@@ -118,25 +116,15 @@ def _record(request: NewRequest) -> bytes:
     return orjson.dumps(record, option=orjson.OPT_UTC_Z)
 
 
-def _not_carried(path: str, given: Any) -> Iterator[tuple[str, str]]:
-    """Numbers that JSON has no form for, which would cross as null, and integers beyond 64 bits."""
+def _unsupported_numbers(path: str, given: Any) -> Iterator[tuple[str, str]]:
+    """Fields with NaN or infinity, which would cross as null, and with integers beyond 64 bits."""
     if isinstance(given, dict):
         for name, item in given.items():
-            yield from _not_carried(f"{path}.{name}", item)
+            yield from _unsupported_numbers(f"{path}.{name}", item)
     elif isinstance(given, list):
         for number, item in enumerate(given):
-            yield from _not_carried(f"{path}.{number}", item)
+            yield from _unsupported_numbers(f"{path}.{number}", item)
     elif isinstance(given, float) and not math.isfinite(given):
         yield path, "must be a finite number"
     elif isinstance(given, int) and given not in INTEGERS:
         yield path, "must be an integer of 64 bits at most; send a larger one as a string"
-
-
-def _invalid(problems: Sequence[tuple[str, str]]) -> InvalidInput:
-    errors = [{"field": _short(name), "message": _short(message)} for name, message in problems[:MAX_DETAIL]]
-    more = f"; and {len(problems) - MAX_DETAIL} more" if len(problems) > MAX_DETAIL else ""
-    return InvalidInput("; ".join(f"{item['field']}: {item['message']}" for item in errors) + more, errors=errors)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= MAX_MESSAGE else f"{text[: MAX_MESSAGE // 2]} … {text[-MAX_MESSAGE // 2 :]}"

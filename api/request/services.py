@@ -1,36 +1,37 @@
-"""What the request network's API holds open, and the tasks that run beside its calls."""
+"""The services of the request network's API, and its background tasks."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
+from temporalio.client import Client
 
-from api.request.catalog import CurrentCatalog
 from api.request.dispatching import Dispatcher
-from api.request.first_reads import FirstReads
 from api.request.link_health import Refusals
-from api.request.partitioning import PartitionedCommit
-from api.request.waking import Bell, FinishedRequests
 from cache.redis_cache import Cache
 from configuration.settings import RequestSettings
-from configuration.temporal import connect_temporal
-from exchange.http_signature import HttpSigner
-from exchange.live_keys import LiveKeys
-from exchange.receiving import Receiver
-from exchange.sealing import Sealer
+from exchange.link_keys.live_keys import LiveKeys
+from exchange.transfer.receiving import Receiver
+from exchange.transfer.sealing import Sealer
+from exchange.wire.http_signature import HttpSigner
+from fulfilment.catalog import CurrentCatalog
+from fulfilment.first_reads import FirstReads
+from fulfilment.group_commit import GroupCommit
+from fulfilment.waiters import Broadcast, FinishedRequests
 from models.streams import Network, StreamName
-from storage.database import Ask, connect, listen, value
+from orchestration.client import connect_temporal, sdk_runtime
+from storage.database import Ask, connect, listen
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class Services:
-    """Handed to the routes; each is made for one concern."""
+    """The open services that routes use."""
 
     settings: RequestSettings
     engine: AsyncEngine
@@ -40,52 +41,44 @@ class Services:
     receiver: Receiver
     keys: LiveKeys
     signer: HttpSigner
+    temporal: Client
     dispatcher: Dispatcher
-    group_commit: PartitionedCommit
+    group_commit: GroupCommit
     finished: FinishedRequests
     first_reads: FirstReads
-    sealed: Mapping[str, Bell]
-    """For each stream that is pulled from here, one that rings when a batch of it was sealed."""
+    sealed: Broadcast
+    """Sent when a batch of requests was sealed."""
     stopping: asyncio.Event
-    """Set when the server stops: nobody waits any longer."""
+    """Set when the server stops."""
     refusals: Refusals = field(default_factory=Refusals)
 
-    async def database_answers(self) -> None:
-        """Raises when it does not."""
-        async with self.engine.connect() as connection:
-            await value(connection, "SELECT 1")
-
     def end_long_polls(self) -> None:
-        """Answer those who wait with what there is: the server stops."""
+        """Answer all waiting calls now, since the server stops."""
         self.stopping.set()
-        self._ring_all()
+        self.sealed.send()
         self.finished.wake_all()
 
     def hear(self, message: str) -> None:
-        """A notice from the database."""
+        """Handle a notice of the database."""
         topic, _, rest = message.partition(" ")
         if topic == "finished":
             self.finished.something_finished()
-        elif topic == "sealed" and rest in self.sealed:
-            self.sealed[rest].ring()
+        elif topic == "sealed" and rest == StreamName.REQUESTS:
+            self.sealed.send()
         elif topic == "snapshot" and rest == "settings":
             self.catalog.changed()
 
     def connected(self, ask: Ask | None) -> None:
-        """Notices come in again, or were lost: look at everything once either way."""
+        """The connection for notices was made or lost. Look at everything once, since notices may be missing."""
         self.finished.listening = self.catalog.listening = ask is not None
         self.catalog.changed()
         self.finished.something_finished()
-        self._ring_all()
-
-    def _ring_all(self) -> None:
-        for bell in self.sealed.values():
-            bell.ring()
+        self.sealed.send()
 
 
 @asynccontextmanager
 async def open_services(settings: RequestSettings) -> AsyncIterator[Services]:
-    """Open everything, run the tasks beside, and close in reverse. Starts without Temporal and without Redis."""
+    """Open the services and start the background tasks; end both in reverse. Temporal and Redis need not answer yet."""
     url = settings.database_url.get_secret_value()
     async with AsyncExitStack() as stack:
         engine = connect(url, settings.database_connections, "airlock-request-api")
@@ -94,7 +87,9 @@ async def open_services(settings: RequestSettings) -> AsyncIterator[Services]:
         cache = Cache(settings.redis_url.get_secret_value())
         stack.push_async_callback(cache.aclose)
         sealer = Sealer(keys, settings.link_id)
-        dispatcher = Dispatcher(engine, await connect_temporal(settings, lazy=True, identity="request-api"))
+        # ERROR: the dispatcher logs once that Temporal is away.
+        temporal = await connect_temporal(settings, sdk_runtime("ERROR"), lazy=True, identity="request-api")
+        dispatcher = Dispatcher(engine, temporal)
         stack.push_async_callback(dispatcher.finish)
         services = Services(
             settings,
@@ -105,14 +100,15 @@ async def open_services(settings: RequestSettings) -> AsyncIterator[Services]:
             Receiver(engine, keys, settings.link_id),
             keys,
             HttpSigner(keys, settings.link_id, settings.clock_skew),
+            temporal,
             dispatcher,
-            PartitionedCommit(engine, sealer, dispatcher.group_committed, settings.partitions),
-            FinishedRequests(engine),
+            GroupCommit(engine, sealer, dispatcher.group_committed),
+            FinishedRequests(engine, cache, settings.result_cache_seconds),
             FirstReads(engine),
-            {stream.value: Bell() for stream in StreamName.REQUESTS.partitions()},
+            Broadcast(),
             asyncio.Event(),
         )
-        for beside in (
+        for task in (
             listen(url, services.hear, services.connected, "airlock-request-api"),
             services.finished.run(),
             services.first_reads.run(),
@@ -120,13 +116,13 @@ async def open_services(settings: RequestSettings) -> AsyncIterator[Services]:
             dispatcher.run(),
             keys.keep_current(),
         ):
-            stack.push_async_callback(_stop, _start(beside))
+            stack.push_async_callback(_stop, _start(task))
         yield services
 
 
 def _start(work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
     task = asyncio.create_task(work)
-    task.add_done_callback(_tell_if_broken)
+    task.add_done_callback(_end_if_failed)
     return task
 
 
@@ -135,8 +131,8 @@ async def _stop(task: "asyncio.Task[None]") -> None:
     await asyncio.wait((task,))
 
 
-def _tell_if_broken(task: "asyncio.Task[None]") -> None:
-    """A task beside the calls ended by itself: end the process, so that its supervisor starts a sound one."""
+def _end_if_failed(task: "asyncio.Task[None]") -> None:
+    """A background task failed: end the process, so that its supervisor starts a new one."""
     if not task.cancelled() and (error := task.exception()) is not None:
         log.critical("api.task_broke", exc_info=error)
         asyncio.get_running_loop().call_soon(_end, error)

@@ -1,4 +1,4 @@
-"""The response network's API, for its operators: settings, request types, results, streams, schedules, health."""
+"""The response network's API, for its operators."""
 
 from api.response.app import create_app
 

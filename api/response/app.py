@@ -1,4 +1,4 @@
-"""Puts the response network's app together."""
+"""Builds the response network's app."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -28,14 +28,14 @@ from configuration.settings import ResponseSettings
 from configuration.version import VERSION
 
 DESCRIPTION = """
-For the operators of the response network: what can be asked and how it is answered, settings, results, streams,
-schedules. Every call but the health checks needs an operator's key: `Authorization: Bearer <key>`. Errors are problem
-documents (RFC 9457) with a stable `type`.
+For the operators of the response network: request types, settings, users, results, streams, schedules. Every call
+except the health checks needs an operator's API key: `Authorization: Bearer <key>`. Errors are problem documents
+(RFC 9457) with a stable `type`.
 """
 
 
 def create_app(settings: ResponseSettings | None = None) -> FastAPI:
-    """The app; raises `ConfigurationError` when the configuration is incomplete. Opens nothing until it is served."""
+    """Build the app. It opens nothing until it is served. Raises `ConfigurationError`."""
     loaded = settings or ResponseSettings.load()
 
     @asynccontextmanager
@@ -51,16 +51,16 @@ def create_app(settings: ResponseSettings | None = None) -> FastAPI:
         lifespan=lifespan,
         generate_unique_id_function=operation_id,
         redoc_url=None,
-        redirect_slashes=False,  # a redirect names the scheme that we see, which behind a proxy is not the caller's
+        redirect_slashes=False,  # behind a proxy, a redirect would name the wrong scheme
         openapi_tags=[
-            {"name": "settings", "description": "Public ones cross the link, secret ones never"},
-            {"name": "request types", "description": "What can be asked, and the executor that answers"},
-            {"name": "users", "description": "Who may ask"},
-            {"name": "results", "description": "What was answered"},
-            {"name": "streams", "description": "How far each stream is, and what would cross"},
-            {"name": "quarantine", "description": "Records that could not be taken: retry or drop"},
-            {"name": "schedules", "description": "What runs when"},
-            {"name": "health", "description": "How this network is"},
+            {"name": "settings", "description": "Public settings cross the link, secret ones never do"},
+            {"name": "request types", "description": "The kinds of requests, and their executors"},
+            {"name": "users", "description": "Users and operators"},
+            {"name": "results", "description": "Stored results"},
+            {"name": "streams", "description": "Positions, backlog and previews of the streams"},
+            {"name": "quarantine", "description": "Records that could not be applied: retry or drop them"},
+            {"name": "schedules", "description": "Workflows that run at fixed times"},
+            {"name": "health", "description": "The state of this network"},
         ],
     )
     metrics = Metrics("response", VERSION)
@@ -79,7 +79,7 @@ def create_app(settings: ResponseSettings | None = None) -> FastAPI:
         health_routes,
     ):
         app.include_router(module.router)
-    app.include_router(probes(lambda: {"database": app.state.services.database_answers}))
+    app.include_router(probes(lambda: app.state.services.engine))
     app.add_middleware(BodyLimit)
     app.add_middleware(RequestMetrics, metrics=metrics)
     app.add_middleware(SecurityHeaders)

@@ -1,4 +1,4 @@
-"""How the response network is, and its metrics."""
+"""The state of the response network, and its metrics."""
 
 from typing import Any, Literal
 
@@ -11,20 +11,20 @@ from api.response.callers import App, OperatorOf
 from api.response.stream_metrics import refresh
 from api.response.stream_routes import AlertView
 from models.streams import Network
-from storage.monitoring import open_alerts, recent_measurements, stream_states
+from monitoring.measurement_store import open_alerts, recent_measurements, stream_states
 
 router = APIRouter(tags=["health"], dependencies=[needs_key], responses=problem_responses(401, 403, 503))
 
 
 class Health(BaseModel):
-    """The newest measurement, and what wants attention."""
+    """The newest measurement and all open alerts."""
 
     status: Literal["ok", "degraded", "unknown"] = Field(description="Unknown before the first measurement")
     alerts: list[AlertView]
     measurement: dict[str, Any] | None = Field(description="Host, database, cache, workers, schedules and streams")
 
 
-@router.get("/v1/health", summary="How this network is", operation_id="get_health")
+@router.get("/v1/health", summary="Read the state of this network", operation_id="get_health")
 async def get_health(services: App, _operator: OperatorOf) -> Health:
     """The newest measurement of `SystemMonitoring`, and all open alerts."""
     async with services.engine.connect() as connection:

@@ -1,4 +1,4 @@
-"""Quarantine: records of requests that crossed and could not be taken, for an operator to retry or drop."""
+"""Quarantine: received requests that could not be applied, for an operator to retry or drop."""
 
 from datetime import datetime
 from typing import Annotated
@@ -6,13 +6,13 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from activities.quarantining import Quarantine
 from api.bearer import needs_key
 from api.pagination import DEFAULT_LIMIT, PageLimit
 from api.problems import problem_responses
 from api.response.callers import App, OperatorOf
+from exchange.recovery.quarantine import Quarantine
+from exchange.transfer.quarantine_store import list_quarantined
 from models.streams import Network, StreamName
-from storage.quarantine import list_set_aside
 
 router = APIRouter(
     prefix="/v1/quarantine", tags=["quarantine"], dependencies=[needs_key], responses=problem_responses(401, 403, 503)
@@ -20,20 +20,19 @@ router = APIRouter(
 
 Epoch = Annotated[int, Path(ge=1, le=2**31 - 1)]
 Record = Annotated[int, Path(ge=1, le=2**63 - 1)]
-Partition = Annotated[StreamName, Query(description="The stream of the record: only with partitions")]
 
 
-class QuarantinedRecord(BaseModel):
-    """A record without its body, which only the command line shows."""
+class QuarantinedRecordView(BaseModel):
+    """A quarantined record. Its body is shown only by the command line."""
 
     model_config = ConfigDict(from_attributes=True)
 
     stream: StreamName
     epoch: int
     record: int
-    sequence: int = Field(description="Batch that it came in")
-    reason: str = Field(description="Why it was not applied, at the last try")
-    size: int = Field(description="Bytes")
+    sequence: int = Field(description="The batch that contained it")
+    reason: str = Field(description="Why the last attempt did not apply it")
+    size: int = Field(description="Size in bytes")
     quarantined_at: datetime
     retries: int
     retried_at: datetime | None
@@ -43,66 +42,61 @@ class QuarantinedRecord(BaseModel):
 
 
 class QuarantineList(BaseModel):
-    """By epoch and number."""
+    """Quarantined records, by epoch and number."""
 
-    records: list[QuarantinedRecord]
+    records: list[QuarantinedRecordView]
 
 
 class Outcome(BaseModel):
-    """What a retry did."""
+    """The outcome of a retry."""
 
     model_config = ConfigDict(from_attributes=True)
 
     stream: StreamName
     epoch: int
     record: int
-    refused: str | None = Field(description="Why it stays in quarantine; null when it was applied")
+    refused: str | None = Field(description="Why it stays in quarantine; null if it was applied")
 
 
 class Decision(BaseModel):
-    """Why a record is given up; kept with it."""
+    """Why a record is dropped. The reason is kept with it."""
 
     model_config = ConfigDict(extra="forbid")
 
-    reason: str = Field(min_length=1, max_length=1000, pattern=r"\S", examples=["a test of ours"])
+    reason: str = Field(min_length=1, max_length=1000, pattern=r"\S", examples=["a test record"])
 
 
-@router.get(
-    "", summary="List records that were set aside", operation_id="list_quarantine", responses=problem_responses(422)
-)
+@router.get("", summary="List quarantined records", operation_id="list_quarantine", responses=problem_responses(422))
 async def list_some(
     services: App,
     _operator: OperatorOf,
-    dropped: Annotated[bool, Query(description="Those that were dropped, not those that wait")] = False,
-    after_stream: Annotated[StreamName, Query(description="Only with partitions")] = StreamName.REQUESTS,
-    after_epoch: Annotated[int, Query(ge=0, le=2**31 - 1, description="Go on after this record")] = 0,
+    dropped: Annotated[bool, Query(description="List dropped records instead of waiting ones")] = False,
+    after_epoch: Annotated[int, Query(ge=0, le=2**31 - 1, description="List records after this one")] = 0,
     after_record: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,
     limit: PageLimit = DEFAULT_LIMIT,
 ) -> QuarantineList:
-    """What this network received and could not take, with the reason."""
-    after = (after_stream, after_epoch, after_record) if after_epoch else ("", 0, 0)
+    """The received records that could not be applied, with the reason."""
+    after = (StreamName.REQUESTS, after_epoch, after_record)
     async with services.engine.connect() as connection:
-        found = await list_set_aside(connection, StreamName.REQUESTS.partitions(), dropped, after, limit)
-    return QuarantineList(records=[QuarantinedRecord.model_validate(item) for item in found])
+        found = await list_quarantined(connection, [StreamName.REQUESTS], dropped, after, limit)
+    return QuarantineList(records=[QuarantinedRecordView.model_validate(item) for item in found])
 
 
 @router.post(
     "/{epoch}/{record}/retry",
-    summary="Try again",
+    summary="Retry a record",
     operation_id="retry_quarantined",
     responses=problem_responses(404, 409, 422),
 )
-async def retry(
-    services: App, _operator: OperatorOf, epoch: Epoch, record: Record, stream: Partition = StreamName.REQUESTS
-) -> Outcome:
-    """Takes the record as its batch would be taken now; a request that is taken is executed soon."""
-    (outcome,) = await Quarantine(services.engine, Network.RESPONSE).retry(stream, epoch, record)
+async def retry(services: App, _operator: OperatorOf, epoch: Epoch, record: Record) -> Outcome:
+    """Apply the record again. If it is applied, its request is executed soon."""
+    (outcome,) = await Quarantine(services.engine, Network.RESPONSE).retry(StreamName.REQUESTS, epoch, record)
     return Outcome.model_validate(outcome)
 
 
 @router.post(
     "/{epoch}/{record}/drop",
-    summary="Give up",
+    summary="Drop a record",
     operation_id="drop_quarantined",
     responses=problem_responses(404, 409, 422),
 )
@@ -112,8 +106,8 @@ async def drop(
     epoch: Epoch,
     record: Record,
     decision: Annotated[Decision, Body()],
-    stream: Partition = StreamName.REQUESTS,
-) -> QuarantinedRecord:
-    """The record is kept with who dropped it and why. The request that it names, if any, is answered as failed."""
-    kept = Quarantine(services.engine, Network.RESPONSE)
-    return QuarantinedRecord.model_validate(await kept.drop(stream, epoch, record, operator.name, decision.reason))
+) -> QuarantinedRecordView:
+    """The record is kept, with the operator and the reason. The request that it names, if any, fails."""
+    quarantine = Quarantine(services.engine, Network.RESPONSE)
+    dropped = await quarantine.drop(StreamName.REQUESTS, epoch, record, operator.name, decision.reason)
+    return QuarantinedRecordView.model_validate(dropped)

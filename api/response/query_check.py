@@ -1,4 +1,4 @@
-"""Has the source prepare a query, without running it: a typo is found when the request type is written."""
+"""Checks the query of a request type: the source prepares it, without running it."""
 
 import asyncio
 
@@ -7,27 +7,28 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.dialects.postgresql.asyncpg import dialect
 
-from api.response.storable import invalid
+from api.problems import invalid_fields
 
 log = structlog.get_logger(__name__)
 
 ANSWER_SECONDS = 5.0
 _UNDECIDED = ("42P18", "42P08", "42P38")
-"""The type of a parameter cannot be told before there is a value: nothing that preparing can find out."""
+"""SQLSTATEs for a parameter whose type depends on its value. Preparing cannot check such a query."""
 _AWAY = ("08", "28", "3D", "53", "57")
-"""Classes of SQLSTATE that speak of the source and not of the query."""
+"""Classes of SQLSTATE that concern the source and not the query."""
 
 
 async def check_query(url: str, source: str, query: str, properties: set[str] | None) -> list[str]:
-    """Raises `InvalidInput` with the database's own message; gives a warning where the source does not answer.
+    """Return a warning if the source does not answer. Raises `InvalidInput` with the database's message.
 
-    ``properties`` are the parameters that there can be, or None where any may come.
+    ``properties`` are the possible parameters, or None if any parameter is possible.
     """
     statement = text(f"WITH answer AS (\n{query.strip().rstrip(';')}\n) SELECT row_to_json(answer)::text FROM answer")
     compiled = statement.compile(dialect=dialect())  # type: ignore[no-untyped-call]
     unknown = sorted(set(compiled.params) - properties) if properties is not None else []
     if unknown:
-        raise invalid("executor.query", f"takes :{', :'.join(unknown)}, which params_schema does not have")
+        message = f"uses :{', :'.join(unknown)}, which params_schema does not define"
+        raise invalid_fields([("executor.query", message)])
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             await _prepare(url, str(compiled))
@@ -36,7 +37,7 @@ async def check_query(url: str, source: str, query: str, properties: set[str] | 
         if state in _UNDECIDED:
             return []
         if state[:2] not in _AWAY:
-            raise invalid("executor.query", f"the database says: {error}") from None
+            raise invalid_fields([("executor.query", f"the database says: {error}")]) from None
         reason = type(error).__name__
     except (OSError, TimeoutError, asyncpg.InterfaceError) as error:
         reason = type(error).__name__

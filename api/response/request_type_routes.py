@@ -1,4 +1,4 @@
-"""Request types: what can be asked, and the executor that answers. Executors never cross the link."""
+"""Request types with their executors. Executors never cross the link."""
 
 from datetime import datetime
 from typing import Annotated, Any, Self
@@ -12,16 +12,16 @@ from api.problems import problem_responses
 from api.response.callers import App, Operator, OperatorOf
 from api.response.request_type_checks import check_request_type
 from api.response.storable import storable
-from models.errors import Conflict, NotFound
-from models.executors import ExecutorSpec
-from models.requests import Limits, PublicRequestType, TypeName
-from storage.catalog import (
+from execution.request_types import (
     StoredRequestType,
     find_request_type,
     list_request_types,
     put_request_type,
     retire_request_type,
 )
+from models.errors import Conflict, NotFound
+from models.executors import ExecutorSpec
+from models.requests import Limits, PublicRequestType, TypeName
 from storage.database import lock_until_commit
 
 router = APIRouter(
@@ -47,7 +47,7 @@ _EXAMPLE: dict[str, Any] = {
 
 
 class RequestTypeDefinition(BaseModel):
-    """What a request type does."""
+    """The definition of a request type."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_EXAMPLE]})
 
@@ -60,7 +60,7 @@ class RequestTypeDefinition(BaseModel):
 
 
 class NewRequestType(RequestTypeDefinition):
-    """A request type that is not there yet."""
+    """A new request type."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"name": "airport", **_EXAMPLE}]})
 
@@ -68,15 +68,13 @@ class NewRequestType(RequestTypeDefinition):
 
 
 class RequestTypeView(PublicRequestType):
-    """A request type with its executor. Its version grows with each change of what it does."""
+    """A request type with its executor. Its version increases with each change of its definition."""
 
     executor: ExecutorSpec
-    retired_at: datetime | None = Field(description="Since when it cannot be asked for any more; null while it can")
+    retired_at: datetime | None = Field(description="When it was retired; null while it is active")
     updated_at: datetime
     updated_by: str
-    warnings: list[str] = Field(
-        default_factory=list, description="What could not be checked, or will not work as things are now"
-    )
+    warnings: list[str] = Field(default_factory=list, description="What could not be checked, or does not work yet")
 
     @classmethod
     def of(cls, stored: StoredRequestType, warnings: list[str] | None = None) -> Self:
@@ -86,14 +84,14 @@ class RequestTypeView(PublicRequestType):
 
 
 class RequestTypesList(BaseModel):
-    """All request types by name, retired ones too."""
+    """All request types by name, including retired ones."""
 
     request_types: list[RequestTypeView]
 
 
 @router.get("", summary="List request types", operation_id="list_request_types")
 async def list_all(services: App, _operator: OperatorOf) -> RequestTypesList:
-    """All of them, retired ones too."""
+    """All request types, including retired ones."""
     async with services.engine.connect() as connection:
         found = await list_request_types(connection)
     return RequestTypesList(request_types=[RequestTypeView.of(stored) for stored in found])
@@ -107,14 +105,14 @@ async def list_all(services: App, _operator: OperatorOf) -> RequestTypesList:
     responses=problem_responses(409, 422),
 )
 async def create(services: App, operator: OperatorOf, new: NewRequestType) -> RequestTypeView:
-    """Checked first: schema, limits, and that the executor can do what it is told."""
+    """Check schema, limits and executor, then create the request type."""
     warnings = await check_request_type(services, new.params_schema, new.limits, new.executor)
     async with services.engine.begin() as connection:
-        await _one_change_at_a_time(connection, new.name)
+        await lock_until_commit(connection, f"request type {new.name}")
         if (before := await find_request_type(connection, new.name)) is not None:
             raise Conflict(
-                f"There is a request type {new.name!r} already"
-                + (", though retired; PUT brings it back" if before.retired_at else "; change it with PUT")
+                f"The request type {new.name!r} already exists"
+                + (", but is retired; restore it with PUT" if before.retired_at else "; change it with PUT")
             )
         return RequestTypeView.of(await _store(connection, new.name, new, operator), warnings)
 
@@ -136,10 +134,10 @@ async def get(services: App, _operator: OperatorOf, name: Name) -> RequestTypeVi
     responses=problem_responses(404, 422),
 )
 async def change(services: App, operator: OperatorOf, name: Name, wanted: RequestTypeDefinition) -> RequestTypeView:
-    """Replaces what it does; brings a retired one back. Checked as at its creation."""
+    """Replace the definition, and restore a retired type. The checks are those of creation."""
     warnings = await check_request_type(services, wanted.params_schema, wanted.limits, wanted.executor)
     async with services.engine.begin() as connection:
-        await _one_change_at_a_time(connection, name)
+        await lock_until_commit(connection, f"request type {name}")
         if await find_request_type(connection, name) is None:
             raise _missing(name)
         return RequestTypeView.of(await _store(connection, name, wanted, operator), warnings)
@@ -153,16 +151,11 @@ async def change(services: App, operator: OperatorOf, name: Name, wanted: Reques
     responses=problem_responses(404),
 )
 async def retire(services: App, _operator: OperatorOf, name: Name) -> None:
-    """It cannot be asked for any more after the next export; requests under way fail with a reason."""
+    """After the next export, no request of this type is accepted. Open requests fail with a reason."""
     async with services.engine.begin() as connection:
-        await _one_change_at_a_time(connection, name)
+        await lock_until_commit(connection, f"request type {name}")
         if not await retire_request_type(connection, name):
             raise NotFound(f"There is no active request type {name!r}")
-
-
-async def _one_change_at_a_time(connection: AsyncConnection, name: str) -> None:
-    """What was read of a request type stays true until its change is committed."""
-    await lock_until_commit(connection, f"request type {name}")
 
 
 async def _store(

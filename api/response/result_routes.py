@@ -1,34 +1,33 @@
-"""Results, as they were stored and as they cross."""
+"""Stored results."""
 
 from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from api.bearer import needs_key
-from api.pagination import DEFAULT_LIMIT, Page, PageCursor, PageLimit, cut, decode_cursor
+from api.pagination import DEFAULT_LIMIT, Page, PageCursor, PageItem, PageLimit, decode_cursor
 from api.problems import problem_responses
 from api.response.callers import App, OperatorOf
+from execution.execution_store import find_result_body, list_results
 from models.errors import NotFound
 from models.requests import RequestStatus, ResultBody, TypeName
-from storage.executions import find_result_body, list_results
 
 router = APIRouter(
     prefix="/v1/results", tags=["results"], dependencies=[needs_key], responses=problem_responses(401, 403, 503)
 )
 
 
-class ResultSummary(BaseModel):
+class ResultSummary(PageItem):
     """A result without its rows."""
 
     model_config = ConfigDict(from_attributes=True)
 
-    request_id: UUID
     type: str
     status: RequestStatus
-    reason: str | None = Field(description="Stable word that says why there is no data")
+    reason: str | None = Field(description="Stable word for the reason why there is no data")
     returned: int
     total: int | None
     duration_ms: float | None
@@ -45,15 +44,14 @@ async def list_some(
     _operator: OperatorOf,
     limit: PageLimit = DEFAULT_LIMIT,
     cursor: PageCursor = None,
-    status: Annotated[RequestStatus | None, Query(description="Only of this status")] = None,
-    type: Annotated[TypeName | None, Query(description="Only of this request type")] = None,
+    status: Annotated[RequestStatus | None, Query(description="Only results with this status")] = None,
+    type: Annotated[TypeName | None, Query(description="Only results of this request type")] = None,
 ) -> ResultsPage:
     """A page of results, without their rows."""
     before = decode_cursor(cursor)
     async with services.engine.connect() as connection:
         found = await list_results(connection, before, status, type, limit + 1)
-    page, following = cut([ResultSummary.model_validate(item) for item in found], limit, lambda item: item.request_id)
-    return ResultsPage(items=list(page), next_cursor=following)
+    return ResultsPage.of([ResultSummary.model_validate(item) for item in found], limit)
 
 
 @router.get(
@@ -67,9 +65,9 @@ async def list_some(
     },
 )
 async def get(services: App, _operator: OperatorOf, request_id: UUID) -> Response:
-    """The stored bytes, as they cross."""
+    """The stored bytes of a result, which are those that cross the link."""
     async with services.engine.connect() as connection:
         body = await find_result_body(connection, request_id)
     if body is None:
-        raise NotFound(f"There is no result of a request {request_id}")
+        raise NotFound(f"There is no result for a request {request_id}")
     return Response(body, media_type="application/json")

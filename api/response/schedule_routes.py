@@ -1,4 +1,4 @@
-"""Schedules: what runs when, and an operator's hand on it."""
+"""Schedules: list, trigger, pause, resume and backfill them."""
 
 from typing import Annotated
 
@@ -8,8 +8,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from api.bearer import needs_key
 from api.problems import problem_responses
 from api.response.callers import App, OperatorOf
-from scheduling import operating
-from scheduling.views import ScheduleView, describe, list_schedules
+from schedules import operating
+from schedules.views import ScheduleView, describe, list_schedules
 
 router = APIRouter(
     prefix="/v1/schedules",
@@ -22,17 +22,17 @@ ScheduleId = Annotated[str, Path(max_length=100, examples=["export-results"])]
 
 
 class SchedulesList(BaseModel):
-    """All schedules that there are."""
+    """All schedules."""
 
     schedules: list[ScheduleView]
 
 
 class Note(BaseModel):
-    """Why; shown with the schedule until the next note."""
+    """A note that is shown with the schedule until the next one."""
 
     model_config = ConfigDict(extra="forbid")
 
-    note: str = Field("", max_length=500, examples=["the other side moves house"])
+    note: str = Field("", max_length=500, examples=["maintenance of the request network"])
 
 
 NoteBody = Annotated[Note, Body()]
@@ -40,7 +40,7 @@ _NO_NOTE = Note(note="")
 
 
 class Backfill(BaseModel):
-    """A time in the past; runs at its end count."""
+    """A time range in the past. A run at its end is included."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -53,7 +53,7 @@ class Backfill(BaseModel):
 
 @router.get("", summary="List schedules", operation_id="list_schedules")
 async def list_all(services: App, _operator: OperatorOf) -> SchedulesList:
-    """What runs when, what ran last and how that went."""
+    """All schedules with their next runs and the outcome of the last one."""
     return SchedulesList(schedules=await list_schedules(services.temporal))
 
 
@@ -66,36 +66,41 @@ async def get(services: App, _operator: OperatorOf, id: ScheduleId) -> ScheduleV
 @router.post(
     "/{id}/trigger",
     status_code=202,
-    summary="Run now",
+    summary="Run a schedule now",
     operation_id="trigger_schedule",
     responses=problem_responses(404),
 )
-async def trigger(services: App, _operator: OperatorOf, id: ScheduleId) -> ScheduleView:
-    """Starts a run, or one more after the one under way."""
-    return await operating.trigger(services.temporal, id)
+async def trigger(services: App, _operator: OperatorOf, id: ScheduleId) -> operating.Triggered:
+    """Start a run, or queue one after the current run. A run that lasts until the next tick answers by itself."""
+    return await operating.trigger(services.temporal, id, services.settings.cadences)
 
 
-@router.post("/{id}/pause", summary="Pause", operation_id="pause_schedule", responses=problem_responses(404, 422))
+@router.post(
+    "/{id}/pause", summary="Pause a schedule", operation_id="pause_schedule", responses=problem_responses(404, 422)
+)
 async def pause(services: App, operator: OperatorOf, id: ScheduleId, said: NoteBody = _NO_NOTE) -> ScheduleView:
-    """No more runs by the clock until it is resumed; survives restarts."""
+    """Start no scheduled runs until it is resumed. The pause survives restarts."""
     return await operating.pause(services.temporal, id, _signed(said, "paused", operator.name))
 
 
-@router.post("/{id}/resume", summary="Resume", operation_id="resume_schedule", responses=problem_responses(404, 422))
+@router.post(
+    "/{id}/resume", summary="Resume a schedule", operation_id="resume_schedule", responses=problem_responses(404, 422)
+)
 async def resume(services: App, operator: OperatorOf, id: ScheduleId, said: NoteBody = _NO_NOTE) -> ScheduleView:
-    """Runs by the clock again."""
-    return await operating.resume(services.temporal, id, _signed(said, "resumed", operator.name))
+    """Start scheduled runs again. A schedule that follows its stream starts a run at once."""
+    note = _signed(said, "resumed", operator.name)
+    return await operating.resume(services.temporal, id, note, services.settings.cadences)
 
 
 @router.post(
     "/{id}/backfill",
     status_code=202,
-    summary="Make up for the past",
+    summary="Backfill a time range",
     operation_id="backfill_schedule",
     responses=problem_responses(404, 422),
 )
 async def backfill(services: App, _operator: OperatorOf, id: ScheduleId, time: Backfill) -> ScheduleView:
-    """One run for each time of the schedule in that time, one after the other."""
+    """Start the runs that the schedule has in this range, one after the other."""
     return await operating.backfill(services.temporal, id, time.start, time.end)
 
 

@@ -1,4 +1,4 @@
-"""What the response network's API holds open."""
+"""The services of the response network's API."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -6,35 +6,26 @@ from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.client import Client
-from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 
 from cache.redis_cache import Cache
 from configuration.settings import ResponseSettings
-from configuration.temporal import connect_temporal
-from storage.database import connect, value
-
-QUIET = TelemetryConfig(logging=LoggingConfig(filter=TelemetryFilter(core_level="ERROR", other_level="ERROR")))
-"""An operator's call that finds Temporal away answers 503 and is counted: no need for a line per try in the log."""
+from orchestration.client import connect_temporal, sdk_runtime
+from storage.database import connect
 
 
 @dataclass(frozen=True)
 class Services:
-    """Handed to the routes."""
+    """The open services that routes use."""
 
     settings: ResponseSettings
     engine: AsyncEngine
     temporal: Client
     cache: Cache
 
-    async def database_answers(self) -> None:
-        """Raises when it does not."""
-        async with self.engine.connect() as connection:
-            await value(connection, "SELECT 1")
-
 
 @asynccontextmanager
 async def open_services(settings: ResponseSettings) -> AsyncIterator[Services]:
-    """Open everything and close in reverse. Starts without Temporal, Redis and the database."""
+    """Open the services, and close them in reverse. Temporal, Redis and the database need not answer yet."""
     async with AsyncExitStack() as stack:
         engine = connect(
             settings.database_url.get_secret_value(), settings.database_connections, "airlock-response-api"
@@ -42,7 +33,6 @@ async def open_services(settings: ResponseSettings) -> AsyncIterator[Services]:
         stack.push_async_callback(engine.dispose)
         cache = Cache(settings.redis_url.get_secret_value())
         stack.push_async_callback(cache.aclose)
-        temporal = await connect_temporal(
-            settings, lazy=True, runtime=Runtime(telemetry=QUIET), identity="response-api"
-        )
+        # ERROR: if Temporal is away, a call answers 503 and is counted; a log line per attempt is not needed.
+        temporal = await connect_temporal(settings, sdk_runtime("ERROR"), lazy=True, identity="response-api")
         yield Services(settings, engine, temporal, cache)

@@ -1,4 +1,4 @@
-"""Settings: public ones cross to the request network, secret ones never leave and are never shown again."""
+"""Settings. Public ones cross to the request network. Secret ones never leave and cannot be read."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -6,15 +6,14 @@ from typing import Annotated, Literal
 import orjson
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.bearer import needs_key
-from api.problems import problem_responses
+from api.problems import invalid_fields, problem_responses
 from api.response.callers import App, OperatorOf
-from api.response.storable import invalid, storable
+from api.response.storable import storable
 from models.errors import Conflict, NotFound, TooLarge
 from models.settings import SettingName
-from storage.catalog import StoredSetting, delete_setting, find_setting, list_settings, put_setting
+from settings.setting_store import StoredSetting, delete_setting, find_setting, list_settings, put_setting
 from storage.database import lock_until_commit
 
 MAX_VALUE_BYTES = 64 * 1024
@@ -28,12 +27,12 @@ Name = Annotated[SettingName, Path(examples=["banner.text"])]
 
 
 class SettingView(BaseModel):
-    """A setting. The value of a secret one can be written, but not read."""
+    """A setting. The value of a secret setting can be written but not read."""
 
     name: str
-    value: JsonValue = Field(description="Null for a secret one")
+    value: JsonValue = Field(description="Null for a secret setting")
     visibility: Visibility
-    version: int = Field(description="Grows with each change")
+    version: int = Field(description="Increases with each change")
     updated_at: datetime
     updated_by: str
 
@@ -54,12 +53,12 @@ class SettingChange(BaseModel):
     value: JsonValue = Field(description="Any JSON, 64 KiB at most")
     visibility: Visibility | None = Field(
         None,
-        description="Left out, it stays as it is. A new setting must say it, so that no secret crosses by omission",
+        description="Optional if the setting exists, and then unchanged. Required for a new setting",
     )
 
 
 class NewSetting(BaseModel):
-    """A setting that is not there yet."""
+    """A new setting."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -73,7 +72,7 @@ class NewSetting(BaseModel):
 
 @router.get("", summary="List settings", operation_id="list_settings")
 async def list_all(services: App, _operator: OperatorOf) -> SettingsList:
-    """All settings; secret ones without their value."""
+    """All settings. Secret ones have no value."""
     async with services.engine.connect() as connection:
         return SettingsList(settings=[_view(setting) for setting in await list_settings(connection)])
 
@@ -86,19 +85,19 @@ async def list_all(services: App, _operator: OperatorOf) -> SettingsList:
     responses=problem_responses(409, 413, 422),
 )
 async def create(services: App, operator: OperatorOf, new: NewSetting) -> SettingView:
-    """Fails where there is one of that name."""
+    """Create a setting. Fails if one with this name exists."""
     _check_size(new.value)
     async with services.engine.begin() as connection:
-        await _one_change_at_a_time(connection, new.name)
+        await lock_until_commit(connection, f"setting {new.name}")
         if await find_setting(connection, new.name) is not None:
-            raise Conflict(f"There is a setting {new.name!r} already; change it with PUT")
+            raise Conflict(f"The setting {new.name!r} already exists; change it with PUT")
         with storable("value"):
             return _view(await put_setting(connection, new.name, new.value, new.visibility, operator.name))
 
 
 @router.get("/{name}", summary="Read a setting", operation_id="get_setting", responses=problem_responses(404))
 async def get(services: App, _operator: OperatorOf, name: Name) -> SettingView:
-    """A secret one without its value."""
+    """One setting. A secret one has no value."""
     async with services.engine.connect() as connection:
         found = await find_setting(connection, name)
     if found is None:
@@ -113,16 +112,15 @@ async def get(services: App, _operator: OperatorOf, name: Name) -> SettingView:
     responses=problem_responses(413, 422),
 )
 async def put(services: App, operator: OperatorOf, name: Name, change: SettingChange) -> SettingView:
-    """Its visibility stays unless the change says otherwise: a secret never becomes public by omission."""
+    """Create or change a setting. Without ``visibility`` in the body, an existing setting keeps its own."""
     _check_size(change.value)
     async with services.engine.begin() as connection:
-        await _one_change_at_a_time(connection, name)
+        await lock_until_commit(connection, f"setting {name}")
         before = await find_setting(connection, name)
         visibility = change.visibility or (before.visibility if before else None)
         if visibility is None:
-            raise invalid(
-                "visibility", f"say public or secret: there is no setting {name!r} yet, and public ones cross"
-            )
+            message = f"must be public or secret, since the setting {name!r} does not exist yet; public ones cross"
+            raise invalid_fields([("visibility", message)])
         with storable("value"):
             return _view(await put_setting(connection, name, change.value, visibility, operator.name))
 
@@ -135,24 +133,19 @@ async def put(services: App, operator: OperatorOf, name: Name, change: SettingCh
     responses=problem_responses(404),
 )
 async def delete(services: App, _operator: OperatorOf, name: Name) -> None:
-    """A public one is gone from the request network with the next export."""
+    """Delete a setting. A public one is removed from the request network with the next export."""
     async with services.engine.begin() as connection:
         if not await delete_setting(connection, name):
             raise _missing(name)
-
-
-async def _one_change_at_a_time(connection: AsyncConnection, name: str) -> None:
-    """What was read of a setting stays true until its change is committed."""
-    await lock_until_commit(connection, f"setting {name}")
 
 
 def _check_size(value: JsonValue) -> None:
     try:
         size = len(orjson.dumps(value))
     except (orjson.JSONEncodeError, RecursionError) as error:
-        raise invalid("value", f"cannot be stored: {error}") from None
+        raise invalid_fields([("value", f"cannot be stored: {error}")]) from None
     if size > MAX_VALUE_BYTES:
-        raise TooLarge(f"value: {size} bytes of JSON, a setting has {MAX_VALUE_BYTES} at most")
+        raise TooLarge(f"value: {size} bytes of JSON; a setting may have {MAX_VALUE_BYTES} at most")
 
 
 def _missing(name: str) -> NotFound:

@@ -1,4 +1,4 @@
-"""Streams: how far each is, and the very bytes that would cross."""
+"""Streams: their positions, and the bytes that would cross."""
 
 from datetime import datetime
 from typing import Any, Literal
@@ -11,7 +11,7 @@ from api.problems import problem_responses
 from api.response.callers import App, OperatorOf
 from api.response.preview import MEDIA_TYPE, preview
 from models.streams import Network, StreamName
-from storage.monitoring import open_alerts, stream_states
+from monitoring.measurement_store import open_alerts, stream_states
 
 router = APIRouter(
     prefix="/v1/streams", tags=["streams"], dependencies=[needs_key], responses=problem_responses(401, 403, 503)
@@ -19,7 +19,7 @@ router = APIRouter(
 
 
 class AlertView(BaseModel):
-    """Something that wants attention."""
+    """A condition that needs attention."""
 
     name: str
     message: str
@@ -34,16 +34,18 @@ class StreamView(BaseModel):
     epoch: int
     sequence: int = Field(description="Newest batch sealed, or received")
     records: int = Field(description="Records in all batches up to it")
-    delivered: int = Field(description="Newest batch of which a receipt says that it was received")
-    applied: int = Field(description="Newest batch up to which all are applied")
-    pending_records: int = Field(description="Records that are not sealed yet, or not applied yet")
+    delivered: int = Field(description="Newest batch confirmed by a receipt")
+    applied: int = Field(description="All batches up to this one are applied")
+    pending_records: int = Field(description="Records not sealed yet, or not applied yet")
     in_flight_batches: int
     in_flight_records: int
-    oldest_age_seconds: float | None = Field(description="Age of the oldest record that has not arrived")
-    last_contact_seconds: float | None = Field(description="Since the other side was last heard of")
-    quarantined: int = Field(description="Records set aside with a reason")
-    link: dict[str, Any] | None = Field(None, description="How the last tries of the link ended; null before")
-    stopped: str | None = Field(description="Why the stream waits for an operator; null when it does not")
+    oldest_age_seconds: float | None = Field(description="Age of the oldest record that is not delivered")
+    last_contact_seconds: float | None = Field(description="Seconds since the last message of the other side")
+    quarantined: int = Field(description="Quarantined records")
+    link: dict[str, Any] | None = Field(
+        None, description="The outcome of the last link attempts; null before the first"
+    )
+    stopped: str | None = Field(description="Why the stream waits for an operator; null if it does not")
 
 
 class StreamsList(BaseModel):
@@ -67,18 +69,18 @@ async def list_all(services: App, _operator: OperatorOf) -> StreamsList:
 
 @router.get(
     "/{stream}/preview",
-    summary="See what would cross",
+    summary="Preview what would cross",
     operation_id="preview_stream",
     response_class=Response,
     responses={
         200: {
-            "description": "The records of the next batch, one a line",
+            "description": "The records of the next batch, one per line",
             "content": {MEDIA_TYPE: {"schema": {"type": "string"}}},
         },
         **problem_responses(404, 422),
     },
 )
 async def preview_stream(services: App, _operator: OperatorOf, stream: StreamName) -> Response:
-    """The exact bytes that the next batch would be made of, before compression. Nothing is sealed by looking."""
+    """The exact bytes of the next batch before compression. Nothing is sealed."""
     async with services.engine.connect() as connection:
         return Response(await preview(connection, stream), media_type=MEDIA_TYPE)

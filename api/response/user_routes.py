@@ -1,4 +1,4 @@
-"""Users, as far as the settings stream carries them."""
+"""Users. They are managed with the command line."""
 
 from datetime import datetime
 from typing import Literal
@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from api.bearer import needs_key
 from api.problems import problem_responses
 from api.response.callers import App, OperatorOf
-from storage.operations import list_users
+from people.users import list_users
 
 router = APIRouter(
     prefix="/v1/users", tags=["users"], dependencies=[needs_key], responses=problem_responses(401, 403, 503)
@@ -18,13 +18,13 @@ router = APIRouter(
 
 
 class UserView(BaseModel):
-    """A user. Keys cannot be shown: only their SHA-256 is stored."""
+    """A user. API keys cannot be shown, since only their SHA-256 is stored."""
 
     user_id: UUID
     name: str
     role: Literal["user", "operator"]
     active: bool
-    keys: int = Field(description="Keys that work")
+    keys: int = Field(description="Number of active keys")
     created_at: datetime
 
 

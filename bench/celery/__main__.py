@@ -2,9 +2,9 @@
 
     .venv/bin/python -m bench.celery --seed 1 --minutes 10 [--profile documented] [--faults all] [--json]
 
-Starts everything on free ports in a directory of its own. The first run makes `.venv-celery`. Same seed, same requests
-and same plan as `airlock chaos`; `mapping.py` says what is hit in the place of what. Exits with 0 when nothing was
-lost, doubled or altered and everything was answered, with 1 otherwise.
+Starts everything on free ports in a directory of its own. The first run creates `.venv-celery`. The same seed gives the
+same requests and the same plan as in `airlock chaos`; `mapping.py` maps the targets of the faults. Exits with 0 if
+nothing was lost, doubled or altered and everything was answered, with 1 otherwise.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from configuration.logs import configure_logs
 
 
 def main() -> int:
-    """Run and print; gives the exit code."""
+    """Run and print; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m bench.celery", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -71,7 +71,7 @@ def main() -> int:
 
 
 async def _until_stopped(wanted: Run, directory: Path) -> Report | None:
-    """The report, or None when SIGINT or SIGTERM came; everything is stopped in either case."""
+    """The report, or None after SIGINT or SIGTERM; everything is stopped in either case."""
     running = asyncio.ensure_future(run(wanted, directory))
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, running.cancel)
@@ -82,7 +82,7 @@ async def _until_stopped(wanted: Run, directory: Path) -> Report | None:
 
 
 def _examples(discrepancies: list[Discrepancy], most: int = 3) -> dict[str, str]:
-    """Some of each fate."""
+    """Some discrepancies of each kind."""
     found: dict[str, list[str]] = {}
     for each in discrepancies:
         found.setdefault(each.fate.value, []).append(f"{each.what} (expected {each.expected}; found {each.found})")

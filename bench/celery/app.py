@@ -1,6 +1,6 @@
 """The Celery application of the response network: its configuration, each choice with its reason.
 
-Runs in `.venv-celery`. Surroundings come from the environment, set by `servers.py`.
+Runs in `.venv-celery`, with environment variables set by `servers.py`.
 """
 
 import json
@@ -16,20 +16,20 @@ PROFILE = PROFILES[os.environ["BENCH_PROFILE"]]
 if "BENCH_VISIBILITY" in os.environ:
     PROFILE = replace(PROFILE, visibility_timeout=int(os.environ["BENCH_VISIBILITY"]))
 CADENCES: dict[str, float] = json.loads(os.environ["BENCH_CADENCES"])
-"""Seconds; in the pipeline as it was, 120 for results, 60 for settings and 1 for requests."""
+"""Seconds; in the old pipeline, 120 for results, 60 for settings and 1 for requests."""
 LINK_TASKS = ("pull_requests", "export_results", "export_settings")
 
 app = Celery("bench.celery", broker=os.environ["BENCH_BROKER"], include=["bench.celery.tasks"])
 app.conf.update(
-    task_acks_late=True,  # a task whose worker died is not gone
-    task_reject_on_worker_lost=True,  # nor one whose child process was killed
-    worker_prefetch_multiplier=1,  # so that a dying worker holds back no more than it works on
+    task_acks_late=True,  # a task survives the death of its worker
+    task_reject_on_worker_lost=True,  # and that of its child process
+    worker_prefetch_multiplier=1,  # so that a dead worker holds back only the tasks that it was executing
     task_publish_retry=True,
-    task_ignore_result=True,  # what a task returns nobody reads: results are rows
-    # A queue of its own, from which the worker takes in turn: what calls over the link does not wait behind executions.
+    task_ignore_result=True,  # results are rows; nobody reads return values
+    # A queue of its own, so that calls over the link do not wait behind executions.
     task_routes={f"bench.celery.tasks.{name}": "link" for name in LINK_TASKS},
     broker_connection_retry_on_startup=True,
-    broker_connection_max_retries=None,  # the broker may be away for as long as it likes
+    broker_connection_max_retries=None,  # the broker may be away for any time
     worker_cancel_long_running_tasks_on_connection_loss=True,  # late-acknowledged ones would be executed twice
     broker_transport_options=PROFILE.broker_options,
     visibility_timeout=PROFILE.visibility_timeout,  # the documentation asks for both to be the same
@@ -38,7 +38,7 @@ app.conf.update(
 
 
 def every(seconds: float, task: str, *arguments: Any) -> dict[str, Any]:
-    """An entry of Beat's. A run that could not start in time is dropped: after an outage one follows, not many."""
+    """An entry of Beat's schedule. A run that could not start in time expires, so that one run follows an outage."""
     return {
         "task": f"bench.celery.tasks.{task}",
         "schedule": seconds,

@@ -1,4 +1,4 @@
-"""What both APIs of the Celery build begin with: a pool of connections, and 503 while its database is away."""
+"""The base of both APIs of the Celery build: a pool of connections, and 503 while the database is away."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager

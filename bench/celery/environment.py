@@ -1,4 +1,4 @@
-"""The virtual environment that has Celery, made on first use: Airlock itself does not depend on it."""
+"""The virtual environment with Celery, created on first use. Airlock itself does not depend on it."""
 
 import hashlib
 import subprocess
@@ -14,7 +14,7 @@ PYTHON = DIRECTORY / "bin" / "python"
 
 
 def make_environment() -> Path:
-    """The interpreter that has what `requirements.txt` pins; raises `SystemExit` with a sentence where it has not."""
+    """The interpreter with the packages of `requirements.txt`. Raises `SystemExit` if they cannot be installed."""
     marker = DIRECTORY / "installed"
     wanted = f"{hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()} {sys.version_info[:2]}"
     if not marker.exists() or marker.read_text() != wanted:

@@ -1,4 +1,4 @@
-"""Which of Airlock's faults hits what in the Celery build: the same plan from the same seed, target by target."""
+"""The counterparts of Airlock's processes in the Celery build, so that both get the same plan from the same seed."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -8,10 +8,10 @@ from chaos.plan import LINK, Fault
 
 @dataclass(frozen=True)
 class Counterpart:
-    """What is hit in the place of one of Airlock's processes."""
+    """The process that is hit instead of one of Airlock's."""
 
     name: str | None
-    """None: there is no such process, and the fault is left out, to Celery's advantage."""
+    """None: there is no such process, and the fault is omitted, to Celery's advantage."""
     why: str
 
 
@@ -30,7 +30,7 @@ COUNTERPARTS = {
 
 
 def mapped(plan: Iterable[Fault], *, redis: bool) -> list[Fault]:
-    """The faults that the Celery build gets, at the same times; without those of Redis unless ``redis``."""
+    """The faults for the Celery build, at the same times; those of Redis only if ``redis``."""
     hit = []
     for fault in plan:
         counterpart = COUNTERPARTS[fault.target].name

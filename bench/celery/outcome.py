@@ -1,4 +1,4 @@
-"""What became of each request in the Celery build, counted where it is kept, and whether anything still works on it."""
+"""The fate of each request in the Celery build, by its databases and its broker."""
 
 import base64
 import json
@@ -17,9 +17,9 @@ from chaos.judging import Census, Discrepancy, Fate, judge_answers, judge_census
 from chaos.ledger import Ledger
 
 QUEUES, UNACKNOWLEDGED = ("celery", "link"), "unacked"
-"""Keys of the broker: waiting messages, and those that a worker has and has not acknowledged."""
+"""Keys of the broker: waiting messages, and delivered ones without acknowledgement."""
 ACCEPTED = "requests of the request network"
-"""The place where a request is from its acceptance on."""
+"""The place that has a request since its acceptance."""
 
 
 @dataclass(frozen=True)
@@ -29,15 +29,15 @@ class Found:
     census: Census
     settings: dict[str, Any]
     pending: frozenset[str]
-    """Ids that something works on: a row that a pull, export or sweep will take, or a message in the broker."""
+    """Ids that will be processed further: a row that a pull, export or sweep will take, or a message in the broker."""
     executed_again: int
-    """Executions of requests that were executed before. They read only, so this costs work and nothing else."""
+    """Repeated executions. They only read, so they are harmless."""
     delivered_again: int
-    """Results that came to the request network once more. They were told by their id and dropped."""
+    """Results that the request network received again and dropped."""
     messages: int
     """In the broker at the end."""
     arrived: dict[str, float] = field(default_factory=dict)
-    """Id of a result → when the request network had stored it, Unix time in seconds."""
+    """Request id → Unix time, in seconds, when the request network stored the result."""
 
 
 async def look(pipeline: Pipeline, profile: Profile) -> Found:
@@ -84,10 +84,10 @@ async def look(pipeline: Pipeline, profile: Profile) -> Found:
 
 
 def judge(ledger: Ledger, found: Found) -> list[Discrepancy]:
-    """By the rules that Airlock is judged by, with one distinction more.
+    """Judge by the rules for Airlock, with one more distinction.
 
-    A request that has no result at the end is *unanswered* while something works on it, however long that takes, and
-    *lost* when nothing does. Each is named once.
+    A request without a result at the end is *unanswered* if it will be processed further, however late, and *lost*
+    otherwise. Each is named once.
     """
     named: dict[tuple[str, Fate], Discrepancy] = {}
     for discrepancy in judge_answers(ledger, expected):
@@ -102,12 +102,12 @@ def judge(ledger: Ledger, found: Found) -> list[Discrepancy]:
 
 
 def _late_or_lost(discrepancy: Discrepancy, found: Found) -> Discrepancy:
-    """A request that was accepted and whose result nobody read. (A submission without an answer was never accepted.)"""
+    """For an accepted request whose result was not read. (A submission without an answer was never accepted.)"""
     if discrepancy.what in found.arrived:
         return replace(discrepancy, found="one that came too late to be read")
     if discrepancy.what in found.pending:
         return replace(discrepancy, found="none yet: a message or a row waits to be taken up again")
-    return replace(discrepancy, fate=Fate.LOST, found="none, and nothing that would make one")
+    return replace(discrepancy, fate=Fate.LOST, found="none, and nothing that would produce one")
 
 
 async def _ids(connection: "asyncpg.Connection[Any]", query: str) -> Counter[str]:
@@ -123,7 +123,7 @@ async def _broker(url: str) -> tuple[int, frozenset[str]]:
 
 
 def arguments(messages: Iterable[dict[str, Any]]) -> Iterator[str]:
-    """The request ids in the lists that are arguments of tasks. See Celery's message protocol, version 2."""
+    """Request ids in the arguments of tasks. See Celery's message protocol, version 2."""
     for message in messages:
         positional = json.loads(base64.b64decode(message["body"]))[0]
         for each in positional:

@@ -1,4 +1,4 @@
-"""How the Celery build is configured, from what its documentation recommends to what a worried engineer would add."""
+"""Configurations of the Celery build: as its documentation recommends, and with additional precautions."""
 
 from dataclasses import dataclass
 
@@ -10,24 +10,24 @@ class Profile:
     name: str
     description: str
     visibility_timeout: int
-    """After which the broker gives a message that nobody acknowledged to another worker."""
+    """After this time the broker delivers an unacknowledged message again."""
     append_only: bool
-    """Whether Redis writes every command to its append-only file. Its own default is snapshots alone."""
+    """Whether Redis writes every command to its append-only file. Its default is snapshots only."""
     sweep_after: int | None
-    """Age after which Beat sends a task again for a request that has no result; None: nothing looks."""
+    """Age after which Beat sends a task again for a request without a result; None: never."""
 
     @property
     def broker_options(self) -> dict[str, int]:
         """Celery's ``broker_transport_options``."""
         options = {"visibility_timeout": self.visibility_timeout}
         if self.visibility_timeout < 3600:
-            # kombu looks for what was not acknowledged every 100 s; it says itself to look more often in such a case.
+            # kombu looks for unacknowledged messages every 100 s by default; its documentation says to shorten that.
             options |= {"unacked_restore_interval": 5, "unacked_restore_throttle": 1}
         return options
 
     @property
     def redis_options(self) -> dict[str, str]:
-        """What redis-server is started with: its own defaults, spelled out, and what differs from them."""
+        """Options of redis-server: its defaults, written out, and the differences."""
         options = {"save": "3600 1 300 100 60 10000", "appendonly": "no", "maxmemory-policy": "noeviction"}
         return options | ({"appendonly": "yes", "appendfsync": "everysec"} if self.append_only else {})
 
@@ -51,7 +51,7 @@ PROFILES = {
         ),
         Profile(
             "swept",
-            "tuned, and a table of our own: Beat sends again what has had no result for a minute",
+            "tuned, and a table of our own: Beat sends tasks again for requests without a result for a minute",
             visibility_timeout=60,
             append_only=True,
             sweep_after=60,

@@ -1,4 +1,4 @@
-"""What a run says: the summary of `airlock chaos`, and what only the Celery build has."""
+"""The report of a run: the summary of `airlock chaos`, and rows that only the Celery build has."""
 
 from dataclasses import asdict
 from typing import Any
@@ -8,7 +8,7 @@ from chaos import summary as chaos_summary
 
 
 def as_rows(report: Report) -> list[tuple[str, str]]:
-    """A table of two columns."""
+    """The report as a table of two columns."""
     profile = report.run.profile
     common = [row for row in chaos_summary.as_rows(report.summary) if row[0] not in ("airlock verify", "verdict")]
     fates = report.summary.fates
@@ -20,8 +20,8 @@ def as_rows(report: Report) -> list[tuple[str, str]]:
         ("longest wait", f"{'more than ' if unanswered else ''}{report.longest_wait:.1f} s"),
         ("answered after the load", f"{report.answered_late}"),
         ("seen after its arrival", f"p99 {report.seen_after or 0:.1f} s"),
-        ("executed again", f"{report.found.executed_again}, which reading can bear"),
-        ("delivered again", f"{report.found.delivered_again}, told by their ids and dropped"),
+        ("executed again", f"{report.found.executed_again}, harmless, because executions only read"),
+        ("delivered again", f"{report.found.delivered_again}, dropped by their ids"),
         ("messages left in broker", f"{report.found.messages}"),
         ("verdict", report.summary.verdict),
     ]

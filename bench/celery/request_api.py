@@ -1,8 +1,8 @@
 """The request network's API: callers submit and read results, the response network fetches and delivers.
 
-Runs in Airlock's virtual environment, on the same server (granian) as Airlock's own. It needs no Celery: the requests
-are committed here and fetched by the other side, and results are stored in the transaction that takes them. So there
-is no worker and no broker in the request network that could lose anything: kinder to Celery than the pipeline was.
+Runs in Airlock's virtual environment, on the same server (granian) as Airlock's API. It needs no Celery: requests are
+committed here and fetched by the other side, and results are stored in the transaction that receives them. So the
+request network has no worker and no broker that could lose anything, which is better for Celery than the old pipeline.
 """
 
 import asyncio
@@ -19,27 +19,28 @@ import orjson
 from fastapi import FastAPI, Header, HTTPException, Query, Request, Response
 from uuid_utils.compat import uuid7
 
+from api.listening import Listener
 from api.serving import serve
 from bench.celery.database_app import database_app
 from bench.celery.link_signature import HEADER, fits, sign
 from sample.request_types import REQUEST_TYPES
 
 WATCHED = os.environ.get("BENCH_WATCHED", "yes") == "yes"
-"""Whether a report wants to know what came twice; it costs an insertion more for each result."""
+"""Whether arrivals are recorded for the report, which costs another insertion per result."""
 LOOK_EVERY = 0.1
-"""Seconds between two looks for the results that are waited for, all of them in one query."""
+"""Seconds between two queries for all awaited results."""
 VALIDATORS = {kind["name"]: jsonschema_rs.validator_for(kind["params_schema"]) for kind in REQUEST_TYPES}
 
 
 class Waiting:
-    """Who waits for which result."""
+    """The callers that wait for results."""
 
     def __init__(self, pool: "asyncpg.Pool[Any]") -> None:
         self._pool = pool
         self._events: dict[UUID, set[asyncio.Event]] = {}
 
     async def result(self, request_id: UUID, seconds: float) -> str | None:
-        """The body of the result, or None when it is not there in time. Raises `LookupError` for an unknown request."""
+        """The body of the result, or None if it does not come in time. Raises `LookupError` for an unknown request."""
         until = time.monotonic() + seconds
         event = asyncio.Event()
         self._events.setdefault(request_id, set()).add(event)
@@ -66,11 +67,11 @@ class Waiting:
                 del self._events[request_id]
 
     def is_awaited(self, request_id: UUID) -> bool:
-        """Whether somebody waits for this result."""
+        """Whether a caller waits for this result."""
         return request_id in self._events
 
     async def wake(self) -> None:
-        """Look for ever."""
+        """Query for ever."""
         while True:
             await asyncio.sleep(LOOK_EVERY)
             if self._events:
@@ -79,7 +80,7 @@ class Waiting:
                         "SELECT request_id FROM results WHERE request_id = ANY($1)", list(self._events)
                     )
                 except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                    continue  # the database is away: look again
+                    continue  # the database is away: try again
                 for row in found:
                     for event in self._events.get(row["request_id"], ()):
                         event.set()
@@ -130,7 +131,7 @@ async def submit(request: Request, idempotency_key: Annotated[str | None, Header
 
 @app.get("/v1/requests/{request_id}/result")
 async def result(request: Request, request_id: UUID, wait: Annotated[float, Query(ge=0, le=60)] = 0) -> Response:
-    """The result, as it was delivered; 202 when it is not there in time."""
+    """The result as it was delivered; 202 if it does not come in time."""
     _check_caller(request)
     try:
         body = await app.state.waiting.result(request_id, wait)
@@ -151,7 +152,7 @@ async def settings(request: Request) -> dict[str, Any]:
 
 @app.get("/link/requests")
 async def offer(request: Request, limit: Annotated[int, Query(ge=1, le=1000)]) -> Response:
-    """Requests that were not seen taken, oldest first: on offer until the other side says that it has them."""
+    """Requests that are not confirmed, oldest first; offered until the other side confirms them."""
     await _from_link(request)
     rows = await app.state.pool.fetch(
         "SELECT request_id, type, params FROM requests WHERE taken_at IS NULL ORDER BY submitted_at LIMIT $1", limit
@@ -162,7 +163,7 @@ async def offer(request: Request, limit: Annotated[int, Query(ge=1, le=1000)]) -
 
 @app.post("/link/requests/taken")
 async def taken(request: Request) -> Response:
-    """The other side has committed these."""
+    """Confirm requests: the other side has committed them."""
     ids = (await _from_link(request))["request_ids"]
     await app.state.pool.execute("UPDATE requests SET taken_at = now() WHERE request_id = ANY($1::uuid[])", ids)
     return _to_link(request, {})
@@ -218,11 +219,11 @@ def _target(request: Request) -> str:
 
 
 async def _from_link(request: Request) -> Any:
-    """What the response network sent; only bytes that it signed are looked at."""
+    """The content that the response network sent; raises unless its signature is right."""
     body = await request.body()
     signature = request.headers.get(HEADER, "")
     if not fits(os.environ["BENCH_LINK_KEY"], request.method, _target(request), body, signature):
-        raise HTTPException(400, "the signature does not fit what came")
+        raise HTTPException(400, "the signature does not match")
     return _read(body) if body else None
 
 
@@ -233,4 +234,4 @@ def _to_link(request: Request, content: dict[str, Any]) -> Response:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(app, "127.0.0.1", int(os.environ["BENCH_PORT"])))
+    asyncio.run(serve(app, [Listener("127.0.0.1", int(os.environ["BENCH_PORT"]))]))

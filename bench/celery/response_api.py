@@ -1,4 +1,4 @@
-"""The response network's API, as far as the load uses it: an operator changes settings. Airlock's environment."""
+"""The part of the response network's API that the load uses: settings. Runs in Airlock's virtual environment."""
 
 import asyncio
 import os
@@ -11,6 +11,7 @@ import orjson
 from fastapi import FastAPI, HTTPException, Request
 from pydantic import BaseModel, JsonValue
 
+from api.listening import Listener
 from api.serving import serve
 from bench.celery.database_app import database_app
 
@@ -49,4 +50,4 @@ async def change(request: Request, name: str, setting: Change) -> dict[str, Any]
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(app, "127.0.0.1", int(os.environ["BENCH_PORT"])))
+    asyncio.run(serve(app, [Listener("127.0.0.1", int(os.environ["BENCH_PORT"]))]))

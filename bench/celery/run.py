@@ -1,4 +1,4 @@
-"""One run: start the Celery build, put it under load and faults, wait for the load's end, look at what is there."""
+"""One run: start the Celery build, put it under load and faults, wait for the load's end, count."""
 
 import asyncio
 import contextlib
@@ -24,15 +24,15 @@ from chaos.running import STARTED_AGAIN, environment_for, spawn
 from chaos.summary import Summary, summarise
 
 POLLS = 400
-"""Polls for results at the same time: more than for Airlock, so that a few hundred requests that are never answered do
-not keep the load from seeing the results of the others."""
+"""Polls for results at the same time: enough that a few hundred requests that are never answered do not block the
+polls of the others."""
 SETTLE = 2 * CADENCES["export-settings"] + 5
-"""Seconds after the load's end in which the settings must have crossed."""
+"""Seconds after the load's end until which the settings must have crossed."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What is to be run. Times in seconds, apart from `minutes`."""
+    """Options of a run. Times in seconds, apart from `minutes`."""
 
     seed: int
     minutes: float
@@ -45,22 +45,22 @@ class Run:
 
 @dataclass(frozen=True)
 class Report:
-    """What came of it."""
+    """The result of a run."""
 
     run: Run
     summary: Summary
     found: Found
     longest_wait: float
-    """Seconds from a request's submission to its result or, where it had none, to the end: then it is longer."""
+    """The longest time, in seconds, from a submission to its result or, without one, to the end of the run."""
     answered_late: int
-    """Results that came when requests were no longer submitted."""
+    """Results that came after the last submission."""
     seen_after: float | None
-    """Seconds from a result's arrival in the request network until the load had read it, 99th percentile. More than a
-    second or two says that the machine was too busy to measure anything."""
+    """Seconds from a result's arrival in the request network until the load read it, 99th percentile. More than one or
+    two mean that the machine was too busy for a measurement."""
 
 
 async def run(wanted: Run, directory: Path) -> Report:
-    """Run it all in an empty directory."""
+    """Run everything in an empty directory."""
     log, ledger_file = directory / "servers.log", directory / "ledger.ndjson"
     with log.open("w") as written:
         async with pipeline(directory / "home", wanted.profile, written) as there:
@@ -83,7 +83,7 @@ async def run(wanted: Run, directory: Path) -> Report:
 
 
 def longest_wait(ledger: Ledger, ended: float) -> float:
-    """The longest that any one accepted request waited, its result or the end; ``ended`` is a Unix time."""
+    """The longest wait of an accepted request for its result, or until ``ended``, a Unix time."""
     return max(
         (
             (ledger.results[each.request_id].at if each.request_id in ledger.results else ended) - each.sent.at
@@ -127,7 +127,7 @@ async def _load_and_faults(wanted: Run, there: Pipeline, directory: Path, ledger
 
 
 async def _follow(load: asyncio.subprocess.Process) -> None:
-    """Show on standard error, every quarter of a minute, how far the load is; return at its end."""
+    """Print the load's progress to standard error every 15 s; return at its end."""
     assert load.stdout is not None, "the load is started with a pipe"
     shown = 0.0
     async for line in load.stdout:
@@ -139,7 +139,7 @@ async def _follow(load: asyncio.subprocess.Process) -> None:
 
 
 async def _settled(there: Pipeline, profile: Profile, ledger: Ledger) -> Found:
-    """What is there once the settings have crossed, or after the time in which they must have."""
+    """Count once the settings have crossed, or when `SETTLE` is over."""
     until = time.monotonic() + SETTLE
     while True:
         late = time.monotonic() > until
@@ -147,7 +147,7 @@ async def _settled(there: Pipeline, profile: Profile, ledger: Ledger) -> Found:
             found = await look(there, profile)
             if late or not any(judge_settings(ledger, found.settings)):
                 return found
-        except (OSError, RedisError, asyncpg.PostgresError):  # it is just being started again
+        except (OSError, RedisError, asyncpg.PostgresError):  # it is being restarted
             if late:
                 raise
         await asyncio.sleep(1)

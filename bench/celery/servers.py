@@ -1,4 +1,4 @@
-"""Starts the Celery build on free ports under Airlock's own supervisor, which starts again what dies."""
+"""Starts the Celery build on free ports under Airlock's supervisor, which restarts processes that die."""
 
 import asyncio
 import json
@@ -30,18 +30,18 @@ from embedded.terminal import Terminal
 from sample.install import load_airports
 
 EXECUTIONS = 8
-"""Processes of the worker: as many executions at the same time as Airlock's worker has by default."""
+"""Processes of the worker: as many concurrent executions as Airlock's worker has by default."""
 BROKER = 0
 """Number of the Redis database."""
 
 
 CADENCES = {name: float(cadence["every"]) for name, cadence in running.CADENCES.items()} | {"pull-requests": 1.0}
-"""Seconds, the same as Airlock's under faults; and how often requests are pulled, which Airlock does by long poll."""
+"""Seconds: Airlock's under faults, and the pulling of requests, for which Airlock uses a long poll."""
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """The running Celery build, as the load, the faults (it is a `Target`) and the report see it."""
+    """The running Celery build; a `Target` of faults."""
 
     request_url: str
     response_url: str
@@ -65,9 +65,9 @@ class Pipeline:
 async def pipeline(
     root: Path, profile: Profile, log: TextIO, cadences: Mapping[str, float] = CADENCES, *, harmed: bool = True
 ) -> AsyncIterator[Pipeline]:
-    """Everything on free ports, ready; stopped at the end. What is started again is said in ``log``.
+    """Start everything on free ports, and stop it at the end. Restarts are written to ``log``.
 
-    With ``harmed=False`` the link goes straight to the API: the proxy, which is there for faults, costs time.
+    With ``harmed=False`` the link has no proxy, which is needed for faults only and costs time.
     """
     python = await asyncio.to_thread(make_environment)
     with Home.open(root) as home:

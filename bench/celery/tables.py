@@ -1,6 +1,6 @@
-"""The tables of both networks. Where Airlock has batches and chains, there are rows with a flag here.
+"""The tables of both networks. Instead of batches and chains there are rows with a flag.
 
-`executions` and `arrivals` are there for the comparison alone: nothing but the report reads them.
+Only the report reads `executions` and `arrivals`.
 """
 
 import asyncpg
@@ -64,7 +64,7 @@ CREATE TABLE settings (
 
 
 async def create_tables(request_url: str, response_url: str) -> None:
-    """Make the tables in two empty databases."""
+    """Create the tables in two empty databases."""
     for url, tables in ((request_url, REQUEST), (response_url, RESPONSE)):
         connection = await asyncpg.connect(url)
         try:

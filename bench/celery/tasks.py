@@ -31,7 +31,7 @@ RETRIED: dict[str, Any] = {
     "autoretry_for": (OperationalError, PoolTimeout, httpx.HTTPError),
     "max_retries": None,
     "retry_backoff": True,
-    "retry_backoff_max": 30,  # less than any visibility timeout, or the broker would deliver what waits once more
+    "retry_backoff_max": 30,  # less than any visibility timeout: the broker must not deliver it again
     "retry_jitter": True,
 }
 _PARAMETER = re.compile(r"(?<!:):([a-z_]+)")
@@ -43,7 +43,7 @@ SELECT row_to_json(answer.*)::text, count(*) OVER () FROM answer LIMIT {limit}
 
 @functools.cache
 def database() -> ConnectionPool:
-    """The response network's database; made in the child process that uses it, since connections survive no fork."""
+    """The response network's database; opened in the child process that uses it, since connections survive no fork."""
     return _pool(os.environ["BENCH_DATABASE"])
 
 
@@ -65,9 +65,9 @@ def _pool(url: str) -> ConnectionPool:
 
 @app.task
 def pull_requests() -> int:
-    """Fetch what the other side has not seen taken, store it, send tasks for it, then say that it is taken.
+    """Fetch unconfirmed requests, store them, send tasks for them, then confirm them.
 
-    Beat tries again after a second, so there is nothing to retry. One at a time: a second would send every task twice.
+    Beat runs it again after a second, so there are no retries. One at a time: a second would send every task twice.
     """
     taken = 0
     with database().connection() as lock:
@@ -91,7 +91,7 @@ def pull_requests() -> int:
 def execute_requests(request_ids: list[str]) -> None:
     """Execute requests and store a result for each, whether it completed or failed; the first result stays.
 
-    Some at a time, as the documentation advises for what is short: a message for each would cost more than its work.
+    Several per task, as the documentation advises for short work: a message for each would cost more than the work.
     """
     with database().connection() as connection:
         requests = connection.execute(
@@ -110,18 +110,18 @@ def execute_requests(request_ids: list[str]) -> None:
     try:
         export_results.delay()
     except BrokerAway:
-        pass  # the results are stored: Beat's next export takes them along
+        pass  # the results are stored: Beat's next export sends them
 
 
 def send_executions(request_ids: list[str]) -> None:
-    """Send the tasks that execute these. Raises `BrokerAway`, with some of them sent."""
+    """Send the tasks that execute these. Raises `BrokerAway`; some may have been sent."""
     for begin in range(0, len(request_ids), CHUNK):
         execute_requests.delay(request_ids[begin : begin + CHUNK])
 
 
 @app.task(**RETRIED)
 def export_results() -> int:
-    """Send what was not sent, page by page. Several may run: each takes rows that no other holds."""
+    """Send unsent results, page by page. Several may run: each locks the rows that it takes."""
     sent = 0
     while True:
         with database().connection() as connection:
@@ -142,7 +142,7 @@ def export_results() -> int:
 
 @app.task(**RETRIED)
 def export_settings() -> int:
-    """Send the settings that were not sent in their present version; the other side keeps the newest of each."""
+    """Send settings whose present version is unsent; the other side keeps the newest of each."""
     with database().connection() as connection:
         rows = connection.execute(
             "SELECT name, value, version FROM settings WHERE NOT exported AND visibility = 'public' FOR UPDATE"
@@ -156,7 +156,7 @@ def export_settings() -> int:
 
 @app.task
 def sweep(age: float) -> int:
-    """Send the task again for each request that has had no result for ``age`` seconds. Beat fires it once more soon."""
+    """Send the task again for each request without a result for ``age`` seconds. Beat runs it periodically."""
     with database().connection() as connection:
         rows = connection.execute(
             "SELECT request_id FROM requests WHERE taken_at < now() - make_interval(secs => %s)"
@@ -181,19 +181,19 @@ def _is_behind(age: float) -> bool:
 
 
 def _called(method: str, target: str, content: dict[str, Any] | None = None) -> Any:
-    """What the other side answers; raises `httpx.HTTPError` for what is no 2xx or was changed on the way."""
+    """The other side's answer; raises `httpx.HTTPError` if it is no 2xx or its signature is wrong."""
     key = os.environ["BENCH_LINK_KEY"]
     body = b"" if content is None else json.dumps(content).encode()
     headers = {HEADER: sign(key, method, target, body), "Content-Type": "application/json"}
     answer = link().request(method, target, content=body, headers=headers)
     answer.raise_for_status()
     if not fits(key, method, target, answer.content, answer.headers.get(HEADER, "")):
-        raise httpx.RemoteProtocolError("the answer's signature does not fit")
+        raise httpx.RemoteProtocolError("the answer's signature does not match")
     return json.loads(answer.content)
 
 
 def _executed(request_id: str, kind: str, params: dict[str, Any]) -> str:
-    """The result as JSON, in the form of Airlock's; raises `OperationalError` when the source is away."""
+    """The result as JSON, in Airlock's form; raises `OperationalError` if the source is away."""
     begun = time.perf_counter()
     rows: list[str] = []
     total, error = None, None

@@ -1,1 +1,1 @@
-"""Counts that do not depend on the machine, compared with those of the last release: `python -m bench.counts`."""
+"""Counts that do not depend on the machine, compared with the last release's: `python -m bench.counts`."""

@@ -1,7 +1,7 @@
-"""`python -m bench.counts`: count what work costs, whatever the machine, and compare it with the last release.
+"""`python -m bench.counts`: count what work costs, independent of the machine, and compare it with the last release.
 
-Exit code 0 only where nothing has grown beyond its tolerance. With --record the counts of now become what later ones
-are compared with; where one has grown, --because says why, and is kept beside it.
+Exit code 0 only if no count has grown beyond its tolerance. --record makes the present counts the new baseline; where
+one has grown, --because gives the reason, which is kept with it.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench.counts.allocations import count_allocations
 from bench.counts.baseline import BASELINE, Baseline, Measured, compare
-from bench.counts.clocks import nothing_by_the_clock
+from bench.counts.clocks import ATTENDING, PERIODIC, replaced
 from bench.counts.orchestration import MARKS, run_orchestration
 from bench.counts.orchestration import NAME as ORCHESTRATED
 from bench.counts.servers import running_servers
@@ -25,12 +25,13 @@ from models.streams import Network
 
 
 async def measure(root: Path) -> Measured:
-    """Run everything in an empty directory; less than a minute."""
+    """Run all workloads in an empty directory; takes less than a minute."""
     allocations = count_allocations(root / "allocations")
     namespaces = [f"{name}-{network}" for name in (COUNTED, ORCHESTRATED) for network in Network]
-    with counting_statements() as statements, nothing_by_the_clock():
+    with counting_statements() as statements, replaced(PERIODIC):
         async with running_servers(root, [*namespaces, MARKS]) as servers:
-            counts, told = await run_workloads(servers, root, statements)
+            with replaced(ATTENDING):
+                counts, told = await run_workloads(servers, root, statements)
             counts |= await run_orchestration(servers, root, statements)
     return Measured(counts | allocations, told)
 
@@ -38,9 +39,9 @@ async def measure(root: Path) -> Measured:
 def main() -> int:
     """The exit code."""
     parser = argparse.ArgumentParser(prog="python -m bench.counts", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--record", action="store_true", help="make these counts the ones to compare with")
-    parser.add_argument("--because", default="", metavar="REASON", help="why counts grew that are recorded")
-    parser.add_argument("--baseline", type=Path, default=BASELINE, metavar="FILE", help="where they are recorded")
+    parser.add_argument("--record", action="store_true", help="make these counts the baseline")
+    parser.add_argument("--because", default="", metavar="REASON", help="why recorded counts have grown")
+    parser.add_argument("--baseline", type=Path, default=BASELINE, metavar="FILE", help="file of the baseline")
     parser.add_argument("--json", action="store_true", help="print everything that was counted")
     given = parser.parse_args()
     configure_logs("console", "ERROR")
@@ -51,7 +52,7 @@ def main() -> int:
     if given.record:
         if found.grew and not given.because:
             print(*found.complaints, sep="\n", file=sys.stderr)
-            print('Nothing was recorded: say why, with --because "…".', file=sys.stderr)
+            print('Nothing was recorded: give the reason with --because "…".', file=sys.stderr)
             return 1
         kept = baseline.because if baseline else {}
         because = {name: reason for name, reason in kept.items() if name in measured.counts}
@@ -71,7 +72,7 @@ def main() -> int:
 
 
 def show(measured: Measured) -> None:
-    """A line for each count."""
+    """Print one line per count."""
     width = max(map(len, measured.counts))
     for name, count in sorted(measured.counts.items()):
         allowed = f"±{count.tolerance:.0%}" if count.tolerance else "exact"

@@ -1,7 +1,6 @@
-"""What Python allocates for a batch of 1,000 fixed results of 1 KB, where records are handled one by one.
+"""Memory that Python allocates for a batch of 1,000 fixed results of 1 KB, where records are handled one by one.
 
-The same in every run of one version of Python. What zstd and SHA-256 allocate for themselves is not Python's and not
-counted.
+It is the same in every run of one Python version. Memory that zstd and SHA-256 allocate themselves is not counted.
 """
 
 import gc
@@ -16,21 +15,21 @@ from uuid import UUID
 
 import orjson
 
-from activities.applying import parse_results
 from bench.counts.counting import Count, Counts
 from bench.counts.functions import words
-from exchange.batch import open_wire, pack, to_wire
-from exchange.keys import ensure_link_keys, load_link_keys
-from exchange.manifest import Manifest, sign_manifest
+from exchange.wire.batch import open_wire, pack, to_wire
+from exchange.wire.keys import ensure_link_keys, load_link_keys
+from exchange.wire.manifest import Manifest, sign_manifest
+from fulfilment.applying import parse_results
 from models.streams import GENESIS, Network, StreamName
 
 RECORDS = 1000
 SLACK = 0.03
-"""Tolerance: what Python keeps in its free lists differs a little."""
+"""Tolerance: Python's free lists differ a little from run to run."""
 
 
 def count_allocations(root: Path) -> Counts:
-    """Of packing, opening and parsing."""
+    """Count the allocations of packing, opening and parsing."""
     ensure_link_keys(root)
     keys = {network: load_link_keys(root / network) for network in Network}
     records = [record(number) for number in range(RECORDS)]
@@ -66,7 +65,7 @@ def count_allocations(root: Path) -> Counts:
 
 
 def allocated(do: Callable[[], object]) -> tuple[int, int]:
-    """Blocks of memory that the result keeps, and the most bytes that were in use meanwhile."""
+    """Number of memory blocks that the result keeps, and the peak of bytes in use while it was computed."""
     do()
     gc.collect()
     gc.disable()
@@ -88,7 +87,7 @@ def allocated(do: Callable[[], object]) -> tuple[int, int]:
 
 
 def record(number: int) -> bytes:
-    """A result as it crosses: the same bytes in every run."""
+    """A result in the form in which it crosses the link; the same bytes in every run."""
     return orjson.dumps(
         {
             "request_id": UUID(int=0x0198C0DE_0000_7000_8000_000000000000 + number),
@@ -105,7 +104,7 @@ def record(number: int) -> bytes:
 
 
 def _to_the_end(work: Coroutine[Any, Any, object]) -> None:
-    """Run what gives way now and then but waits for nothing, without the event loop's own allocations."""
+    """Run a coroutine that only yields to the event loop, without the event loop and its allocations."""
     try:
         while True:
             work.send(None)

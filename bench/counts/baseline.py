@@ -1,4 +1,4 @@
-"""The counts of the last release, and how those of now compare with them."""
+"""The counts of the last release, and the comparison of present counts with them."""
 
 import json
 import platform
@@ -14,9 +14,9 @@ from configuration.version import VERSION
 BASELINE = Path(__file__).with_name("baseline.json")
 RECORD = 'python -m bench.counts --record --because "…"'
 SHOWN = 100
-"""Characters of a statement that are kept."""
+"""Characters of a statement that are stored."""
 OF_PYTHON = "python."
-"""Names of counts that another version of Python changes begin so."""
+"""Prefix of counts that depend on the Python version."""
 
 Statements = Mapping[str, Mapping[str, int]]
 """By step and network: statement → times."""
@@ -24,13 +24,13 @@ Statements = Mapping[str, Mapping[str, int]]
 
 @dataclass(frozen=True)
 class Measured:
-    """What was counted."""
+    """The counts of one run."""
 
     counts: Counts
     statements: Statements
 
     def to_json(self, because: Mapping[str, str]) -> dict[str, Any]:
-        """What the baseline holds, and what ``--json`` prints."""
+        """Contents of the baseline file and of ``--json``."""
         return {
             "version": VERSION,
             "python": python_version(),
@@ -45,7 +45,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Baseline:
-    """The counts of a release; ``because``: why they grew when they were recorded, where they did."""
+    """The counts of a release; ``because``: the reasons of those that had grown when they were recorded."""
 
     version: str
     python: str
@@ -55,7 +55,7 @@ class Baseline:
 
     @classmethod
     def read(cls, path: Path = BASELINE) -> "Baseline | None":
-        """None where nothing was recorded yet."""
+        """None if nothing was recorded yet."""
         if not path.exists():
             return None
         found = json.loads(path.read_text())
@@ -66,17 +66,17 @@ class Baseline:
 
 @dataclass
 class Comparison:
-    """Sentences for people; the check fails where there is a complaint."""
+    """Sentences about the differences; the check fails if there is a complaint."""
 
     complaints: list[str] = field(default_factory=list)
     grew: list[str] = field(default_factory=list)
-    """Names of what grew."""
+    """Names of the counts that grew."""
     can_be_lowered: list[str] = field(default_factory=list)
     not_compared: list[str] = field(default_factory=list)
 
 
 def compare(measured: Measured, baseline: Baseline | None) -> Comparison:
-    """What grew beyond its tolerance, what shrank, what is new and what is gone."""
+    """Find counts that grew beyond their tolerance, that shrank, that are new and that are missing."""
     found = Comparison()
     if baseline is None:
         found.complaints.append("Nothing is recorded to compare with. Record it: python -m bench.counts --record")
@@ -86,7 +86,7 @@ def compare(measured: Measured, baseline: Baseline | None) -> Comparison:
         if name.startswith(OF_PYTHON) and baseline.python != python_version():
             found.not_compared.append(f"{name}: recorded with Python {baseline.python}, this is {python_version()}")
         elif now is None:
-            found.complaints.append(f"{name} is not counted any more. Say why: {RECORD}")
+            found.complaints.append(f"{name} is not counted any more. Record that with the reason: {RECORD}")
         elif before is None:
             found.complaints.append(f"{name} is new: {_said(now)}. Record it: python -m bench.counts --record")
         elif now.value > before.value * (1 + now.tolerance) + _ROUNDING:
@@ -101,7 +101,7 @@ def compare(measured: Measured, baseline: Baseline | None) -> Comparison:
 
 
 _ROUNDING = 0.001
-"""What the baseline's three decimals leave out."""
+"""The baseline keeps three decimals."""
 
 
 def _complaint(name: str, now: Count, before: Count, measured: Measured, baseline: Baseline) -> str:
@@ -121,7 +121,7 @@ def _complaint(name: str, now: Count, before: Count, measured: Measured, baselin
 
 
 def _more_told(now: Mapping[str, int], before: Mapping[str, int]) -> Iterator[tuple[str, int]]:
-    """Statements that come more or less often than before."""
+    """Statements that are sent more or less often than before."""
     shortened = _shortened(now)
     for statement in sorted(shortened.keys() | before.keys()):
         if difference := shortened.get(statement, 0) - before.get(statement, 0):
@@ -144,5 +144,5 @@ def _number(value: float) -> str:
 
 
 def python_version() -> str:
-    """Major and minor: what allocations depend on."""
+    """Major and minor version, on which allocations depend."""
     return ".".join(platform.python_version_tuple()[:2])

@@ -1,48 +1,56 @@
-"""What Airlock does by the clock is put off while counting: how often it happens says how long a run took, no more."""
+"""Postpones periodic work while counts are taken, because its amount depends on how long the measurement takes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from types import ModuleType
 
-import activities.announcing
 import activities.executing
-import activities.link_watch
+import activities.importing
 import activities.pulling
 import api.request.dispatching
-import api.request.first_reads
-import exchange.key_exchange
-import exchange.live_keys
-import workflows.exports
-import workflows.timing
+import exchange.link_keys.introduction
+import exchange.link_keys.live_keys
+import fulfilment.first_reads
+import monitoring.link_watch
+import monitoring.workflow_watch
+import orchestration.resident
+import storage.attendance
 
 NEVER = 1e6
 """Seconds."""
 
-PUT_OFF: list[tuple[ModuleType, str, float | timedelta | tuple[float, ...]]] = [
-    (activities.announcing, "PAUSE_KNOWN_SECONDS", -1.0),  # an operator's pause is asked for each time
+Constants = list[tuple[ModuleType, str, float]]
+"""Module, name of the constant in it, value during the measurement."""
+
+PERIODIC: Constants = [
     (activities.executing, "FLUSH_SECONDS", NEVER),  # results are committed when enough are there, not by time
-    (activities.link_watch, "EVERY_SECONDS", 1e9),  # a success is noted once; more than the machine has been up
-    (activities.pulling, "POLL_SECONDS", 60.0),  # what the API allows at most
+    (activities.pulling, "POLL_SECONDS", 60.0),  # the longest poll that the API allows
+    (activities.pulling, "ROUND_SECONDS", NEVER),
     (api.request.dispatching, "LOOK_SECONDS", NEVER),
-    (api.request.dispatching, "TOGETHER_SECONDS", 0.0),  # a workflow for each group: none waits for the next
-    (api.request.first_reads, "FLUSH_SECONDS", NEVER),
-    (exchange.key_exchange, "TELL_SECONDS", NEVER),
-    (exchange.live_keys, "LOOK_SECONDS", NEVER),
-    (workflows.exports, "SHORTEST_RUN", timedelta()),  # a run that is over before this waits: one timer
-    (workflows.timing, "SHORTEST_RUN", timedelta()),
-    (workflows.timing, "LOOK_AGAIN", (8.0, NEVER)),  # a group's first look finds what went all the way meanwhile
+    (api.request.dispatching, "TOGETHER_SECONDS", 0.0),  # groups that come one after the other share no workflow
+    (exchange.link_keys.introduction, "TELL_SECONDS", NEVER),
+    (exchange.link_keys.live_keys, "LOOK_SECONDS", NEVER),
+    (fulfilment.first_reads, "FLUSH_SECONDS", NEVER),
+    (monitoring.link_watch, "EVERY_SECONDS", 1e9),  # one success is recorded; longer than the machine has been up
+    (monitoring.workflow_watch, "LOOK_SECONDS", NEVER),
+    (orchestration.resident, "ROUND_SECONDS", NEVER),
+    (storage.attendance, "LEASE_SECONDS", NEVER),
+    (storage.attendance, "RENEW_SECONDS", NEVER),
+]
+ATTENDING: Constants = [
+    (activities.importing, "ATTENDS_SECONDS", -1.0),  # applying ends when nothing is left
+    (activities.importing, "RENEW_SECONDS", 0.0),
 ]
 
 
 @contextmanager
-def nothing_by_the_clock() -> Iterator[None]:
-    """For as long as the block runs. Raises ``AttributeError`` when one of them has another name by now."""
-    before = [(module, name, getattr(module, name)) for module, name, _ in PUT_OFF]
+def replaced(constants: Constants) -> Iterator[None]:
+    """Give these constants their values for the block. Raises ``AttributeError`` for one that does not exist."""
+    before = [(module, name, getattr(module, name)) for module, name, _ in constants]
     try:
-        for module, name, much_later in PUT_OFF:
-            setattr(module, name, much_later)
+        for module, name, value in constants:
+            setattr(module, name, value)
         yield
     finally:
-        for module, name, content in before:
-            setattr(module, name, content)
+        for module, name, value in before:
+            setattr(module, name, value)

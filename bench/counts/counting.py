@@ -1,4 +1,4 @@
-"""What a count is: a number of something that is done, and by how much it may grow."""
+"""A count, with its tolerance, and the tally of the statements that one database received."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ EXACT = 0.0
 
 @dataclass(frozen=True)
 class Count:
-    """``tolerance``: by which part of its value it may grow unseen; `EXACT`, by nothing at all."""
+    """``tolerance``: the share of its value by which it may grow; `EXACT` for none."""
 
     value: float
     unit: str
@@ -21,14 +21,14 @@ Counts = dict[str, Count]
 
 @dataclass
 class Tally:
-    """What one database was told."""
+    """Statements, round trips and commits of one database."""
 
     statements: Counter[str] = field(default_factory=Counter)
     round_trips: int = 0
     commits: int = 0
 
     def add(self, statement: str, times: int) -> None:
-        """A statement, so many times: the frame of a transaction and the pool's pings are round trips and no more."""
+        """Count a statement, ``times`` times. BEGIN, ROLLBACK and the pool's pings count as round trips only."""
         self.round_trips += times
         if statement.startswith("COMMIT"):
             self.commits += times
@@ -37,5 +37,5 @@ class Tally:
 
     @property
     def told(self) -> int:
-        """Statements proper."""
+        """Number of statements without BEGIN, COMMIT and ROLLBACK."""
         return self.statements.total()

@@ -1,22 +1,22 @@
-"""What the requests of the workloads ask for: answers that are the same in every run."""
+"""The executors of the workloads' request types: their answers are the same in every run."""
 
 import random
 
 WORDS = 130
-"""So many make a result of 1 KB."""
+"""They make a result of 1 KB."""
 
 
 async def constant(number: int = 0) -> list[dict[str, int]]:
-    """A small answer, whatever was asked."""
+    """A small answer, the same for every request."""
     return [{"n": 1}]
 
 
 async def kilobyte(number: int) -> list[dict[str, str]]:
-    """An answer of 1 KB that differs by its number."""
+    """An answer of 1 KB that depends on ``number``."""
     return [{"words": words(number)}]
 
 
 def words(number: int) -> str:
-    """Hexadecimal words, drawn from a seed, so that they compress as results do."""
-    draw = random.Random(number)  # noqa: S311 - nobody gains by guessing it
+    """Hexadecimal words from the seed ``number``; they compress about as real results do."""
+    draw = random.Random(number)  # noqa: S311 - not for cryptography
     return " ".join(f"{draw.randrange(4096):06x}" for _ in range(WORDS))

@@ -1,4 +1,4 @@
-"""The calls that the request network's API takes, with the bytes that cross: counted around the app itself."""
+"""Counts calls of the request network's link API and the bytes that cross, in an ASGI layer around the app."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,12 +10,12 @@ from bench.counts.wire import LOOKS
 
 @dataclass
 class Call:
-    """One call. ``looks``: transactions that ended on its behalf; ``status``: 0 while it is under way."""
+    """One call. ``looks``: transactions that ended during it; ``status``: 0 while it is in progress."""
 
     method: str
     path: str
     sent: int
-    """Bytes from the caller: line, headers and body."""
+    """Bytes from the caller: request line, headers and body."""
     came: int = 0
     """Bytes to the caller."""
     status: int = 0
@@ -23,12 +23,12 @@ class Call:
 
     @property
     def is_idle_poll(self) -> bool:
-        """Whether it has looked for a batch, found none, and waits."""
+        """Whether it is a poll that found no batch and waits for one."""
         return self.method == "GET" and self.path.endswith("/batches") and not self.status and bool(self.looks)
 
 
 class LinkCalls:
-    """Those to paths below ``/link/``, in the order in which they came."""
+    """Calls of paths below ``/link/``, in order of arrival."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
@@ -38,7 +38,7 @@ class LinkCalls:
         return [call for call in self.calls if not call.status]
 
     def around(self, app: ASGIApp) -> ASGIApp:
-        """The app, with its calls counted."""
+        """Wrap the app so that its calls are counted."""
 
         async def counted(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] != "http" or not scope["path"].startswith("/link/"):
@@ -66,11 +66,11 @@ class LinkCalls:
                 return await app(scope, received, answered)
             finally:
                 LOOKS.reset(token)
-                call.status = call.status or 499  # the caller has gone
+                call.status = call.status or 499  # the caller has disconnected
 
         return counted
 
 
 def _size(headers: Any) -> int:
-    """As on the wire: name, colon, space, value, line end."""
+    """Bytes on the wire: name, colon, space, value, line end."""
     return sum(len(name) + len(content) + 4 for name, content in headers)

@@ -1,21 +1,19 @@
-"""What Temporal is asked for: events in histories, and the actions that Temporal Cloud would bill.
+"""The cost of orchestration: events in Temporal's histories, and actions that Temporal Cloud would bill.
 
-Actions are the server's own count, its ``action`` metric: https://docs.temporal.io/cloud/actions. Heartbeats, which no
-history shows, are among them.
+Actions are the server's own count, its ``action`` metric: https://docs.temporal.io/cloud/actions. They include
+heartbeats, which no history shows.
 """
 
 import asyncio
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
 import httpx
 from temporalio.client import Client, WorkflowHandle
-from temporalio.service import RPCError, RPCStatusCode
 
 from bench.counts.counting import Count, Counts
 from bench.counts.servers import Servers
@@ -26,13 +24,13 @@ from models.streams import BatchRef, Network, StreamName
 
 NAME, MARKS = "orchestrated", "marks"
 LISTS, LIST = 10, 1000
-FIRST = BatchRef(stream=StreamName.REQUESTS, epoch=1, sequence=1)
-"""The lone request's batch, which is its group."""
+BY_TIME = 1.0
+"""Tolerance of actions: they include heartbeats, whose number depends on how long the drain takes."""
 
-COMES_ALONG = 1.0
-"""Tolerance: whether a batch is applied along with the one before it, or by a run of its own, is a matter of time."""
+Handle = WorkflowHandle[object, object]
 
 _ACTION = re.compile(r'^action\{.*action_type="([^"]+)".*namespace="([^"]+)".*\} (\S+)$', re.MULTILINE)
+_LOOKING = "WorkflowType = 'FulfillRequests' AND ExecutionStatus = 'Running'"
 
 
 async def run_orchestration(servers: Servers, root: Path, statements: Statements) -> Counts:
@@ -41,13 +39,12 @@ async def run_orchestration(servers: Servers, root: Path, statements: Statements
         await made.publish()
         counts = await lone_request(made)
         await pile_up(made)
-        counts |= await fulfilment(made)
         return counts | await drain(servers, made)
 
 
 @asynccontextmanager
 async def running(made: World) -> AsyncIterator[None]:
-    """Both workers run for as long as the block does."""
+    """Run both workers for the block."""
     running = [asyncio.create_task(worker.run()) for worker in made.workers.values()]
     try:
         yield
@@ -57,28 +54,36 @@ async def running(made: World) -> AsyncIterator[None]:
 
 
 async def lone_request(made: World) -> Counts:
-    """One request all the way: executed, exported, applied."""
-    first_runs = await until(lambda: exports(made), "the schedule's first run, which comes with the schedule")
-    await events(first_runs)
-    await until(lambda: _is_another_second(first_runs), "another second, after which the next run is named")
+    """Events of the workflows that one request starts, and those that it adds to the resident runs, which is none.
+
+    A first request, which is not counted, starts the run that applies results and attends from then on.
+    """
+    await answer_one(made)
+    residents = [(await exports(made))[-1], importing(made)]
+    before = await events(residents)
+    await answer_one(made)
+    second = BatchRef(stream=StreamName.REQUESTS, epoch=1, sequence=2)
+    started: list[Handle] = [
+        made.clients[Network.RESPONSE].get_workflow_handle(second.workflow_id("execute")),
+        made.clients[Network.REQUEST].get_workflow_handle(second.workflow_id("fulfil")),
+    ]
+    for handle in started:
+        await ended(handle)
+    counted = {**await events(started), **difference(before, await events(residents))}
+    return _with_total("lone.events", counted, "for one request")
+
+
+async def answer_one(made: World) -> None:
+    """Submit one request and wait until its result is applied."""
     await made.submit([{"type": "constant", "params": {}}])
-    applying = await imports(made)
-    execution = made.clients[Network.RESPONSE].get_workflow_handle(FIRST.workflow_id("execute"))
-    earlier = {handle.id for handle in first_runs}
-    exporting = await until(lambda: _new_exports(made, earlier), "the export's run is known to its schedule")
-    counted = await events([execution, *exporting, *applying])
-    return {f"lone.events.{name}": Count(number, "for one request") for name, number in counted.items()}
-
-
-async def fulfilment(made: World) -> Counts:
-    """Its group, whose first look comes some seconds later."""
-    counted = await events([made.clients[Network.REQUEST].get_workflow_handle(FIRST.workflow_id("fulfil"))])
-    return {f"lone.events.{name}": Count(number, "for one request") for name, number in counted.items()}
+    await all_applied(made)
 
 
 async def pile_up(made: World) -> None:
-    """Results get ready while the export is paused; everything else goes on."""
+    """Collect results in the outbox while the export is paused; everything else goes on."""
+    (*_, export) = await exports(made)
     await made.clients[Network.RESPONSE].get_schedule_handle(EXPORT_RESULTS).pause()
+    await ended(export)
     for _ in range(LISTS):
         await made.submit([{"type": "constant", "params": {}}] * LIST)
 
@@ -90,102 +95,93 @@ async def pile_up(made: World) -> None:
 
 
 async def drain(servers: Servers, made: World) -> Counts:
-    """One run of the export delivers them all."""
-    records = LISTS * LIST
+    """One run of the export, triggered while its schedule is paused, delivers all results and ends; the run that
+    attends to results applies them.
+    """
     earlier = {handle.id for handle in await exports(made)}
-    await _end_the_rest(made)
-    before = await actions(servers)
+    await _terminate_looking(made)
+    applying = importing(made)
+    before, actions_before = await events([applying]), await actions(servers)
     await made.clients[Network.RESPONSE].get_schedule_handle(EXPORT_RESULTS).trigger()
-    begun = await until(lambda: _new_exports(made, earlier), "the export has begun")
-    counted = await events([*begun, *(await imports(made))[1:]])
-    done = await actions(servers) - before
+
+    async def new_export() -> list[Handle]:
+        return [handle for handle in await exports(made) if handle.id not in earlier]
+
+    (export,) = await until(new_export, "the export has begun")
+    await ended(export)
+    await all_applied(made)
+    counted = {**await events([export]), **difference(before, await events([applying]))}
+    done = await actions(servers) - actions_before
     spent = sum(times for (_, namespace), times in done.items() if namespace.startswith(NAME))
-    all_of_them = {f"drain.events.{name}": number for name, number in counted.items()}
-    all_of_them |= {"drain.events": counted.total(), "drain.actions": spent}
-    return {name: Count(number, f"for {records:,} results", COMES_ALONG) for name, number in all_of_them.items()}
+    unit = f"for {LISTS * LIST:,} results"
+    return _with_total("drain.events", counted, unit) | {"drain.actions": Count(spent, unit, BY_TIME)}
 
 
-async def events(handles: Iterable[WorkflowHandle[object, object]]) -> Counter[str]:
-    """Events in the histories of these runs when they have ended, by workflow."""
+def _with_total(name: str, counted: Mapping[str, int], unit: str) -> Counts:
+    counts = {f"{name}.{workflow}": Count(number, unit) for workflow, number in counted.items()}
+    return counts | {name: Count(sum(counted.values()), unit)}
+
+
+async def ended(handle: Handle) -> None:
+    """Return when the run has ended."""
+    async with asyncio.timeout(PATIENCE):
+        await handle.result()
+
+
+async def events(handles: Iterable[Handle]) -> Counter[str]:
+    """Number of events in the histories of these runs, by workflow."""
     found: Counter[str] = Counter()
     for handle in handles:
-        async with asyncio.timeout(PATIENCE):
-            await handle.result()
         history = await handle.fetch_history()
         found[history.events[0].workflow_execution_started_event_attributes.workflow_type.name] += len(history.events)
     return found
 
 
-async def exports(made: World) -> list[WorkflowHandle[object, object]]:
-    """The runs of the export that its schedule has begun."""
+def difference(before: Counter[str], after: Counter[str]) -> dict[str, int]:
+    """Events that were added, by workflow; 0 is kept."""
+    return {name: number - before[name] for name, number in after.items()}
+
+
+async def exports(made: World) -> list[Handle]:
+    """The runs of the export that its schedule has started, oldest first; at least the one that comes with it."""
     client = made.clients[Network.RESPONSE]
-    info = (await client.get_schedule_handle(EXPORT_RESULTS).describe()).info
-    return [client.get_workflow_handle(each.action.workflow_id) for each in info.recent_actions]  # type: ignore[attr-defined]
+
+    async def started() -> list[Handle]:
+        info = (await client.get_schedule_handle(EXPORT_RESULTS).describe()).info
+        return [client.get_workflow_handle(each.action.workflow_id) for each in info.recent_actions]  # type: ignore[attr-defined]
+
+    found: list[Handle] = await until(started, "the schedule has started its first run")
+    return found
 
 
-async def _new_exports(made: World, earlier: set[str]) -> list[WorkflowHandle[object, object]]:
-    return [handle for handle in await exports(made) if handle.id not in earlier]
+def importing(made: World) -> Handle:
+    """The run that applies results: the first batch of them started it, and it attends to those that follow."""
+    first = BatchRef(stream=StreamName.RESULTS, epoch=1, sequence=1)
+    return made.clients[Network.REQUEST].get_workflow_handle(first.workflow_id("apply"))
 
 
-async def _is_another_second(runs: Iterable[WorkflowHandle[object, object]]) -> bool:
-    """Whether a run that is triggered now has another name than these. They end sooner here than they ever do."""
-    now = datetime.now(UTC).strftime("%H:%M:%SZ")
-    return not any(run.id.endswith(now) for run in runs)
-
-
-async def imports(made: World) -> list[WorkflowHandle[object, object]]:
-    """The runs that apply results, once all are applied. A batch that comes while one before it waits has none."""
+async def all_applied(made: World) -> None:
+    """Return when each request has its result in the request network."""
 
     async def are_applied() -> bool:
         left = "SELECT count(*) FROM requests LEFT JOIN results USING (request_id) WHERE results.request_id IS NULL"
         return await made.value(Network.REQUEST, left) == 0 and not await made.unapplied(StreamName.RESULTS)
 
     await until(are_applied, "every result is applied")
+
+
+async def _terminate_looking(made: World) -> None:
+    """Terminate the runs that look after groups: their actions would be counted with the drain."""
     client = made.clients[Network.REQUEST]
-    last: int = await made.value(Network.REQUEST, "SELECT sequence FROM incoming_streams WHERE stream = 'results'")
-    batches = [BatchRef(stream=StreamName.RESULTS, epoch=1, sequence=number) for number in range(1, last + 1)]
-    return [
-        client.get_workflow_handle(name)
-        for batch in batches
-        if await _is_there(client, name := batch.workflow_id("apply"))
-    ]
-
-
-async def _is_there(client: Client, name: str) -> bool:
-    try:
-        await client.get_workflow_handle(name).describe()
-    except RPCError as error:
-        if error.status is not RPCStatusCode.NOT_FOUND:
-            raise
-        return False
-    return True
-
-
-async def _end_the_rest(made: World) -> None:
-    """End what goes on by itself and would be counted with the drain: polling, and the groups' own looks.
-    Executions end by themselves.
-    """
-    last: int = await made.value(Network.REQUEST, "SELECT max(sequence) FROM request_groups")
-    groups = [FIRST.model_copy(update={"sequence": number}) for number in range(1, last + 1)]
-    for group in groups:
-        try:
-            await made.clients[Network.RESPONSE].get_workflow_handle(group.workflow_id("execute")).result()
-        except RPCError:  # it was executed together with another
-            pass
-    for client, names in (
-        (made.clients[Network.RESPONSE], ["pull-requests"]),
-        (made.clients[Network.REQUEST], [group.workflow_id("fulfil") for group in groups]),
-    ):
-        for name in names:
-            try:
-                await client.get_workflow_handle(name).terminate("would be counted with the drain")
-            except RPCError:  # it has ended
-                pass
+    async for found in client.list_workflows(_LOOKING):
+        await client.get_workflow_handle(found.id).terminate("would be counted with the drain")
 
 
 async def actions(servers: Servers) -> Counter[tuple[str, str]]:
-    """Actions so far by kind and namespace. The server publishes them from time to time: what was done before a mark is
-    there when the second of two marks is.
+    """Actions so far, by kind and namespace.
+
+    The server publishes its metrics periodically. Two marks are made, one after the other: when the second is
+    published, so is everything before the first.
     """
     client = await Client.connect(servers.temporal, namespace=MARKS)
     async with httpx.AsyncClient(trust_env=False) as http:

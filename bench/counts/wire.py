@@ -1,7 +1,7 @@
-"""Every round trip to PostgreSQL that this process makes, counted where asyncpg speaks the protocol.
+"""Counts every round trip of this process to PostgreSQL, in asyncpg's protocol class.
 
-That is below SQLAlchemy, so that a COPY, a second driver layer and what a pool does by itself are counted as well.
-Not counted: preparing a statement, which each connection does once, and what a new connection asks before its use.
+This is below SQLAlchemy, so a COPY and the statements of the pool are counted as well. Not counted: preparing a
+statement, which each connection does once, and the queries with which a new connection is set up.
 """
 
 from collections import Counter
@@ -15,25 +15,25 @@ import asyncpg.protocol
 from bench.counts.counting import Tally
 
 LOOKS: ContextVar[list[str] | None] = ContextVar("looks", default=None)
-"""Where set, the ends of transactions that are made on its behalf are noted there."""
+"""If set, the ends of this context's transactions are appended to it."""
 
 OWN_LOOKS = "counts"
-"""The application name of the measurement's own connections, which are not counted."""
+"""Application name of the measurement's own connections, which are not counted."""
 _SETTING_UP = ("typeinfo", "'jit'", "pg_catalog.", "pg_type", "show standard_conforming", "transaction isolation level")
-"""In what asyncpg and SQLAlchemy ask of a new connection, and of types that are new to it."""
+"""Parts of the statements with which asyncpg and SQLAlchemy set up a connection or look up a type."""
 _ENDS = ("COMMIT", "ROLLBACK")
 _SPOKEN = ("query", "bind_execute", "bind_execute_many", "bind", "execute", "close_portal", "copy_in", "copy_out")
 
 
 class Statements:
-    """What each database was told: (database, statement) → times; ``in_flight`` have no answer yet."""
+    """Statements by database: (database, statement) → times; ``in_flight``: number without an answer yet."""
 
     def __init__(self) -> None:
         self.told: Counter[tuple[str, str]] = Counter()
         self.in_flight = 0
 
     def since(self, before: "Counter[tuple[str, str]]") -> "dict[str, Tally]":
-        """By database, what was told since this copy of ``told``."""
+        """The tally of each database since ``before``, a copy of ``told``."""
         tallies: dict[str, Tally] = {}
         for (database, statement), times in (self.told - before).items():
             tallies.setdefault(database, Tally()).add(statement, times)
@@ -42,7 +42,7 @@ class Statements:
 
 @contextmanager
 def counting_statements() -> Iterator[Statements]:
-    """Count on all connections that are opened while the block runs."""
+    """Count the statements of all connections that are opened during the block."""
     statements, original = Statements(), asyncpg.protocol.Protocol
     asyncpg.protocol.Protocol = _counting(original, statements)  # type: ignore[misc]
     try:
@@ -52,13 +52,13 @@ def counting_statements() -> Iterator[Statements]:
 
 
 def _counting(protocol: Any, statements: Statements) -> Any:
-    """A subclass of asyncpg's protocol that notes what it is told."""
+    """A subclass of asyncpg's protocol that counts statements."""
 
     def __init__(self: Any, addr: Any, connected: Any, params: Any, *more: Any) -> None:
         protocol.__init__(self, addr, connected, params, *more)
         self.counted_database = params.database
         application = (params.server_settings or {}).get("application_name", "")
-        self.is_own = application == OWN_LOOKS or application.endswith("-listen")  # that one asks by the clock
+        self.is_own = application == OWN_LOOKS or application.endswith("-listen")  # it pings periodically
 
     def spoken(name: str) -> Any:
         original = getattr(protocol, name)

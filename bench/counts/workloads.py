@@ -1,4 +1,4 @@
-"""The workloads: requests that go all the way, step by step, and what each step costs."""
+"""The workloads: requests from submission to fulfilment, step by step, with the cost of each step."""
 
 import asyncio
 import dataclasses
@@ -14,18 +14,18 @@ from bench.counts.counting import Count, Counts, Tally
 from bench.counts.servers import Servers
 from bench.counts.wire import Statements
 from bench.counts.world import World, until, world
-from exchange.manifest import MAX_RECORDS
+from exchange.wire.manifest import MAX_RECORDS
 from models.outcomes import PullProgress
 from models.streams import BatchRef, Network, StreamName
 
 NAME = "counted"
 WARM_UP = 200
-"""Requests that go through before anything is counted: whatever is done once is done then."""
+"""Requests before the first count, for everything that is done only once."""
 ALONE = 20
-"""Requests that come one at a time."""
+"""Requests that are submitted one at a time."""
 LISTS, LIST = 10, 800
-"""Lists of requests, and how many each has: no multiple of what is committed together, so that it does not matter
-whether the last of a commit were ready a moment sooner."""
+"""Number of lists of requests, and requests in each. The second is no multiple of the results committed together, so
+the order in which the last ones finish makes no difference."""
 READS = 50
 
 SIZE = """
@@ -34,16 +34,16 @@ WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
 """
 
 WRITING = ("alone", "bulk.ask", "bulk.execute", "bulk.deliver", "bulk.apply")
-"""Steps whose write-ahead log is worth a count."""
+"""Steps whose write-ahead log is counted."""
 
 FEW = 0.03
-"""Tolerance for bytes: durations and ids are not the same in every run, and compress a little better or worse."""
+"""Tolerance for bytes: durations and ids differ from run to run, and so does their compression."""
 PAGES = 0.05
-"""Tolerance for what PostgreSQL writes: pages split where the ids, which are random in part, have them split."""
+"""Tolerance for bytes that PostgreSQL writes: page splits depend on the ids, which are partly random."""
 
 
 class Steps:
-    """Counts, step by step; each is begun when nothing is under way any more."""
+    """Counts, step by step. A step begins when nothing of the one before is in progress."""
 
     def __init__(self, made: World) -> None:
         self.counts: Counts = {}
@@ -52,7 +52,7 @@ class Steps:
 
     @asynccontextmanager
     async def step(self, name: str, records: int, batches: int = 0) -> AsyncIterator[None]:
-        """Count what the block does, for so many records; the link's calls by batch where there are batches."""
+        """Count the work of the block, which handles ``records``; and the link's calls if it sends ``batches``."""
         told, calls, wal = self.world.statements.told.copy(), len(self.world.link.calls), await self._wal()
         yield
         written = await self._wal() - wal
@@ -80,7 +80,7 @@ class Steps:
 
 
 async def run_workloads(servers: Servers, root: Path, statements: Statements) -> tuple[Counts, dict[str, Counter[str]]]:
-    """All of them, in one pair of networks; gives the counts, and the statements of each step."""
+    """Run all of them in one pair of networks; gives the counts, and the statements of each step."""
     async with world(servers, root, NAME, statements) as made, pulling(made):
         await made.publish()
         await through(Steps(made), "warm-up", 1, WARM_UP, "constant")
@@ -96,7 +96,7 @@ async def run_workloads(servers: Servers, root: Path, statements: Statements) ->
 
 @asynccontextmanager
 async def pulling(made: World) -> AsyncIterator[None]:
-    """The response network polls the request network for as long as the block runs."""
+    """Run the response network's long poll for the block."""
     environment = ActivityEnvironment()
     polling = asyncio.create_task(environment.run(made.activity("pull_requests"), PullProgress()))
     try:
@@ -107,19 +107,19 @@ async def pulling(made: World) -> AsyncIterator[None]:
 
 
 async def alone(steps: Steps) -> None:
-    """Requests that come one at a time, each answered before the next."""
+    """Requests one at a time, each answered before the next."""
     async with steps.step("alone", ALONE, ALONE):
         for _ in range(ALONE):
             await steps.world.submit([{"type": "constant", "params": {}}])
             await steps.world.all_pulled()
             await execute(steps.world)
-            await steps.world.act("drain", StreamName.RESULTS)
+            await steps.world.act("deliver", StreamName.RESULTS)
             await apply(steps.world)
             await settle(steps.world)
 
 
 async def through(steps: Steps, name: str, lists: int, size: int, type_name: str) -> list[UUID]:
-    """Lists of requests: all are asked, then all executed, then all delivered, then all applied. Gives their ids."""
+    """Lists of requests: all are submitted, then all executed, delivered and applied. Gives their ids."""
     made, records, ids = steps.world, lists * size, list[UUID]()
     async with steps.step(f"{name}.ask", records, lists):
         for place in range(lists):
@@ -129,7 +129,7 @@ async def through(steps: Steps, name: str, lists: int, size: int, type_name: str
     async with steps.step(f"{name}.execute", records):
         await execute(made)
     async with steps.step(f"{name}.deliver", records, -(-records // MAX_RECORDS)):
-        await made.act("drain", StreamName.RESULTS)
+        await made.act("deliver", StreamName.RESULTS)
     async with steps.step(f"{name}.apply", records):
         await apply(made)
     async with steps.step(f"{name}.settle", records):
@@ -138,29 +138,29 @@ async def through(steps: Steps, name: str, lists: int, size: int, type_name: str
 
 
 async def execute(made: World) -> None:
-    """Execute what was pulled."""
+    """Execute the requests that were pulled."""
     for batch in await made.unapplied(StreamName.REQUESTS):
-        await made.act("execute_batch", batch)
+        await made.act("execute_batches", batch)
 
 
 async def apply(made: World) -> None:
-    """Apply the results that were delivered."""
-    for batch in await made.unapplied(StreamName.RESULTS):
-        await made.act("apply_batches", batch)
+    """Apply the results that were delivered, as the run does that the first of their batches started."""
+    first, *_ = await made.unapplied(StreamName.RESULTS)
+    await made.act("apply_and_attend", first, first.workflow_id("apply"))
 
 
 async def settle(made: World) -> None:
-    """Look at every group that is open."""
+    """Settle every open group, as its workflow does."""
     groups = await made.looks[Network.REQUEST].fetch(
         "SELECT epoch, sequence, size FROM request_groups WHERE fulfilled_at IS NULL ORDER BY 1, 2"
     )
     for epoch, sequence, size in groups:
         group = BatchRef(stream=StreamName.REQUESTS, epoch=epoch, sequence=sequence, records=size)
-        await made.act("settle_group", group)
+        await made.act("settle_groups", group)
 
 
 async def read(steps: Steps, ids: Sequence[UUID]) -> None:
-    """Read results that are in the cache: those of a large batch are, when they have been read once."""
+    """Read results that are in the cache. Results of a large batch enter it when they are first read."""
     for request_id in ids:
         await steps.world.caller.get(f"/v1/requests/{request_id}/result")
     async with steps.step("read", len(ids)):
@@ -170,7 +170,7 @@ async def read(steps: Steps, ids: Sequence[UUID]) -> None:
 
 
 async def batches(made: World) -> Counts:
-    """What the batches of the bulk are like: their number, their manifests, their payloads."""
+    """The batches of the bulk: their number, and the sizes of their manifests and payloads."""
     counts: Counts = {}
     for stream, least in ((StreamName.REQUESTS, LIST), (StreamName.RESULTS, LIST)):
         found = await made.looks[stream.receiver].fetch(
@@ -188,8 +188,8 @@ async def batches(made: World) -> Counts:
 
 
 async def stored(servers: Servers, network: Network) -> Counts:
-    """What a database has written and holds after everything. Connections that are left are ended: what one
-    has done is in PostgreSQL's statistics then at the latest.
+    """Rows that a database has written, and its size, after all steps. Remaining connections are ended, because
+    PostgreSQL flushes a connection's statistics at its end at the latest.
     """
     look = await servers.look(f"{NAME}_{network}")
     try:
@@ -214,6 +214,6 @@ async def stored(servers: Servers, network: Network) -> Counts:
     records = WARM_UP + ALONE + LISTS * LIST
     kinds = zip(("inserted", "updated", "deleted", "updated_with_indexes"), rows, strict=True)
     counts = {f"all.{network}.rows_{kind}": Count(int(number), f"for {records:,} records") for kind, number in kinds}
-    indexed = f"all.{network}.rows_updated_with_indexes"  # for want of room on the row's page, sometimes
+    indexed = f"all.{network}.rows_updated_with_indexes"  # where the row's page is full
     counts[indexed] = dataclasses.replace(counts[indexed], tolerance=3 * PAGES)
     return counts | {f"all.{network}.tables": Count(float(size) / records, "bytes a record, with indexes", PAGES)}

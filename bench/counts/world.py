@@ -1,10 +1,11 @@
-"""Both networks in this process, put together as in production: the API served, the workers made and not run.
+"""Both networks in this process, composed as in production: the API is served, the workers are created but not run.
 
-Their activities are called one after the other, so that nothing depends on who is faster; what is waited for is a
-state, never a time.
+Their activities are called one after the other, so that no count depends on timing. The workloads wait for states, not
+for times.
 """
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -15,11 +16,11 @@ from uuid import UUID
 import asyncpg
 import httpx
 from temporalio.client import Client
-from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 from temporalio.testing import ActivityEnvironment
 from temporalio.worker import Worker
 from uuid_utils.compat import uuid7
 
+from api.listening import Listener
 from api.request.app import create_app
 from api.serving import served
 from bench.counts.link_calls import LinkCalls
@@ -27,12 +28,13 @@ from bench.counts.servers import Servers
 from bench.counts.wire import Statements
 from configuration.cadences import DEFAULT_CADENCES
 from configuration.settings import RequestSettings, ResponseSettings
-from configuration.temporal import connect_temporal
 from embedded.ports import free_port
-from exchange.keys import ensure_link_keys
+from exchange.wire.keys import ensure_link_keys
+from execution.request_types import put_request_type
 from models.requests import Limits
 from models.streams import BatchRef, Network, StreamName
-from storage.catalog import put_api_key, put_request_type, put_user
+from orchestration.client import connect_temporal, sdk_runtime
+from people.users import put_api_key, put_user
 from storage.database import connect
 from wiring.request_worker import request_worker
 from wiring.response_worker import response_worker
@@ -40,16 +42,16 @@ from wiring.response_worker import response_worker
 KEY = "alk_of-the-user-who-counts"
 MODULE = "bench.counts.functions"
 PATIENCE = 60.0
-"""Seconds until a state that does not come is given up: long, for a machine that is busy with other things."""
+"""Seconds after which waiting for a state fails: long, for a busy machine."""
 RARELY = {name: {"every": 365 * 86400} for name in DEFAULT_CADENCES}
 
 
 class NeverCame(Exception):
-    """What was waited for did not happen."""
+    """A state did not come in time."""
 
 
 async def until(check: Callable[[], Awaitable[Any]], what: str) -> Any:
-    """Wait for something true and give it; raises `NeverCame`."""
+    """Wait until ``check`` returns something true, and return it. Raises `NeverCame`."""
     try:
         async with asyncio.timeout(PATIENCE):
             while not (found := await check()):  # noqa: ASYNC110, servers tell nobody
@@ -61,7 +63,7 @@ async def until(check: Callable[[], Awaitable[Any]], what: str) -> Any:
 
 @dataclass(frozen=True)
 class World:
-    """What the workloads work with."""
+    """Everything that the workloads use."""
 
     servers: Servers
     statements: Statements
@@ -74,21 +76,24 @@ class World:
     workers: dict[Network, Worker]
     caller: httpx.AsyncClient
 
-    async def act(self, name: str, argument: Any = None) -> Any:
-        """Run the activity of this name, of whichever worker has it."""
-        return await ActivityEnvironment().run(self.activity(name), *([] if argument is None else [argument]))
+    async def act(self, name: str, argument: Any = None, workflow_id: str | None = None) -> Any:
+        """Run the activity of this name, in the workflow ``workflow_id`` if one is given."""
+        environment = ActivityEnvironment()
+        if workflow_id is not None:
+            environment.info = dataclasses.replace(environment.info, workflow_id=workflow_id)
+        return await environment.run(self.activity(name), *([] if argument is None else [argument]))
 
     def activity(self, name: str) -> Callable[..., Any]:
-        """The activity of this name, as the worker would run it."""
+        """The activity of this name, of whichever worker has it."""
         every = [each for worker in self.workers.values() for each in worker.config()["activities"]]
         return next(each for each in every if getattr(each, "__name__", "") == name)
 
     async def value(self, network: Network, query: str, *arguments: Any) -> Any:
-        """The first value of a query of our own."""
+        """First value of a query that is not counted."""
         return await self.looks[network].fetchval(query, *arguments)
 
     async def unapplied(self, stream: StreamName) -> list[BatchRef]:
-        """What was received and is to be applied."""
+        """Batches that are received and not applied."""
         found = await self.looks[stream.receiver].fetch(
             "SELECT epoch, sequence, records FROM received_batches"
             " WHERE stream = $1 AND applied_at IS NULL ORDER BY epoch, sequence",
@@ -103,8 +108,8 @@ class World:
         return [UUID(each) for each in answer.json()["ids"]]
 
     async def all_pulled(self) -> None:
-        """Return when all that was submitted is stored on the other side, its receipt is here, its group's workflow is
-        started, and the next poll has found nothing and waits.
+        """Return when everything submitted is stored on the other side and acknowledged, the workflow of each group is
+        started, and the next poll waits.
         """
 
         async def settled() -> bool:
@@ -112,24 +117,22 @@ class World:
                 Network.REQUEST,
                 "SELECT count(*) = 0 FROM outgoing_streams WHERE stream = 'requests' AND delivered < sequence",
             )
-            started = await self.value(
-                Network.REQUEST, "SELECT count(*) = 0 FROM request_groups WHERE started_at IS NULL"
-            )
+            started = await self.value(Network.REQUEST, "SELECT count(*) = 0 FROM request_groups WHERE seen_at IS NULL")
             waiting = [call.is_idle_poll for call in self.link.under_way] == [True]
             return delivered and started and waiting and not self.statements.in_flight
 
         await until(settled, "everything that was submitted is pulled")
 
     async def publish(self) -> None:
-        """Send the request network the user and the request types, and return when it knows them."""
+        """Send the user and the request types to the request network, and return when it has them."""
         await self.act("seal_settings")
-        await self.act("drain", StreamName.SETTINGS)
+        await self.act("deliver", StreamName.SETTINGS)
         for batch in await self.unapplied(StreamName.SETTINGS):
-            await self.act("apply_batches", batch)
+            await self.act("apply_and_attend", batch)
         await self.knows_the_user()
 
     async def knows_the_user(self) -> None:
-        """Return when the request network takes the caller's key."""
+        """Return when the request network accepts the caller's key."""
 
         async def is_known() -> bool:
             return (await self.caller.get("/v1/requests")).status_code == 200
@@ -138,7 +141,7 @@ class World:
         await self.all_pulled()
 
     async def install(self) -> None:
-        """Make the user and the request types in the response network."""
+        """Create the user and the request types in the response network."""
         engine = connect(self.servers.templates.response.rsplit("/", 1)[0] + f"/{self.databases[Network.RESPONSE]}", 2)
         async with engine.begin() as connection:
             await put_api_key(connection, await put_user(connection, uuid7(), "counter", "user"), KEY, "counts")
@@ -151,7 +154,7 @@ class World:
 
 @asynccontextmanager
 async def world(servers: Servers, root: Path, name: str, statements: Statements) -> AsyncIterator[World]:
-    """A pair of networks of their own, in the namespaces ``name-request`` and ``name-response``."""
+    """A pair of networks, in the namespaces ``name-request`` and ``name-response``."""
     ensure_link_keys(root / name)
     port, link = free_port(), LinkCalls()
     url = f"http://127.0.0.1:{port}"
@@ -177,21 +180,23 @@ async def world(servers: Servers, root: Path, name: str, statements: Statements)
         for look in looks.values():
             stack.push_async_callback(look.close)
         app = create_app(request)
-        app.add_middleware(link.around)  # it is called with the app, like a class
-        await stack.enter_async_context(served(app, "127.0.0.1", port))
+        app.add_middleware(link.around)  # Starlette calls it with the app, like a class
+        await stack.enter_async_context(served(app, [Listener("127.0.0.1", port)]))
         caller = await stack.enter_async_context(
             httpx.AsyncClient(
                 base_url=url, headers={"Authorization": f"Bearer {KEY}"}, timeout=PATIENCE, trust_env=False
             )
         )
         await until(lambda: _serves(caller), "the API answers")
-        quiet = LoggingConfig(filter=TelemetryFilter(core_level="ERROR", other_level="ERROR"))  # it says so on stdout
-        runtime = Runtime(telemetry=TelemetryConfig(logging=quiet))
+        runtime = sdk_runtime("ERROR")
         workers = {
             Network.RESPONSE: await stack.enter_async_context(response_worker(response, runtime)),
             Network.REQUEST: await stack.enter_async_context(request_worker(request, runtime)),
         }
-        clients = {Network.REQUEST: await connect_temporal(request), Network.RESPONSE: await connect_temporal(response)}
+        clients = {
+            settings.network: await connect_temporal(settings, runtime, identity="bench")
+            for settings in (request, response)
+        }
         made = World(servers, statements, link, looks, databases, clients, workers, caller)
         await until(lambda: _is_listening(made), "the API listens to its database")
         await made.install()

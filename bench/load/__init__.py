@@ -1,5 +1,5 @@
-"""The load generator: a program of its own, the same for every contestant, that asks by HTTP and checks every answer.
+"""The load generator: a separate process, the same for every contestant, that checks every answer.
 
-It shares two cores with what it measures, so it writes HTTP/1.1 itself (`chaos.connection`), on an `asyncio.Protocol`
-without streams: some 40 µs a call. httpx takes ten times that, and would then measure itself. `running.load` starts it.
+It shares two cores with what it measures. So it uses `chaos.connection`, HTTP/1.1 on an `asyncio.Protocol`, which takes
+some 40 µs a call, a tenth of httpx. `running.load` starts it.
 """

@@ -1,6 +1,6 @@
-"""`python -m bench.load ORDER`: carries out the order in a file, prints the outcome. Both are JSON, see `order.py`.
+"""`python -m bench.load ORDER`: executes the order in a file and prints the outcome. Both are JSON, see `order.py`.
 
-Exits with 1 when the generator itself is broken; wrong answers are part of the outcome.
+Exits with 1 if the generator itself fails; wrong answers are part of the outcome.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ async def _carry_out(order: Order) -> Outcome:
 
 
 def _break(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """An error in a callback: asyncio would only log it, and the call that it belongs to would look unanswered."""
+    """Exit at an error in a callback: asyncio would only log it, and its call would look unanswered."""
     loop.default_exception_handler(context)
     sys.stderr.flush()
     os._exit(1)
@@ -28,5 +28,5 @@ def _break(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     gc.freeze()
-    gc.disable()  # nothing here is a cycle that lasts, and a collection would look like a slow answer
+    gc.disable()  # no reference cycles accumulate here, and a collection would look like a slow answer
     print(asyncio.run(_carry_out(Order.from_json(Path(sys.argv[1]).read_text()))).to_json())

@@ -1,4 +1,4 @@
-"""Carries out one order: in a closed loop on so many connections, or in an open loop at so many a second."""
+"""Executes one order: a closed loop on a number of connections, or an open loop at a rate."""
 
 import asyncio
 import random
@@ -11,7 +11,7 @@ from bench.load.tally import Tally
 from chaos.connection import Connections
 
 AFTER_PROBLEM = 0.01
-"""Seconds that a connection of a closed loop rests after a problem, so that a dead server is not asked in a spin."""
+"""Pause of a connection of a closed loop after a problem, in seconds: no busy loop against a dead server."""
 
 
 class Generator:
@@ -28,7 +28,7 @@ class Generator:
         self._quiet = asyncio.Event()
 
     async def run(self) -> Outcome:
-        """Ask for ``warm_up`` and ``seconds``, then wait for what is under way, at most for ``patience``."""
+        """Make calls for ``warm_up`` and ``seconds``, then wait for the open ones, ``patience`` at most."""
         sampling = asyncio.create_task(self._sample())
         if self._order.connections:
             for _ in range(self._order.connections):
@@ -50,7 +50,7 @@ class Generator:
         return self._tally.outcome(time.process_time())
 
     async def _keep_pace(self) -> None:
-        """Begin each at its time, whether or not those before have ended; those that are late at once."""
+        """Begin each at its time, whether or not earlier ones have ended; late ones at once."""
         total = round((self._order.warm_up + self._order.seconds) * self._order.rate)
         chance = random.Random("when requests come")  # noqa: S311, the same for every contestant
         for number in range(total):
@@ -69,7 +69,7 @@ class Generator:
 
     def _ended(self, began: float, problem: str) -> None:
         now = self._clock()
-        self._tally.note_end(began, now, problem)
+        self._tally.record_end(began, now, problem)
         self._quiet.set()
         if self._order.connections and now < self._end:
             if problem:
@@ -80,7 +80,7 @@ class Generator:
     async def _sample(self) -> None:
         for second in range(1, int(self._order.seconds) + 1):
             await self._until(self._begin + second)
-            self._tally.note_outstanding()
+            self._tally.record_outstanding()
 
     async def _until(self, moment: float) -> None:
         if (left := moment - self._clock()) > 0:

@@ -1,4 +1,4 @@
-"""What is asked: a call by itself, or a request from its submission to its result."""
+"""Journeys: a single call, or a request from its submission to its result."""
 
 import asyncio
 import re
@@ -8,17 +8,17 @@ from bench.load.order import Ask
 from chaos.connection import Connections, as_call
 
 Ended = Callable[[str], None]
-"""Gets what was wrong, or an empty text. Called once per journey."""
+"""Called once per journey with the problem, or an empty text."""
 
 WAIT = 30
-"""Seconds that one long poll may last."""
+"""Seconds of one long poll, at most."""
 AGAIN = 0.05
-"""Seconds from an answer that there is no result yet to the next question."""
+"""Pause before the next poll, in seconds."""
 _ID = re.compile(rb'"id": ?"([0-9a-f-]{36})"')
 
 
 class Journeys:
-    """Starts them by number, so that every contestant is asked the same in the same order."""
+    """Starts journeys by number: every contestant gets the same calls in the same order."""
 
     def __init__(self, connections: Connections, asks: Sequence[Ask], headers: Mapping[str, str]) -> None:
         self._connections = connections
@@ -27,7 +27,7 @@ class Journeys:
         self._ids: set[bytes] = set()
 
     def start(self, number: int, ended: Ended) -> None:
-        """Ask once; where the order wants a result, follow the request to it."""
+        """Make a call; if the order wants a result, follow the request to it."""
         ask, call = self._asks[number % len(self._asks)]
 
         def answered(status: int, body: bytes) -> None:
@@ -63,7 +63,7 @@ class Journeys:
 
 
 def wrong(expected: int, contains: str, status: int, body: bytes) -> str:
-    """What is wrong with an answer, or an empty text."""
+    """The problem with an answer, or an empty text."""
     if status == 0:
         return body.decode()
     if status != expected:

@@ -1,4 +1,4 @@
-"""What the generator is told, and what it says afterwards. Both are JSON. Times in seconds unless named otherwise."""
+"""The order and the outcome of a load, both JSON. Times in seconds unless the name says otherwise."""
 
 import json
 from collections.abc import Mapping
@@ -8,21 +8,21 @@ from typing import Self
 
 @dataclass(frozen=True)
 class Ask:
-    """One call and the answer that is right."""
+    """One call and its right answer."""
 
     method: str
     path: str
     body: str = ""
     status: int = 200
     contains: str = ""
-    """What the answer's body must contain."""
+    """Text that the answer's body must contain."""
     result: str = ""
-    """Where it is set, the answer names a request, and its result is waited for: that must contain this text."""
+    """If set: the answer names a request; its result is waited for and must contain this text."""
 
 
 @dataclass(frozen=True)
 class Order:
-    """One load: ``asks`` in turn, either on so many connections at once or so many a second whatever comes back."""
+    """One load: ``asks`` in turn, on a number of connections, or at a rate whatever the answers."""
 
     port: int
     asks: tuple[Ask, ...]
@@ -30,15 +30,15 @@ class Order:
     connections: int = 0
     rate: float = 0.0
     scatter: float = 0.0
-    """With a rate: by up to which share of the time to the next one each comes later, at random, the same each time.
-    Evenly spaced ones stay at one phase of whatever is polled, and then it is that phase which is measured."""
+    """With a rate: each begins later by a random share, up to this one, of the interval; the same in each run.
+    Evenly spaced calls would always meet the same phase of a polling server."""
     warm_up: float = 0.0
-    """Before ``seconds`` begin; what begins in it is not counted."""
+    """Before ``seconds`` begin; calls that begin in it do not count."""
     patience: float = 60.0
-    """After the end, for what is still under way."""
+    """After the end, for open calls."""
     headers: Mapping[str, str] = field(default_factory=dict)
     most: int = 0
-    """With a rate: the load gives up at the first problem, and when more than so many are outstanding; 0: never."""
+    """With a rate: the load ends at the first problem, and when more than ``most`` are outstanding; 0: never."""
 
     def __post_init__(self) -> None:
         if (self.connections > 0) == (self.rate > 0):
@@ -57,33 +57,33 @@ class Order:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a load."""
+    """The result of a load."""
 
     begun: int
     good: int
-    """Answered rightly, from first to last, the warm-up included."""
+    """Right answers, the warm-up included."""
     problems: Mapping[str, int]
-    """What was wrong, and how often."""
+    """Problem → times."""
     unfinished: int
-    """Without an answer when the patience ended."""
+    """Calls without an answer at the end of the patience."""
     counted: int
-    """Answered rightly within ``seconds``."""
+    """Right answers within ``seconds``."""
     rate: float
     """``counted`` per second."""
     latency_ms: Mapping[str, float]
-    """p50, p90, p99 and max, of what began within ``seconds``; with a rate from when it was due to begin."""
+    """p50, p90, p99 and max, of calls that began within ``seconds``; with a rate, since they were due."""
     outstanding: tuple[int, ...]
-    """Begun and not answered, at each full second of ``seconds``."""
+    """Open calls at each full second of ``seconds``."""
     late_ms: float
-    """With a rate: by how much the latest one began too late. More than some 100 says that the generator starved."""
+    """With a rate: the longest delay of a beginning. More than some 100 means that the generator starved."""
     cpu_seconds: float
-    """That the generator itself used."""
+    """CPU time of the generator itself."""
     gave_up: bool = False
-    """Whether there was a problem, or more than ``most`` were outstanding, where that was set."""
+    """Whether the load ended early because of ``most``."""
 
     @property
     def wrong(self) -> int:
-        """What was not answered rightly."""
+        """Number of calls without a right answer."""
         return self.unfinished + sum(self.problems.values())
 
     def to_json(self) -> str:

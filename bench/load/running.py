@@ -1,4 +1,4 @@
-"""Starts the generator as a process and takes in what it says."""
+"""Starts the generator as a process and reads its outcome."""
 
 import asyncio
 from pathlib import Path
@@ -9,7 +9,7 @@ from chaos.running import environment_for, last_lines, spawn
 
 
 async def load(order: Order, directory: Path) -> Outcome:
-    """Carry out an order. Raises `NotMeasured` when the generator broke, not when answers were wrong."""
+    """Execute an order. Raises `NotMeasured` if the generator failed, not if answers were wrong."""
     path, log = _written(order, directory), directory / "load.log"
     process = await spawn("bench.load", str(path), environment=environment_for(directory), log=log, piped=True)
     try:
@@ -32,7 +32,7 @@ def _written(order: Order, directory: Path) -> Path:
 
 
 async def clean_load(order: Order, directory: Path) -> Outcome:
-    """The same, for a load in which every answer must be right. Raises `NotMeasured` with what was wrong."""
+    """As `load`; raises `NotMeasured` if an answer was wrong."""
     outcome = await load(order, directory)
     if outcome.wrong:
         raise NotMeasured(
@@ -42,7 +42,7 @@ async def clean_load(order: Order, directory: Path) -> Outcome:
 
 
 def faults(outcome: Outcome) -> str:
-    """What was wrong, in words."""
+    """The problems in words."""
     said = [f"{problem} ({count})" for problem, count in outcome.problems.items()]
     if outcome.unfinished:
         said.append(f"no answer at all ({outcome.unfinished})")

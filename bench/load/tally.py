@@ -1,4 +1,4 @@
-"""Counts what came back, and when."""
+"""Counts answers and their times."""
 
 from array import array
 from collections import Counter
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from bench.load.order import Outcome
 
 MAX_KINDS = 10
-"""Different problems that are told apart."""
+"""Distinct problems that are counted separately."""
 
 
 class Tally:
-    """Times are those of one clock, in seconds; what counts lies between ``begin`` and ``end``."""
+    """Times of one clock, in seconds; answers count between ``begin`` and ``end``."""
 
     def __init__(self, begin: float, end: float) -> None:
         self._begin, self._end = begin, end
@@ -23,8 +23,8 @@ class Tally:
         self.late = 0.0
         self.gave_up = False
 
-    def note_end(self, began: float, now: float, problem: str) -> None:
-        """A journey that began, or was due to begin, at ``began`` has ended."""
+    def record_end(self, began: float, now: float, problem: str) -> None:
+        """Record the end of a journey that began, or was due, at ``began``."""
         self.ended += 1
         if problem:
             self._problems[problem if problem in self._problems or len(self._problems) < MAX_KINDS else "others"] += 1
@@ -36,15 +36,15 @@ class Tally:
             self._latencies.append(now - began)
 
     def is_hopeless(self, most: int) -> bool:
-        """Whether something was wrong, or more than so many are outstanding."""
+        """Whether there was a problem, or more than ``most`` are outstanding."""
         return bool(self._problems) or self.begun - self.ended > most
 
-    def note_outstanding(self) -> None:
-        """To be called at each full second that counts."""
+    def record_outstanding(self) -> None:
+        """Call this at each full second that counts."""
         self._outstanding.append(self.begun - self.ended)
 
     def outcome(self, cpu_seconds: float) -> Outcome:
-        """The sum of it."""
+        """The outcome of everything recorded."""
         latencies = sorted(self._latencies)
         return Outcome(
             begun=self.begun,
@@ -66,5 +66,5 @@ class Tally:
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:
-    """A quantile of numbers in order: the nearest one that is there, never below the share."""
+    """A quantile of sorted numbers: an existing one, never below the share."""
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]

@@ -1,4 +1,4 @@
-"""The plain routes. Run as `python -m bench.plain.api`, told by BENCH_… variables."""
+"""The plain routes. Run as `python -m bench.plain.api`, configured by BENCH_… variables."""
 
 import asyncio
 import os
@@ -15,6 +15,7 @@ from fastapi import FastAPI, Response
 from redis.asyncio import Redis
 from uuid_utils.compat import uuid7
 
+from api.listening import Listener
 from api.serving import serve
 from models.requests import RequestSubmission
 from sample.request_types import REQUEST_TYPES
@@ -26,7 +27,7 @@ CREATE TABLE requests (
 CREATE TABLE results (request_id uuid PRIMARY KEY, body bytea NOT NULL);
 """
 CONNECTIONS = 10
-"""To each database: what Airlock's processes have by default."""
+"""Connections to each database: Airlock's default."""
 QUERIES = {
     kind["name"]: f"SELECT row_to_json(answer.*)::text FROM ({kind['query'].replace(':iata', '$1')}) AS answer"
     for kind in REQUEST_TYPES
@@ -65,13 +66,13 @@ async def submit(submission: RequestSubmission) -> dict[str, Any]:
 
 @app.get("/v1/requests/{request_id}/result")
 async def cached(request_id: UUID) -> Response:
-    """The bytes that Redis has."""
+    """The result from Redis."""
     return Response(await app.state.redis.get(str(request_id)), media_type="application/json")
 
 
 @app.post("/executed/v1/requests", status_code=202)
 async def submit_and_execute(submission: RequestSubmission) -> dict[str, Any]:
-    """The same as `submit`, and the request is executed at once, in this process."""
+    """As `submit`; the request is executed at once in this process."""
     request_id = await _stored(submission)
     executing = asyncio.create_task(_execute(request_id, submission))
     app.state.executing.add(executing)
@@ -81,7 +82,7 @@ async def submit_and_execute(submission: RequestSubmission) -> dict[str, Any]:
 
 @app.get("/executed/v1/requests/{request_id}/result")
 async def result(request_id: UUID) -> Response:
-    """The result, as soon as it is there."""
+    """The result, as soon as it exists."""
     await app.state.answered[request_id].wait()
     body = await app.state.pool.fetchval("SELECT body FROM results WHERE request_id = $1", request_id)
     return Response(body, media_type="application/json")
@@ -100,7 +101,7 @@ async def _stored(submission: RequestSubmission) -> UUID:
 
 
 async def _execute(request_id: UUID, submission: RequestSubmission) -> None:
-    """What Airlock does with a request, and no more: store it there, query, store the result there and here."""
+    """The data work that Airlock does for a request: store it there, query, store the result there and here."""
     answers, store = app.state.answers, "INSERT INTO results (request_id, body) VALUES ($1, $2)"
     await answers.execute(
         "INSERT INTO requests (request_id, type, params, submitted_at) VALUES ($1, $2, $3, now())",
@@ -121,4 +122,4 @@ def _accepted(request_id: UUID) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(app, "127.0.0.1", int(os.environ["BENCH_PORT"])))
+    asyncio.run(serve(app, [Listener("127.0.0.1", int(os.environ["BENCH_PORT"]))]))

@@ -28,7 +28,7 @@ STORES_STOP = 1
 
 @dataclass(frozen=True)
 class Plain:
-    """Where it is."""
+    """Addresses of the plain routes and their servers."""
 
     port: int
     databases: Databases
@@ -37,7 +37,7 @@ class Plain:
 
 @asynccontextmanager
 async def plain_routes(root: Path, log: TextIO) -> AsyncIterator[Plain]:
-    """Everything ready; stopped at the end."""
+    """Start everything, and stop it at the end."""
     with Home.open(root) as home:
         ports = free_ports()
         supervisor = Supervisor(Terminal(log), home.logs)

@@ -2,11 +2,13 @@
 
 from collections.abc import AsyncIterator
 
+import httpx
 import pytest
 
 from cache.redis_cache import Cache
 from tests.conftest import Networks, Servers
 from tests.exchange.kept_networks import empty, make_networks
+from tests.execution.service import Service, serving
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +31,18 @@ async def cache(networks: Networks) -> AsyncIterator[Cache]:
     cache = Cache(networks.servers.redis_url)
     yield cache
     await cache.aclose()
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Service]:
+    """What callbacks are made to."""
+    async with serving() as service:
+        service.answer(b"")
+        yield service
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[httpx.AsyncClient]:
+    """As the worker makes it."""
+    async with httpx.AsyncClient(follow_redirects=False, trust_env=False) as client:
+        yield client

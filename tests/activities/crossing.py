@@ -8,13 +8,13 @@ from uuid import UUID
 import orjson
 from uuid_utils.compat import uuid7
 
-from exchange.batch import to_wire
-from exchange.receiving import Receiver
-from exchange.sealing import Sealer
+from exchange.transfer.outgoing import batch_after
+from exchange.transfer.receiving import Receiver
+from exchange.transfer.sealing import Sealer
+from exchange.wire.batch import to_wire
+from fulfilment.request_store import NewRequest, store_submitted
 from models.streams import BatchRef, Network, StreamName
-from storage.database import rows, run, value
-from storage.outgoing import batch_after
-from storage.submissions import NewRequest, store_submitted
+from storage.database import execute, rows, value
 from tests.conftest import Networks, Side
 
 LINK = "test"
@@ -119,7 +119,7 @@ async def one(side: Side, statement: str, **parameters: Any) -> Any:
 async def change(side: Side, statement: str, **parameters: Any) -> None:
     """Run a statement and commit."""
     async with side.engine.begin() as connection:
-        await run(connection, statement, **parameters)
+        await execute(connection, statement, **parameters)
 
 
 async def quarantined(side: Side) -> list[tuple[int, str]]:

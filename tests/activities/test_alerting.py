@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from activities.alerting import judge
 from configuration.cadences import DEFAULT_CADENCES, Cadence
+from monitoring.alerting import judge
 
 
 def stream(name: str = "results", direction: str = "out", **changes: Any) -> dict[str, Any]:
@@ -30,6 +30,7 @@ def schedule(**changes: Any) -> dict[str, Any]:
 def body(**changes: Any) -> dict[str, Any]:
     """A measurement with nothing wrong."""
     measured = {
+        "measured_at": "2026-01-01T00:00:00+00:00",
         "streams": [stream(name) for name in ("settings", "results", "health")] + [stream("requests", "in")],
         "schedules": {name: schedule() for name in DEFAULT_CADENCES},
         "workers": {"polling": 1},
@@ -94,7 +95,7 @@ def test_lateness_is_told_with_the_number_of_records_and_not_twice_as_silence() 
     assert "5 records" in alerts(body(streams=[late]))["stream-late:results"]
     silent = late | {"last_contact_seconds": 400.0}
     assert list(alerts(body(streams=[silent]))) == ["not-tried:results"]
-    assert "5 records wait" in alerts(body(streams=[silent]))["not-tried:results"]
+    assert "5 records still to be delivered" in alerts(body(streams=[silent]))["not-tried:results"]
 
 
 def test_what_counts_as_late_follows_the_cadence() -> None:
@@ -117,6 +118,22 @@ def test_skipped_and_missed_runs_are_told_once_when_their_counter_grew(counter: 
     assert alerts(now, None) == {}, "without an earlier measurement nothing is known to have grown"
     fresh = body(schedules={"export-results": schedule()})
     assert alerts(fresh, before) == {}, "a schedule that was made anew counts from nothing"
+
+
+def test_a_worker_that_has_just_begun_is_not_blamed_for_the_time_before() -> None:
+    """A machine that was off over night: nothing was tried, runs were missed, and all is on its way now."""
+    night = body(
+        measured_at="2026-01-01T08:00:00+00:00",
+        streams=[stream(last_contact_seconds=28800.0), stream("health", pending_records=1, oldest_age_seconds=28800.0)],
+        schedules={"export-results": schedule(missed_catch_up=240)},
+    )
+    before = body(schedules={"export-results": schedule()})
+    assert judge(night, before, DEFAULT_CADENCES, awake_seconds=11) == {}
+    assert sorted(judge(night, before, DEFAULT_CADENCES, awake_seconds=28801)) == [
+        "not-tried:results",
+        "schedule-missed:export-results",
+        "stream-late:health",
+    ]
 
 
 def test_runs_skipped_for_one_that_goes_on_delivering_or_has_ended_are_no_alert() -> None:

@@ -12,14 +12,14 @@ from temporalio.testing import ActivityEnvironment
 from activities import executing
 from activities.executing import ExecutionActivities
 from cache.redis_cache import Cache
-from exchange.sealing import Sealer
-from executors.http import HttpCalls
-from executors.python import PythonFunctions
-from executors.registry import Executors
-from executors.sql import SqlSources
+from exchange.transfer.sealing import Sealer
+from execution.http import HttpCalls
+from execution.python import PythonFunctions
+from execution.registry import Executors
+from execution.request_types import put_request_type
+from execution.sql import SqlSources
 from models.outcomes import ExecutionOutcome
 from models.streams import BatchRef, StreamName
-from storage.catalog import put_request_type
 from tests.activities import functions
 from tests.activities.crossing import (
     LINK,
@@ -33,21 +33,10 @@ from tests.activities.crossing import (
     table,
 )
 from tests.conftest import Networks
+from tests.listening import eventually
 
 REQUESTS = StreamName.REQUESTS
 MODULE = "tests.activities.functions"
-
-
-class Announced:
-    """Counts how often results were announced, and can wait for one."""
-
-    def __init__(self) -> None:
-        self.times = 0
-        self.happened = asyncio.Event()
-
-    async def __call__(self) -> None:
-        self.times += 1
-        self.happened.set()
 
 
 @pytest.fixture
@@ -68,20 +57,22 @@ async def executors(networks: Networks) -> AsyncIterator[Executors]:
     await opened.cache.aclose()
 
 
-def activities(
-    networks: Networks, executors: Executors, announced: Announced | None = None, concurrency: int = 8
-) -> ExecutionActivities:
+def activities(networks: Networks, executors: Executors, concurrency: int = 8) -> ExecutionActivities:
     side = networks.response
-    return ExecutionActivities(side.engine, Sealer(side.keys, LINK), executors, concurrency, announced or Announced())
+    return ExecutionActivities(side.engine, Sealer(side.keys, LINK), executors, concurrency)
 
 
 async def execute(worker: ExecutionActivities, batch: BatchRef) -> ExecutionOutcome:
-    outcome: ExecutionOutcome = await ActivityEnvironment().run(worker.execute_batch, batch)
+    outcome: ExecutionOutcome = await ActivityEnvironment().run(worker.execute_batches, batch)
     return outcome
 
 
 async def results(networks: Networks) -> dict[UUID, str]:
     return {key: status for key, status in await table(networks.response, "SELECT request_id, status FROM results")}
+
+
+async def has_results(networks: Networks, count: int) -> bool:
+    return len(await results(networks)) == count
 
 
 async def outbox(networks: Networks) -> list[bytes]:
@@ -97,31 +88,15 @@ async def stored_once(networks: Networks, ids: list[UUID]) -> None:
     assert sorted(bodies) == sorted(body for (body,) in await table(networks.response, "SELECT body FROM results"))
 
 
-async def test_a_worker_is_idle_but_while_it_executes(networks: Networks, executors: Executors) -> None:
-    batch = await cross(networks, REQUESTS, [request_record(new_id(), "rows"), request_record(new_id(), "waits")])
-    worker = activities(networks, executors)
-    assert worker.is_idle()
-    executing = asyncio.create_task(execute(worker, batch))
-    async with asyncio.timeout(20):
-        while not functions.ran:  # noqa: ASYNC110, the function tells nobody
-            await asyncio.sleep(0.01)
-    assert not worker.is_idle()
-    functions.let_go()
-    await executing
-    assert worker.is_idle()
-
-
 async def test_every_request_gets_one_result_in_the_outbox_and_the_batch_is_applied(
     networks: Networks, executors: Executors
 ) -> None:
     ids = [new_id() for _ in range(20)]
     types = ["rows", "fails", "no-such-type"]
     batch = await cross(networks, REQUESTS, [request_record(id_, types[n % 3]) for n, id_ in enumerate(ids)])
-    announced = Announced()
-    outcome = await execute(activities(networks, executors, announced), batch)
+    outcome = await execute(activities(networks, executors), batch)
     assert (outcome.records, outcome.by_status, outcome.quarantined) == (20, {"completed": 7, "failed": 13}, 0)
     await stored_once(networks, ids)
-    assert announced.times >= 1
     assert await one(networks.response, "SELECT applied_at IS NOT NULL FROM received_batches")
     assert await one(networks.response, "SELECT applied FROM incoming_streams WHERE stream = 'requests'") == 1
 
@@ -158,11 +133,8 @@ async def test_a_run_that_is_killed_after_a_flush_goes_on_where_it_was(
     records = [request_record(id_, priority=9) for id_ in ids[:4]]
     records += [request_record(id_, "waits", priority=1) for id_ in ids[4:]]
     batch = await cross(networks, REQUESTS, records)
-    announced = Announced()
-    run = asyncio.create_task(execute(activities(networks, executors, announced, 4), batch))
-    while len(await results(networks)) < 4:
-        await announced.happened.wait()
-        announced.happened.clear()
+    run = asyncio.create_task(execute(activities(networks, executors, 4), batch))
+    await eventually(lambda: has_results(networks, 4))
     run.cancel()
     with pytest.raises(asyncio.CancelledError):
         await run
@@ -179,10 +151,8 @@ async def test_a_run_that_is_killed_after_a_flush_goes_on_where_it_was(
 async def test_an_early_result_does_not_wait_for_a_late_one(networks: Networks, executors: Executors) -> None:
     ids = [new_id(), new_id()]
     batch = await cross(networks, REQUESTS, [request_record(ids[0], "waits"), request_record(ids[1])])
-    announced = Announced()
-    run = asyncio.create_task(execute(activities(networks, executors, announced), batch))
-    async with asyncio.timeout(10):
-        await announced.happened.wait()
+    run = asyncio.create_task(execute(activities(networks, executors), batch))
+    await eventually(lambda: has_results(networks, 1))
     assert set(await results(networks)) == {ids[1]}
     assert not run.done()
     functions.let_go()

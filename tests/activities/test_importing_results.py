@@ -1,17 +1,14 @@
 """Applying results in the request network: byte for byte, once, and only for requests that are known there."""
 
-from datetime import timedelta
 from uuid import UUID
 
 import pytest
-from temporalio.testing import ActivityEnvironment
 
 from activities.importing import ImportActivities
-from cache.redis_cache import Cache, result_key
-from models.outcomes import ApplyOutcome
-from models.streams import BatchRef, StreamName
-from storage.arrivals import find_outcome
-from storage.submissions import cancel_request, find_request
+from fulfilment.request_store import cancel_request, find_request
+from fulfilment.result_store import find_outcome
+from models.streams import StreamName
+from storage.notices import NotificationListener
 from tests.activities.crossing import (
     USER,
     change,
@@ -23,25 +20,20 @@ from tests.activities.crossing import (
     submit,
     table,
 )
-from tests.activities.standing_in import Told
+from tests.activities.residents import apply, attend_briefly
 from tests.conftest import Networks
 
 RESULTS = StreamName.RESULTS
 
 
-@pytest.fixture
-def told() -> Told:
-    return Told()
+@pytest.fixture(autouse=True)
+def _briefly(monkeypatch: pytest.MonkeyPatch) -> None:
+    attend_briefly(monkeypatch)
 
 
 @pytest.fixture
-def importing(networks: Networks, cache: Cache, told: Told) -> ImportActivities:
-    return ImportActivities(networks.request.engine, cache, 60, told)
-
-
-async def apply(importing: ImportActivities, batch: BatchRef) -> ApplyOutcome:
-    outcome: ApplyOutcome = await ActivityEnvironment().run(importing.apply_batches, batch)
-    return outcome
+def importing(networks: Networks) -> ImportActivities:
+    return ImportActivities(networks.request.engine, NotificationListener())
 
 
 async def stored(networks: Networks) -> dict[UUID, bytes]:
@@ -55,16 +47,13 @@ async def status(networks: Networks, request_id: UUID) -> str:
     return str(found.status)
 
 
-async def test_results_are_stored_and_cached_byte_for_byte(
-    networks: Networks, importing: ImportActivities, cache: Cache
-) -> None:
+async def test_results_are_stored_byte_for_byte(networks: Networks, importing: ImportActivities) -> None:
     ids = [new_id(), new_id()]
     await submit(networks, *ids)
     bodies = [result_record(ids[0], data='[{"b" : 1.50, "a":"é"}]'), result_record(ids[1], "failed")]
-    outcome = await apply(importing, await cross(networks, RESULTS, bodies))
+    outcome = await apply(networks.request, importing, await cross(networks, RESULTS, bodies))
     assert (outcome.batches, outcome.records, outcome.quarantined) == (1, 2, 0)
     assert await stored(networks) == dict(zip(ids, bodies, strict=True))
-    assert [await cache.get(result_key(USER, key)) for key in ids] == bodies
     assert [await status(networks, key) for key in ids] == ["completed", "failed"]
     assert await one(networks.request, "SELECT applied FROM incoming_streams WHERE stream = 'results'") == 1
 
@@ -73,9 +62,9 @@ async def test_a_batch_applied_again_changes_nothing(networks: Networks, importi
     key = new_id()
     await submit(networks, key)
     batch = await cross(networks, RESULTS, [result_record(key)])
-    await apply(importing, batch)
+    await apply(networks.request, importing, batch)
     before = await table(networks.request, "SELECT * FROM results")
-    assert (await apply(importing, batch)).batches == 0
+    assert (await apply(networks.request, importing, batch)).batches == 0
     assert await table(networks.request, "SELECT * FROM results") == before
     assert await quarantined(networks.request) == []
 
@@ -86,20 +75,19 @@ async def test_a_result_that_comes_again_with_the_same_bytes_is_no_news(
     key = new_id()
     await submit(networks, key)
     for _ in range(2):
-        outcome = await apply(importing, await cross(networks, RESULTS, [result_record(key)]))
+        outcome = await apply(networks.request, importing, await cross(networks, RESULTS, [result_record(key)]))
     assert (outcome.batches, outcome.records, outcome.quarantined) == (1, 0, 0)
 
 
 async def test_another_result_for_a_request_that_has_one_is_set_aside_and_the_first_stays(
-    networks: Networks, importing: ImportActivities, cache: Cache
+    networks: Networks, importing: ImportActivities
 ) -> None:
     key = new_id()
     await submit(networks, key)
     first, other = result_record(key), result_record(key, data="[2]")
-    await apply(importing, await cross(networks, RESULTS, [first]))
-    await apply(importing, await cross(networks, RESULTS, [other]))
+    await apply(networks.request, importing, await cross(networks, RESULTS, [first]))
+    await apply(networks.request, importing, await cross(networks, RESULTS, [other]))
     assert await stored(networks) == {key: first}
-    assert await cache.get(result_key(USER, key)) == first
     assert await quarantined(networks.request) == [(2, "another result for a request that has one")]
 
 
@@ -120,7 +108,7 @@ async def test_what_cannot_be_applied_is_set_aside_with_a_reason_and_blocks_noth
         result_record(key),
         result_record(key, data="[2]"),
     ]
-    outcome = await apply(importing, await cross(networks, RESULTS, records))
+    outcome = await apply(networks.request, importing, await cross(networks, RESULTS, records))
     assert (outcome.records, outcome.quarantined) == (1, 9)
     assert await stored(networks) == {key: result_record(key)}
     reasons = dict(await quarantined(networks.request))
@@ -130,16 +118,15 @@ async def test_what_cannot_be_applied_is_set_aside_with_a_reason_and_blocks_noth
     assert await one(networks.request, "SELECT body FROM quarantined_records WHERE record = 2") == b"torn"
 
 
-async def test_a_late_result_after_a_cancellation_is_kept_but_neither_served_nor_cached(
-    networks: Networks, importing: ImportActivities, cache: Cache
+async def test_a_late_result_after_a_cancellation_is_kept_and_not_served(
+    networks: Networks, importing: ImportActivities
 ) -> None:
     key = new_id()
     await submit(networks, key)
     async with networks.request.engine.begin() as connection:
         assert await cancel_request(connection, USER, key)
-    await apply(importing, await cross(networks, RESULTS, [result_record(key)]))
+    await apply(networks.request, importing, await cross(networks, RESULTS, [result_record(key)]))
     assert await status(networks, key) == "cancelled"
-    assert await cache.get(result_key(USER, key)) is None
     async with networks.request.engine.connect() as connection:
         found = await find_outcome(connection, USER, key)
     assert found is not None
@@ -151,7 +138,7 @@ async def test_a_request_with_a_result_can_be_cancelled_no_more(
 ) -> None:
     key = new_id()
     await submit(networks, key)
-    await apply(importing, await cross(networks, RESULTS, [result_record(key)]))
+    await apply(networks.request, importing, await cross(networks, RESULTS, [result_record(key)]))
     async with networks.request.engine.begin() as connection:
         assert not await cancel_request(connection, USER, key)
     assert await status(networks, key) == "completed"
@@ -163,64 +150,32 @@ async def test_all_batches_that_are_there_are_applied_in_order_by_one_run(
     ids = [new_id() for _ in range(4)]
     await submit(networks, *ids)
     batches = [await cross(networks, RESULTS, [result_record(key)]) for key in ids]
-    assert (await apply(importing, batches[2])).batches == 4
+    assert (await apply(networks.request, importing, batches[2])).batches == 4
     assert await one(networks.request, "SELECT applied FROM incoming_streams WHERE stream = 'results'") == 4
     in_order = "SELECT request_id FROM results ORDER BY received_at"
     assert [key for (key,) in await table(networks.request, in_order)] == ids
 
 
-async def test_only_groups_that_are_complete_are_told_and_one_that_cannot_be_reached_harms_nothing(
-    networks: Networks, importing: ImportActivities, told: Told
-) -> None:
-    a, b, c = new_id(), new_id(), new_id()
-    first, second = await submit(networks, a, b), await submit(networks, c)
-    outcome = await apply(importing, await cross(networks, RESULTS, [result_record(a), result_record(c)]))
-    assert outcome.groups_fulfilled == 1
-    assert told.workflows == [f"results_arrived {second.workflow_id('fulfil')}"]
-    await apply(importing, await cross(networks, RESULTS, [result_record(b)]))
-    assert told.workflows[1:] == [f"results_arrived {first.workflow_id('fulfil')}"]
-
-
 async def test_a_result_belongs_to_the_owner_of_its_request_whatever_it_says(
-    networks: Networks, importing: ImportActivities, cache: Cache
+    networks: Networks, importing: ImportActivities
 ) -> None:
     key, other = new_id(), new_id()
     await submit(networks, key)
     body = result_record(key, more=f',"user_id":"{other}"')
-    await apply(importing, await cross(networks, RESULTS, [body]))
+    await apply(networks.request, importing, await cross(networks, RESULTS, [body]))
     assert await one(networks.request, "SELECT user_id FROM results") == USER
-    assert await cache.get(result_key(other, key)) is None
     async with networks.request.engine.connect() as connection:
         assert await find_outcome(connection, other, key) is None
 
 
-async def test_with_redis_away_results_are_applied_all_the_same(networks: Networks, told: Told) -> None:
-    away = Cache("redis://127.0.0.1:1")
-    key = new_id()
-    await submit(networks, key)
-    importing = ImportActivities(networks.request.engine, away, 60, told)
-    assert (await apply(importing, await cross(networks, RESULTS, [result_record(key)]))).records == 1
-    await away.aclose()
-
-
 async def test_a_batch_that_fails_to_apply_leaves_nothing_half_done(
-    networks: Networks, importing: ImportActivities, cache: Cache
+    networks: Networks, importing: ImportActivities
 ) -> None:
     key = new_id()
     await submit(networks, key)
     batch = await cross(networks, RESULTS, [result_record(key)])
     await change(networks.request, "UPDATE received_batches SET payload = 'damaged on disk'")
     with pytest.raises(Exception, match="payload"):
-        await apply(importing, batch)
+        await apply(networks.request, importing, batch)
     assert await stored(networks) == {}
-    assert await cache.get(result_key(USER, key)) is None
     assert not await one(networks.request, "SELECT applied_at IS NOT NULL FROM received_batches")
-
-
-async def test_a_cached_result_goes_after_its_time(networks: Networks, cache: Cache, told: Told) -> None:
-    key = new_id()
-    await submit(networks, key)
-    importing = ImportActivities(networks.request.engine, cache, 77, told)
-    await apply(importing, await cross(networks, RESULTS, [result_record(key)]))
-    left = await cache._redis.ttl(result_key(USER, key))
-    assert 0 < timedelta(seconds=left).total_seconds() <= 77

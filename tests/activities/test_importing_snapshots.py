@@ -5,17 +5,18 @@ from typing import Any
 
 import orjson
 import pytest
-from temporalio.client import Client
 from temporalio.testing import ActivityEnvironment
 
 from activities.importing import ImportActivities
 from cache.redis_cache import Cache
-from exchange.batch import to_wire
-from exchange.receiving import Receiver
-from exchange.sealing import Sealer
+from exchange.transfer.outgoing import batch_after, lock_sealing
+from exchange.transfer.receiving import Receiver
+from exchange.transfer.sealing import Sealer
+from exchange.wire.batch import to_wire
+from fulfilment.snapshots import apply_snapshot
 from models.outcomes import ApplyOutcome
 from models.streams import BatchRef, StreamName
-from storage.outgoing import batch_after, hold_sealing
+from storage.notices import NotificationListener
 from tests.activities.crossing import LINK, cross_snapshot, deliver, one, quarantined, table
 from tests.conftest import Networks
 
@@ -25,13 +26,12 @@ SETTINGS = StreamName.SETTINGS
 @pytest.fixture
 async def importing(networks: Networks) -> AsyncIterator[ImportActivities]:
     cache = Cache(networks.servers.redis_url)
-    never_called: Client = None  # type: ignore[assignment]
-    yield ImportActivities(networks.request.engine, cache, 60, never_called)
+    yield ImportActivities(networks.request.engine, NotificationListener())
     await cache.aclose()
 
 
 async def apply(importing: ImportActivities, batch: BatchRef) -> ApplyOutcome:
-    outcome: ApplyOutcome = await ActivityEnvironment().run(importing.apply_batches, batch)
+    outcome: ApplyOutcome = await ActivityEnvironment().run(importing.apply_and_attend, batch)
     return outcome
 
 
@@ -75,7 +75,7 @@ async def test_an_older_snapshot_that_is_applied_later_is_superseded(
 ) -> None:
     [old] = await cross_snapshot(networks, SETTINGS, [setting(1)])
     [new] = await cross_snapshot(networks, SETTINGS, [setting(2)])
-    await importing._apply_snapshot(new, ApplyOutcome())
+    await apply_snapshot(networks.request.engine, new, ApplyOutcome())
     outcome = await apply(importing, old)
     assert (outcome.superseded, outcome.records) == (1, 0)
     assert await snapshot(networks) == [setting(2)]
@@ -134,7 +134,7 @@ async def test_a_last_part_without_its_others_is_set_aside_and_the_snapshot_stay
     side = networks.response
     sealer = Sealer(side.keys, LINK)
     async with side.engine.begin() as connection:
-        await hold_sealing(connection, SETTINGS)
+        await lock_sealing(connection, SETTINGS)
         lone = await sealer._seal(connection, SETTINGS, [setting(1), setting(2)], part=2, parts=2)
         stored = await batch_after(connection, SETTINGS, 1, lone.sequence - 1)
     assert stored is not None

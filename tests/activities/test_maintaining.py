@@ -9,13 +9,13 @@ from temporalio.testing import ActivityEnvironment
 from activities import maintaining
 from activities.maintaining import MaintenanceActivities
 from cache.redis_cache import Cache, answer_key, result_key, settings_key
-from exchange.sealing import Sealer
+from exchange.transfer.sealing import Sealer
+from execution.execution_store import FinishedResult, store_results
+from execution.request_types import put_request_type, retire_request_type
+from fulfilment.result_store import store_snapshot
 from models.outcomes import MaintenanceOutcome
 from models.streams import Network, StreamName
-from storage import retention
-from storage.arrivals import store_snapshot
-from storage.catalog import put_request_type, retire_request_type
-from storage.executions import FinishedResult, store_results
+from monitoring import retention
 from tests.activities.crossing import (
     LINK,
     NOW,

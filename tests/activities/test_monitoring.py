@@ -12,13 +12,13 @@ from temporalio.testing import ActivityEnvironment
 from activities.monitoring import MonitoringActivities
 from cache.redis_cache import Cache
 from configuration.cadences import DEFAULT_CADENCES
-from exchange.batch import unpack
-from exchange.manifest import Manifest
-from exchange.sealing import Sealer
+from exchange.transfer.outgoing import batch_after, outgoing_stream, stop_outgoing
+from exchange.transfer.sealing import Sealer
+from exchange.wire.batch import unpack
+from exchange.wire.manifest import Manifest
 from models.outcomes import MonitoringOutcome
 from models.streams import StreamName
-from storage.catalog import put_setting
-from storage.outgoing import batch_after, outgoing_stream, stop_outgoing
+from settings.setting_store import put_setting
 from tests.activities.crossing import LINK, one, table
 from tests.conftest import Networks
 
@@ -111,12 +111,29 @@ async def test_the_backlog_of_a_stream_is_measured(networks: Networks, cache: Ca
     async with side.engine.begin() as connection:
         await sealer.seal(connection, StreamName.RESULTS, [b"{}"] * 3)
         await sealer.enqueue(connection, StreamName.RESULTS, [b"{}"] * 2)
-    await measure(networks, cache)
+    outcome = await measure(networks, cache)
     [body] = await measurements(networks)
     [results] = [state for state in body["streams"] if state["stream"] == "results"]
     assert (results["sequence"], results["records"], results["pending_records"]) == (1, 3, 2)
     assert (results["in_flight_batches"], results["in_flight_records"]) == (1, 3)
     assert results["oldest_age_seconds"] is not None
+    assert outcome.backlog == {"settings": 0, "requests": 0, "results": 5, "health": 0}
+    assert outcome.oldest_seconds == results["oldest_age_seconds"]
+
+
+async def test_a_run_gives_the_key_figures_of_its_measurement(networks: Networks, cache: Cache) -> None:
+    outcome = await measure(networks, cache, export_results="moving")
+    [body] = await measurements(networks)
+    assert (outcome.workers, outcome.open) == (2, ["schedule-paused:export_results"])
+    assert (outcome.database_ms, outcome.redis_ms) == (body["database"]["answer_ms"], body["redis"]["answer_ms"])
+    assert outcome.disk_free_bytes == body["host"]["disk_free_bytes"]
+    assert "alerts: schedule-paused:export_results; waiting: nothing; 2 workers" in str(outcome)
+
+
+async def test_a_run_says_that_redis_is_away(networks: Networks, no_cache: Cache) -> None:
+    outcome = await measure(networks, no_cache)
+    assert (outcome.redis_ms, outcome.open) == (None, ["redis-away"])
+    assert "Redis away" in str(outcome)
 
 
 async def test_an_alert_is_raised_once_kept_open_and_cleared_when_its_cause_is_gone(
@@ -127,7 +144,8 @@ async def test_an_alert_is_raised_once_kept_open_and_cleared_when_its_cause_is_g
     second = await measure(networks, cache, 5, export_results="moving house")
     assert (first.raised, second.raised, second.open) == ([name], [], [name])
     found = await table(networks.response, "SELECT message, cleared_at FROM alerts")
-    assert found == [("export_results is paused: moving house", None)]
+    resume = "to go on: airlock schedules resume export_results"
+    assert found == [(f"export_results is paused: moving house; {resume}", None)]
     third = await measure(networks, cache, 10)
     assert (third.cleared, third.open) == ([name], [])
     fourth = await measure(networks, cache, 15, export_results="again")

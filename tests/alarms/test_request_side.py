@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from api.request.link_health import LinkMetrics, Refusals, silences
 from exchange.errors import ClockSkew
-from exchange.http_signature import HEADER, HttpSigner
+from exchange.wire.http_signature import HEADER, HttpSigner
 from tests.api_request.serving import serving, settings_for
 from tests.conftest import Networks
 
@@ -29,8 +29,8 @@ def test_what_was_never_heard_of_and_what_goes_out_is_not_silent() -> None:
 def test_refusals_are_told_by_kind_and_measured() -> None:
     refusals, registry = Refusals(), CollectorRegistry()
     for _ in range(2):
-        refusals.note(ClockSkew("whatever a stranger wrote"))
-    assert [line.startswith("calls were refused: clock-skew, 2 in all") for line in refusals.told()] == [True]
+        refusals.record(ClockSkew("whatever a stranger wrote"))
+    assert [line.startswith("calls were refused: clock-skew, 2 in all") for line in refusals.recent()] == [True]
     LinkMetrics(registry).refresh([state("settings", 7.0), state("results", None)], refusals)
     assert registry.get_sample_value("airlock_link_refused_calls", {"kind": "clock-skew"}) == 2
     assert registry.get_sample_value("airlock_link_silence_seconds", {"stream": "settings"}) == 7
@@ -49,7 +49,7 @@ async def test_a_call_that_is_refused_is_counted_by_what_is_wrong_with_it(
         assert (await http.get(target)).status_code == 401
         assert dict(counts) == {"bad-signature": 1}
         with monkeypatch.context() as patched:
-            patched.setattr("exchange.http_signature.time.time", lambda: 1_000_000_000.0)
+            patched.setattr("exchange.wire.http_signature.time.time", lambda: 1_000_000_000.0)
             header = HttpSigner(networks.response.keys, "test").sign_request("GET", target, b"")
         refused = await http.get(target, headers={HEADER: header})
         assert (refused.status_code, refused.json()["type"]) == (401, "urn:airlock:problem:clock-skew")

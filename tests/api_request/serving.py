@@ -16,12 +16,13 @@ import httpx
 from fastapi import FastAPI
 from uuid_utils.compat import uuid7
 
+from api.listening import Listener
 from api.request import create_app
 from api.serving import served
 from configuration.settings import RequestSettings
 from embedded.ports import free_port
+from fulfilment.result_store import ArrivedResult, store_results, store_snapshot
 from models.streams import BatchRef, StreamName
-from storage.arrivals import ArrivedResult, store_results, store_snapshot
 from storage.database import value
 from tests.conftest import Networks
 
@@ -50,7 +51,7 @@ async def serving(settings: RequestSettings, change: Callable[[FastAPI], None] =
     app = create_app(settings)
     change(app)
     port = free_port()
-    async with served(app, "127.0.0.1", port):
+    async with served(app, [Listener("127.0.0.1", port)]):
         url = f"http://127.0.0.1:{port}"
         async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
 

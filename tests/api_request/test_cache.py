@@ -84,9 +84,9 @@ class Reader:
         self.user = user
         self.request_id = request_id
 
-    async def source(self) -> str:
+    async def source(self, wait: int = 0) -> str:
         """Where the result was read; that it is right is checked."""
-        found = await self.http.get(f"/v1/requests/{self.request_id}/result")
+        found = await self.http.get(f"/v1/requests/{self.request_id}/result?wait={wait}")
         source: str = found.json()["source"]
         assert found.content == result_body(self.request_id)[:-1] + b',"source":"%s"}' % source.encode()
         return source
@@ -138,6 +138,7 @@ async def test_while_it_hangs_reads_come_from_the_database(reader: Reader, redis
     try:
         async with asyncio.timeout(20):
             assert await reader.source() == "database"
+            assert await reader.source(wait=30) == "database"
             assert await reader.settings() == ("database", 1)
             assert (await reader.http.post("/v1/requests", json=IST)).status_code == 202
             assert (await reader.http.get("/readyz")).status_code == 200
@@ -171,6 +172,7 @@ async def test_killed_and_started_again_it_is_used_again(reader: Reader, redis: 
     await reader.source()
     redis.end()
     assert await reader.source() == "database"
+    assert await reader.source(wait=30) == "database"
     assert await reader.settings() == ("database", 1)
     redis.start()
     await reader.comes_from_the_cache()

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from api.request.catalog import CurrentCatalog
+from fulfilment.catalog import CurrentCatalog
 from models.errors import Unauthenticated
 from storage.database import connect
 from tests.api_request.conftest import Api
@@ -58,7 +58,7 @@ async def own(fresh: Networks) -> AsyncIterator[Own]:
 async def test_before_the_first_snapshot_calls_say_that_nothing_has_crossed(own: Own) -> None:
     answer = await own.http.get("/v1/settings")
     assert answer.status_code == 401
-    assert "crossed" in answer.json()["detail"]
+    assert "arrived" in answer.json()["detail"]
 
 
 async def test_a_newer_snapshot_is_told_at_once(own: Own) -> None:

@@ -2,30 +2,36 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 import pytest
-from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 
 from api.request import dispatching
+from api.request.dispatching import MOST_TOGETHER, in_ranges
 from embedded.temporal import find_temporal
-from exchange.http_signature import HttpSigner
-from exchange.link import LinkClient
-from exchange.sealing import Sealer
-from models.streams import BatchRef, StreamName
+from exchange.carriers.http import LinkClient
+from exchange.transfer.sealing import Sealer
+from exchange.wire.http_signature import HttpSigner
+from fulfilment.group_commit import CommittedGroup
+from fulfilment.request_store import store_group
+from models import looks
+from models.streams import BatchRef, StreamName, named_by
+from orchestration.search_attributes import BATCH, RECORDS, STREAM
+from storage.attendance import RESULTS, attend
 from storage.database import rows
-from storage.incoming import mark_applied
-from storage.standby import received
+from tests.activities.crossing import change
+from tests.activities.residents import attendant
 from tests.api_request.proxy import Proxy, proxied
 from tests.api_request.serving import AIRPORT, IST, eventually, new_user, publish, serving, settings_for
 from tests.conftest import Networks
-from tests.hearing import hearing
 from tests.link.batches import seal
-from workflows.search_attributes import BATCH, RECORDS, STREAM
 
 
 @dataclass
@@ -38,32 +44,38 @@ class Dispatched:
     networks: Networks
     client: Client
 
-    async def groups(self) -> dict[BatchRef, bool]:
-        """Each group, and whether the database knows it as started."""
+    async def seen(self) -> dict[int, bool]:
+        """The number of each group, and whether the database knows of a run that looks after it."""
         async with self.networks.request.engine.connect() as connection:
-            found = await rows(
-                connection, "SELECT epoch, sequence, size, started_at IS NOT NULL FROM request_groups ORDER BY sequence"
-            )
-        return {
-            BatchRef(stream=StreamName.REQUESTS, epoch=epoch, sequence=sequence, records=size): started
-            for epoch, sequence, size, started in found
-        }
+            found = await rows(connection, "SELECT sequence, seen_at IS NOT NULL FROM request_groups ORDER BY sequence")
+        return {sequence: seen for sequence, seen in found}
 
-    async def leaders(self) -> set[BatchRef]:
-        """The groups whose workflows see to all."""
-        async with self.networks.request.engine.connect() as connection:
-            found = await rows(connection, "SELECT DISTINCT epoch, coalesce(leader, sequence) FROM request_groups")
-        return {BatchRef(stream=StreamName.REQUESTS, epoch=epoch, sequence=sequence) for epoch, sequence in found}
+    async def all_seen(self) -> bool:
+        return all((await self.seen()).values())
 
-    async def all_started(self) -> bool:
-        return all((await self.groups()).values())
+    async def submit(self, **more: Any) -> str:
+        answer = await self.http.post("/v1/requests", json=IST | more)
+        assert answer.status_code == 202
+        return str(answer.json()["ids"][0])
 
-    async def is_running(self, batch: BatchRef, verb: str) -> bool:
+    async def all_are_seen(self) -> None:
+        await eventually(self.all_seen, "every group has its workflow")
+
+    async def described(self, name: str) -> WorkflowExecutionDescription | None:
         try:
-            found = await self.client.get_workflow_handle(batch.workflow_id(verb)).describe()
+            return await self.client.get_workflow_handle(name).describe()
         except RPCError:
-            return False
-        return found.status is WorkflowExecutionStatus.RUNNING  # an earlier test's of this name was terminated
+            return None
+
+    async def is_running(self, name: str) -> bool:
+        found = await self.described(name)
+        return found is not None and found.status is WorkflowExecutionStatus.RUNNING  # an earlier test's was terminated
+
+    async def runs(self, name: str) -> None:
+        async def is_running() -> bool:
+            return await self.is_running(name)
+
+        await eventually(is_running, f"{name} runs")
 
 
 @pytest.fixture(scope="module")
@@ -99,165 +111,150 @@ async def dispatched(
             finally:
                 proxy.heal()
                 async for workflow in temporal.client.list_workflows("ExecutionStatus = 'Running'"):
-                    await temporal.client.get_workflow_handle(workflow.id).terminate()
+                    with suppress(RPCError):  # the list lags behind
+                        await temporal.client.get_workflow_handle(workflow.id).terminate()
 
 
-async def test_many_calls_at_once_become_few_workflows_and_each_is_started(dispatched: Dispatched) -> None:
-    answers = await asyncio.gather(*(dispatched.http.post("/v1/requests", json=IST) for _ in range(60)))
-    assert {answer.status_code for answer in answers} == {202}
-    await eventually(dispatched.all_started, "every group has its workflow")
-    groups = await dispatched.groups()
-    assert sum(group.records for group in groups) == 60
+async def test_many_calls_at_once_become_few_groups_and_fewer_workflows(dispatched: Dispatched) -> None:
+    await asyncio.gather(*(dispatched.submit() for _ in range(60)))
+    await dispatched.all_are_seen()
+    groups = await dispatched.seen()
     assert len(groups) < 30
-    for group in await dispatched.leaders():
-        assert await dispatched.is_running(group, "fulfil"), str(group)
+    covered: list[int] = []
+
+    async def each_has_its_workflow() -> bool:
+        found = dispatched.client.list_workflows("WorkflowType = 'FulfillRequests' AND ExecutionStatus = 'Running'")
+        ranges = [batch async for listed in found if (batch := named_by(listed.id))]
+        covered[:] = sorted(number for batch in ranges for number in range(batch.begin, batch.sequence + 1))
+        return len(covered) >= len(groups)
+
+    await eventually(each_has_its_workflow, "Temporal lists the workflows")
+    assert covered == list(groups), "each group has one"
 
 
-async def test_one_workflow_sees_to_groups_that_come_close_together(
-    dispatched: Dispatched, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(dispatching, "TOGETHER_SECONDS", 2.0)
-    monkeypatch.setattr(dispatching, "LOOK_SECONDS", 60.0)  # nothing is taken for left meanwhile
-    for _ in range(5):
-        assert (await dispatched.http.post("/v1/requests", json=IST)).status_code == 202
-    await eventually(dispatched.all_started, "every group has its workflow")
-    assert len(await dispatched.groups()) == 5
-    (leader,) = await dispatched.leaders()
-    assert leader.sequence == 1
-    assert await dispatched.is_running(leader, "fulfil")
-    second = BatchRef(stream=StreamName.REQUESTS, epoch=1, sequence=2)
-    assert not await dispatched.is_running(second, "fulfil")
-
-
-async def test_who_has_callbacks_to_make_waits_for_no_others_nor_do_those_with_it(
+async def test_groups_that_come_close_together_share_a_workflow_which_waits_no_longer_once_one_is_in_a_hurry(
     dispatched: Dispatched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dispatching, "TOGETHER_SECONDS", 600.0)
+    monkeypatch.setattr(looks, "LOOKS", (3600.0,))
     monkeypatch.setattr(dispatching, "LOOK_SECONDS", 600.0)  # nothing is taken for left meanwhile
-    for _ in range(2):
-        assert (await dispatched.http.post("/v1/requests", json=IST)).status_code == 202
-        assert not all((await dispatched.groups()).values())
-        called_back = IST | {"callback_url": "https://example.org/"}
-        assert (await dispatched.http.post("/v1/requests", json=called_back)).status_code == 202
-        await eventually(dispatched.all_started, "every group has its workflow")
+    hurries: list[dict[str, Any]] = [{"callback_url": "https://example.org/"}, {"deadline": 60}]
+    for first, hurry in zip((1, 4), hurries, strict=True):
+        for _ in range(2):
+            await dispatched.submit()
+        assert not await dispatched.all_seen()
+        await dispatched.submit(**hurry)
+        await dispatched.all_are_seen()
+        found = await dispatched.described(f"fulfil-requests-1.{first}-{first + 2}")
+        assert found is not None
+        assert found.execution_time is not None
+        waits = (found.execution_time - found.start_time).total_seconds()
+        assert waits == 0 if "callback_url" in hurry else 0 < waits <= 60
 
 
 async def test_a_deadline_is_looked_at_in_time_however_long_its_group_waited_for_others(
     dispatched: Dispatched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatching, "TOGETHER_SECONDS", 1.0)
-    monkeypatch.setattr(dispatching, "LOOK_SECONDS", 60.0)  # nothing is taken for left meanwhile
-    assert (await dispatched.http.post("/v1/requests", json=IST | {"deadline": 3})).status_code == 202
-    await eventually(dispatched.all_started, "the group has its workflow")
-    group = BatchRef(stream=StreamName.REQUESTS, epoch=1, sequence=1)
-    found = await dispatched.client.get_workflow_handle(group.workflow_id("fulfil")).describe()
+    monkeypatch.setattr(dispatching, "TOGETHER_SECONDS", 0.5)
+    monkeypatch.setattr(dispatching, "LOOK_SECONDS", 600.0)
+    await dispatched.submit(deadline=3)
+    await dispatched.all_are_seen()
+    found = await dispatched.described("fulfil-requests-1.1")
+    assert found is not None
     assert found.execution_time is not None
-    assert 0 < (found.execution_time - found.start_time).total_seconds() <= 2.0
+    assert 0 < (found.execution_time - found.start_time).total_seconds() <= 2.5
 
 
 async def test_what_comes_while_temporal_is_away_is_accepted_and_started_when_it_is_back(
     dispatched: Dispatched,
 ) -> None:
     await dispatched.proxy.cut()
-    link = LinkClient(dispatched.url, HttpSigner(dispatched.networks.response.keys, "test"))
     for _ in range(3):
-        accepted = await dispatched.http.post("/v1/requests", json=IST)
-        assert accepted.status_code == 202
-    cancelled = await dispatched.http.delete(f"/v1/requests/{accepted.json()['id']}")
-    assert cancelled.status_code == 200
-    await link.push(StreamName.RESULTS, await seal(dispatched.networks.response, StreamName.RESULTS, b"{}"))
-    await link.aclose()
+        request_id = await dispatched.submit()
+    assert (await dispatched.http.delete(f"/v1/requests/{request_id}")).status_code == 200
+    await push(dispatched)
     assert (await dispatched.http.get("/readyz")).status_code == 200
-    assert not any((await dispatched.groups()).values())
+    assert not any((await dispatched.seen()).values())
     dispatched.proxy.heal()
-    await eventually(dispatched.all_started, "every group has its workflow")
-    pushed = BatchRef(stream=StreamName.RESULTS, epoch=1, sequence=1)
-
-    async def is_imported() -> bool:
-        return await dispatched.is_running(pushed, "apply")
-
-    await eventually(is_imported, "the pushed batch has its workflow")
+    await dispatched.all_are_seen()
+    await dispatched.runs("apply-results-1.1")
 
 
-async def push(dispatched: Dispatched) -> BatchRef:
+async def push(dispatched: Dispatched) -> None:
     """A batch of results, as the link brings it."""
     link = LinkClient(dispatched.url, HttpSigner(dispatched.networks.response.keys, "test"))
-    receipt = await link.push(StreamName.RESULTS, await seal(dispatched.networks.response, StreamName.RESULTS, b"{}"))
+    await link.push(StreamName.RESULTS, await seal(dispatched.networks.response, StreamName.RESULTS, b"{}"))
     await link.aclose()
-    return BatchRef(stream=StreamName.RESULTS, epoch=1, sequence=receipt.received)
 
 
-async def test_a_batch_that_somebody_stands_by_for_has_a_workflow_only_where_it_is_not_applied_in_time(
+async def test_results_have_a_workflow_at_once_and_what_follows_is_left_to_it_while_it_attends(
     dispatched: Dispatched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatching, "LEFT_SECONDS", 600.0)  # nothing is taken for left meanwhile
-    monkeypatch.setattr(dispatching, "GRACE_SECONDS", 0.3)
+    monkeypatch.setattr(dispatching, "LOOK_SECONDS", 600.0)  # nothing is taken for left meanwhile
+    await push(dispatched)
+    await dispatched.runs("apply-results-1.1")
+    await push(dispatched)
+    await change(dispatched.networks.request, "UPDATE attendances SET attended_until = now()")
+    await push(dispatched)
+    await dispatched.runs("apply-results-1.3")
+    assert not await dispatched.is_running("apply-results-1.2")
+
+
+async def test_a_batch_whose_run_died_has_another_when_nobody_attends_any_more(dispatched: Dispatched) -> None:
     request = dispatched.networks.request
-    async with hearing(request) as standby, standby.by(received(StreamName.RESULTS)) as post:
-        assert post is not None
-        applied = await push(dispatched)
-        async with asyncio.timeout(10):
-            await post.said.wait()
-        async with request.engine.begin() as connection:
-            await mark_applied(connection, applied.stream, applied.epoch, applied.sequence)
-        left = await push(dispatched)
-
-        async def is_imported() -> bool:
-            return await dispatched.is_running(left, "apply")
-
-        await eventually(is_imported, "the batch that nobody applied has its workflow")
-        assert not await dispatched.is_running(applied, "apply")
-
-
-async def test_a_batch_that_nobody_stands_by_for_has_its_workflow_at_once(
-    dispatched: Dispatched, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(dispatching, "LEFT_SECONDS", 600.0)
-    monkeypatch.setattr(dispatching, "GRACE_SECONDS", 600.0)
-    pushed = await push(dispatched)
-
-    async def is_imported() -> bool:
-        return await dispatched.is_running(pushed, "apply")
-
-    await eventually(is_imported, "the batch has its workflow")
+    async with request.engine.begin() as connection:
+        assert await attend(connection, RESULTS, "of another process")
+    for _ in range(2):
+        await push(dispatched)
+    await change(request, "UPDATE attendances SET attended_until = now()")
+    await dispatched.runs("apply-results-1.2")
+    assert await attendant(request) == "apply-results-1.2"
+    assert not await dispatched.is_running("apply-results-1.1"), "one run applies them all"
 
 
 async def test_nobody_waits_for_a_temporal_that_hangs(dispatched: Dispatched) -> None:
-    accepted = await dispatched.http.post("/v1/requests", json=IST)
-    await eventually(dispatched.all_started, "the connection to Temporal is open")
+    request_id = await dispatched.submit()
+    await dispatched.all_are_seen()
     dispatched.proxy.passing.clear()
     async with asyncio.timeout(dispatching.RPC_SECONDS.total_seconds() * 0.8):
-        assert (await dispatched.http.post("/v1/requests", json=IST)).status_code == 202
-        assert (await dispatched.http.delete(f"/v1/requests/{accepted.json()['id']}")).status_code == 200
+        await dispatched.submit()
+        assert (await dispatched.http.delete(f"/v1/requests/{request_id}")).status_code == 200
     dispatched.proxy.heal()
-    await eventually(dispatched.all_started, "every group has its workflow")
+    await dispatched.all_are_seen()
 
 
 async def test_a_group_that_was_left_by_another_process_is_started(dispatched: Dispatched) -> None:
     sealer = Sealer(dispatched.networks.request.keys, "test")
     async with dispatched.networks.request.engine.begin() as connection:
         batch = await sealer.seal(connection, StreamName.REQUESTS, [b"{}"])
-        query = "INSERT INTO request_groups (epoch, sequence, size) VALUES (1, :sequence, 1) RETURNING 1"
-        await rows(connection, query, sequence=batch.sequence)
-
-    async def is_started() -> bool:
-        return (await dispatched.groups())[batch]
-
-    await eventually(is_started, "the group that nobody started")
-    assert await dispatched.is_running(batch, "fulfil")
+        await store_group(connection, batch, 1)
+    await dispatched.all_are_seen()
+    assert await dispatched.is_running(batch.workflow_id("fulfil"))
 
 
-async def test_a_group_whose_request_is_cancelled_is_told_to_look(dispatched: Dispatched) -> None:
-    (request_id,) = (await dispatched.http.post("/v1/requests", json=IST)).json()["ids"]
-    await eventually(dispatched.all_started, "the group has its workflow")
-    (group,) = await dispatched.leaders()
-    workflow = dispatched.client.get_workflow_handle(group.workflow_id("fulfil"))
+async def test_a_group_whose_run_was_lost_has_another(dispatched: Dispatched) -> None:
+    await dispatched.submit()
+    await dispatched.all_are_seen()
+    await dispatched.client.get_workflow_handle("fulfil-requests-1.1").terminate()
+    await change(dispatched.networks.request, "UPDATE request_groups SET seen_at = now() - interval '181 s'")
+    await dispatched.runs("fulfil-requests-1.1")
 
-    async def is_told() -> bool:
-        events = (await workflow.fetch_history()).events
-        signals = [each.workflow_execution_signaled_event_attributes.signal_name for each in events]
-        return "results_arrived" in signals
 
-    assert not await is_told()
-    assert (await dispatched.http.delete(f"/v1/requests/{request_id}")).status_code == 200
-    await eventually(is_told, "the workflow has the signal")
+def group(sequence: int, records: int = 1, epoch: int = 1) -> CommittedGroup:
+    return CommittedGroup(BatchRef(stream=StreamName.REQUESTS, epoch=epoch, sequence=sequence, records=records), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("groups", "ranges"),
+    [
+        ([], []),
+        ([group(3), group(1), group(2)], [[1, 2, 3]]),
+        ([group(1), group(1, epoch=2), group(2)], [[1, 2], [1]]),
+        ([group(1, MOST_TOGETHER - 1), group(2), group(3)], [[1, 2], [3]]),
+        ([group(1, 2 * MOST_TOGETHER), group(2)], [[1], [2]]),
+    ],
+)
+def test_groups_are_looked_after_together_up_to_a_number_of_requests(
+    groups: list[CommittedGroup], ranges: list[list[int]]
+) -> None:
+    assert [[each.group.sequence for each in some] for some in in_ranges(groups)] == ranges

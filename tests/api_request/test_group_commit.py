@@ -1,7 +1,8 @@
 """Group commit: what arrives together is one batch and one group, and one submission never harms another."""
 
 import asyncio
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -9,14 +10,22 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 from uuid_utils.compat import uuid7
 
-from api.request.submitting import FULL_SUBMISSIONS, MAX_WAITING_RECORDS, CommittedGroup, GroupCommit, Submission
-from exchange.manifest import MAX_RECORDS
-from exchange.sealing import Sealer
+from exchange.transfer.outgoing import lock_sealing, outgoing_stream, stop_outgoing
+from exchange.transfer.sealing import Sealer
+from exchange.wire.manifest import MAX_RECORDS
+from fulfilment.group_commit import (
+    FULL_SUBMISSIONS,
+    MAX_WAITING_RECORDS,
+    CommittedGroup,
+    GroupCommit,
+    Submission,
+    look_in,
+)
+from fulfilment.request_store import NewRequest
 from models.errors import Unavailable
+from models.looks import LOOKS
 from models.streams import StreamName
 from storage.database import rows, value
-from storage.outgoing import hold_sealing, outgoing_stream, stop_outgoing
-from storage.submissions import NewRequest
 from tests.api_request.serving import eventually
 from tests.conftest import Networks, Side
 
@@ -48,6 +57,27 @@ def submission(size: int = 1, priority: int = 5) -> Submission:
         NewRequest(uuid7(), UUID(int=1), "anything", None, priority, b"{}", None, now, None) for _ in range(size)
     ]
     return Submission(requests, [b'{"request_id":"%s"}' % str(item.request_id).encode() for item in requests], None)
+
+
+@pytest.mark.parametrize(
+    ("deadlines", "callback", "seconds"),
+    [
+        ([None, None], None, LOOKS[0]),
+        ([None, 3.0, 4.0], None, 3.0),
+        ([600.0], None, LOOKS[0]),
+        ([None, None], "https://hooks.example/", 0.0),
+    ],
+)
+async def test_a_group_is_looked_at_in_time_for_its_earliest_deadline_and_at_once_for_callbacks(
+    deadlines: list[float | None], callback: str | None, seconds: float
+) -> None:
+    [request] = submission().requests
+    requests = [
+        replace(request, deadline_at=None if each is None else request.submitted_at + timedelta(seconds=each))
+        for each in deadlines
+    ]
+    requests[-1] = replace(requests[-1], callback_url=callback)
+    assert look_in(requests) == seconds
 
 
 @pytest.fixture
@@ -117,7 +147,7 @@ async def test_a_group_that_commits_while_the_server_stops_is_answered(side: Sid
     group = Group(side)
     answered_at_the_end: list[bool] = []
     async with side.engine.begin() as holder:
-        await hold_sealing(holder, StreamName.REQUESTS)
+        await lock_sealing(holder, StreamName.REQUESTS)
         (under_way,) = group.submit(submission())
         running = asyncio.create_task(group.commits.run())
         running.add_done_callback(lambda _: answered_at_the_end.append(under_way.done()))
@@ -147,7 +177,7 @@ async def test_after_a_fork_submissions_are_refused_as_not_available(fresh: Netw
 
 
 async def test_a_full_group_does_not_wait_for_its_time(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.request.submitting.SPACING_SECONDS", 3600.0)
+    monkeypatch.setattr("fulfilment.group_commit.SPACING_SECONDS", 3600.0)
     group = Group(side)
     running = asyncio.create_task(group.commits.run())
     try:
@@ -165,7 +195,7 @@ async def test_a_full_group_does_not_wait_for_its_time(side: Side, monkeypatch: 
 async def test_what_waits_for_its_time_is_committed_when_the_server_stops(
     side: Side, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.request.submitting.SPACING_SECONDS", 3600.0)
+    monkeypatch.setattr("fulfilment.group_commit.SPACING_SECONDS", 3600.0)
     group = Group(side)
     running = asyncio.create_task(group.commits.run())
     for _ in range(2):

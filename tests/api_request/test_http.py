@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from api.body_limit import BodyLimit
 from api.request import create_app
+from monitoring.measurement_store import settle_alerts
 from tests.api_request.conftest import Api
 from tests.api_request.serving import IST, eventually, serving, settings_for
 
@@ -160,6 +161,23 @@ async def test_health_tells_the_settings_in_force_and_every_stream(http: httpx.A
     health = (await http.get("/v1/health")).json()
     assert health["response_network"] is None
     assert {stream["stream"] for stream in health["streams"]} == {"settings", "requests", "results", "health"}
+
+
+async def test_health_lists_what_is_wrong_here_and_tells_operators_what_to_do(
+    http: httpx.AsyncClient, api: Api
+) -> None:
+    assert (await http.get("/v1/health")).json()["alerts"] == []
+    async with api.networks.request.engine.begin() as connection:
+        await settle_alerts(connection, {"workflow-stuck:apply": "it is stuck: look at it"})
+    try:
+        (seen,) = (await http.get("/v1/health")).json()["alerts"]
+        assert (seen["name"], seen["message"], "T" in seen["raised_at"]) == ("workflow-stuck:apply", None, True)
+        async with api.operator.calls(api.url) as operator:
+            (told,) = (await operator.get("/v1/health")).json()["alerts"]
+        assert told == seen | {"message": "it is stuck: look at it"}
+    finally:
+        async with api.networks.request.engine.begin() as connection:
+            await settle_alerts(connection, {}, ["workflow-stuck:apply"])
 
 
 async def test_a_body_that_does_not_arrive_in_time_is_given_up(api: Api) -> None:

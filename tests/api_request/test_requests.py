@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from storage.database import rows, run, value
+from storage.database import execute, rows, value
 from tests.api_request.conftest import Api
 from tests.api_request.serving import IST, User, answer
 
@@ -131,7 +131,7 @@ async def test_the_status_tells_how_far_the_request_is(
     (request_id,) = await submit(http)
     async with api.networks.request.engine.begin() as connection:
         if change:
-            await run(
+            await execute(
                 connection,
                 f"UPDATE sealed_batches SET {change} WHERE sequence = (SELECT sequence FROM requests WHERE request_id ="
                 " CAST(:request_id AS uuid))",

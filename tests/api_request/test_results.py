@@ -1,13 +1,14 @@
 """Results: exactly the bytes that crossed, to their owner only, at once when they are there."""
 
 import asyncio
+from itertools import product
 from uuid import uuid4
 
 import httpx
 import pytest
 
-from storage.database import run, value
-from storage.submissions import close_requests
+from fulfilment.request_store import close_requests
+from storage.database import execute, value
 from tests.api_request.conftest import Api
 from tests.api_request.serving import IST, answer, eventually, result_body, serving, settings_for
 
@@ -36,6 +37,34 @@ async def test_the_bytes_are_those_that_crossed_from_the_database_first_and_the_
     assert first.headers["content-type"] == "application/json"
     assert first.headers["etag"] == second.headers["etag"]
     assert first.headers["cache-control"] == "private, no-cache"
+
+
+@pytest.mark.parametrize("waits", list(product((0, 30), repeat=3)), ids=str)
+async def test_every_reading_after_the_first_comes_from_the_cache(
+    http: httpx.AsyncClient, api: Api, waits: tuple[int, ...]
+) -> None:
+    """At once, with and without waiting, also of a request that was submitted a moment ago."""
+    request_id = await submit(http)
+    await answer(api.networks, request_id)
+    sources = [
+        (await http.get(f"/v1/requests/{request_id}/result", params={"wait": wait})).json()["source"] for wait in waits
+    ]
+    assert sources == ["database", "cache", "cache"]
+
+
+@pytest.mark.parametrize("wait", [0, 30])
+async def test_a_result_that_somebody_waited_for_comes_from_the_cache_the_second_time(
+    http: httpx.AsyncClient, api: Api, wait: int
+) -> None:
+    request_id = await submit(http)
+    waiting = asyncio.create_task(http.get(f"/v1/requests/{request_id}/result?wait=60"))
+    await looked_for(api, request_id)
+    await answer(api.networks, request_id)
+    async with asyncio.timeout(20):
+        assert (await waiting).json()["source"] == "database"
+    async with serving(settings_for(api.networks)) as url, httpx.AsyncClient(headers=http.headers) as elsewhere:
+        again = await elsewhere.get(f"{url}/v1/requests/{request_id}/result?wait={wait}")
+    assert again.content == with_source(request_id, "cache")
 
 
 async def test_another_users_result_is_not_found_whether_it_is_cached_or_not(http: httpx.AsyncClient, api: Api) -> None:
@@ -80,7 +109,7 @@ async def test_after_the_wait_the_status_is_that_of_the_moment(http: httpx.Async
     waiting = asyncio.create_task(http.get(f"/v1/requests/{request_id}/result?wait=1"))
     await looked_for(api, request_id)
     async with api.networks.request.engine.begin() as connection:
-        await run(connection, "UPDATE sealed_batches SET sent_at = now()")
+        await execute(connection, "UPDATE sealed_batches SET sent_at = now()")
     found = await waiting
     assert (found.status_code, found.json()["status"]) == (202, "sent")
 
@@ -90,7 +119,7 @@ async def test_a_result_whose_notice_was_lost_is_found_when_the_wait_ends(http: 
     waiting = asyncio.create_task(http.get(f"/v1/requests/{request_id}/result?wait=1"))
     await looked_for(api, request_id)
     async with api.networks.request.engine.begin() as connection:
-        await run(
+        await execute(
             connection,
             "INSERT INTO results SELECT request_id, user_id, 'completed', :body, 1, 1 FROM requests"
             " WHERE request_id = CAST(:request_id AS uuid)",
@@ -172,7 +201,8 @@ async def test_a_request_that_ended_without_a_result_says_why(http: httpx.AsyncC
     assert (found.status_code, said["status"], said["error"]["reason"], said["data"]) == (200, outcome, outcome, [])
     late = result_body(request_id)
     await answer(api.networks, request_id, late)
-    assert (await result(http, request_id)).json()["status"] == outcome
+    again = (await result(http, request_id)).json()
+    assert (again["status"], said["source"], again["source"]) == (outcome, "database", "cache")
 
 
 async def test_a_large_result_passes_whole(http: httpx.AsyncClient, api: Api) -> None:

@@ -14,12 +14,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from api.listening import Listener
 from api.request import create_app
 from api.serving import served
 from configuration.home import CLONE
 from embedded.ports import free_port
-from exchange.http_signature import HttpSigner
-from exchange.link import LinkClient
+from exchange.carriers.http import LinkClient
+from exchange.wire.http_signature import HttpSigner
 from models.errors import ConfigurationError
 from models.streams import StreamName
 from storage.database import value
@@ -66,7 +67,7 @@ async def running(fresh: Networks, tmp_path: Path) -> AsyncIterator[Running]:
     log = tmp_path / "api.log"
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "commands", "api", "request"],
+            [sys.executable, "-m", "cli", "api", "request"],
             env=environment,
             cwd=CLONE,
             stdout=file,
@@ -106,7 +107,7 @@ async def test_who_waits_is_answered_and_the_process_ends_well(running: Running,
         running.process.send_signal(number)
         for answered in await asyncio.gather(*waits):
             assert (answered.status_code, answered.json()["status"]) == (202, "queued")
-        assert await asyncio.gather(*pulls) == [None] * 5
+        assert await asyncio.gather(*pulls) == [[]] * 5
         assert await running.ended() == 0, running.log.read_text()
         writer.close()
     await link.aclose()
@@ -159,5 +160,5 @@ async def test_a_port_that_is_taken_ends_the_start_with_a_sentence(fresh: Networ
         holder.listen()
         port = holder.getsockname()[1]
         with pytest.raises(ConfigurationError, match=f"127.0.0.1:{port}.*in use"):
-            async with served(create_app(settings_for(fresh)), "127.0.0.1", port) as serving:
+            async with served(create_app(settings_for(fresh)), [Listener("127.0.0.1", port)]) as serving:
                 await asyncio.wait((serving,))

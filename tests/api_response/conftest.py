@@ -12,9 +12,9 @@ from uuid_utils.compat import uuid7
 
 from api.response import create_app
 from configuration.settings import ResponseSettings
-from storage.catalog import put_api_key, put_user
+from people.users import put_api_key, put_user
 from tests.conftest import Networks
-from tests.scheduling.conftest import client, temporal
+from tests.schedules.conftest import client, temporal
 
 __all__ = ["client", "temporal"]
 

@@ -7,7 +7,7 @@ import pytest
 
 from api.response import create_app
 from configuration.settings import ResponseSettings
-from storage.database import run
+from storage.database import execute
 from tests.api_response.conftest import USER_KEY, Api, running
 
 OPEN = {"/healthz", "/readyz"}
@@ -47,7 +47,7 @@ async def test_every_route_needs_an_operators_key(api: Api, header: dict[str, st
 @pytest.mark.parametrize("table", ["users", "api_keys"])
 async def test_a_key_that_was_taken_away_opens_nothing(api: Api, table: str) -> None:
     async with api.networks.response.engine.begin() as connection:
-        await run(connection, f"UPDATE {table} SET active = false")
+        await execute(connection, f"UPDATE {table} SET active = false")
     assert (await api.http.get("/v1/settings")).status_code == 401
 
 

@@ -1,7 +1,7 @@
 """Operators retry and drop what their network could not take; only its own records."""
 
+from exchange.transfer.quarantine_store import quarantine
 from models.streams import StreamName
-from storage.incoming import quarantine
 from tests.activities.crossing import cross, new_id, request_record, table
 from tests.api_response.conftest import Api
 

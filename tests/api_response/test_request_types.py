@@ -38,7 +38,7 @@ async def test_a_request_type_from_creation_to_retirement_and_back(api: Api) -> 
     assert (await api.http.get("/v1/request-types/setting")).json()["retired_at"] is not None
     assert b"setting" not in (await api.http.get("/v1/streams/settings/preview")).content.replace(b'"settings"', b"")
     refused = await api.http.post("/v1/request-types", json={"name": "setting", **GOOD})
-    assert "PUT brings it back" in refused.json()["detail"]
+    assert "restore it with PUT" in refused.json()["detail"]
     back = await api.http.put("/v1/request-types/setting", json=GOOD)
     assert (back.status_code, back.json()["retired_at"]) == (200, None)
     assert (await api.http.put("/v1/request-types/other", json=GOOD)).status_code == 404
@@ -68,13 +68,13 @@ async def test_an_executor_is_shown_to_operators_and_never_crosses(api: Api) -> 
         (GOOD | {"params_schema": {"type": "array"}}, "params_schema", "object"),
         (GOOD | {"limits": {"rows_param": "much"}}, "limits.rows_param", "no property 'much'"),
         (GOOD | {"limits": {"rows": 0}}, "limits.rows", "greater than"),
-        (sql("SELECT 1", "nowhere"), "executor.source", "there are away, own"),
+        (sql("SELECT 1", "nowhere"), "executor.source", "which has away, own"),
         (sql("SELECT * FROM setings"), "executor.query", 'relation "setings" does not exist'),
         (sql("SELEC 1"), "executor.query", "syntax error"),
         (sql("SELECT * FROM settings WHERE name = :nmae"), "executor.query", ":nmae"),
         (GOOD | {"executor": {"kind": "http", "url": "http://other.example/_search"}}, "executor.url", "other.example"),
         (GOOD | {"executor": {"kind": "http", "url": "http://[x/_search"}}, "executor.url", "URL"),
-        (GOOD | {"executor": {"kind": "python", "function": "os:system"}}, "executor.function", "there are reports"),
+        (GOOD | {"executor": {"kind": "python", "function": "os:system"}}, "executor.function", "which has reports"),
         (GOOD | {"params_schema": SCHEMA | {"title": "\0"}}, "params_schema", "NUL"),
     ],
 )

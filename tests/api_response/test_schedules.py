@@ -7,7 +7,7 @@ from temporalio.client import Client
 from api.response import create_app
 from configuration.cadences import DEFAULT_CADENCES
 from configuration.settings import ResponseSettings
-from scheduling.sync import sync_schedules
+from schedules.sync import sync_schedules
 from tests.api_response.conftest import Api, running
 
 

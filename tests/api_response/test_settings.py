@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from storage.catalog import secret_settings
+from settings.setting_store import secret_settings
 from tests.api_response.conftest import Api
 
 SECRET = "correct horse battery staple"

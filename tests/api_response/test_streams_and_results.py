@@ -8,14 +8,14 @@ import pytest
 from uuid_utils.compat import uuid7
 
 from activities.monitoring import health_records
-from exchange.batch import unpack
-from exchange.manifest import Manifest
-from exchange.sealing import Sealer
+from exchange.transfer.outgoing import append_to_outbox, batch_after
+from exchange.transfer.sealing import Sealer
+from exchange.wire.batch import unpack
+from exchange.wire.manifest import Manifest
+from execution.execution_store import FinishedResult, store_results
 from models.streams import BatchRef, StreamName
-from storage.catalog import public_records
-from storage.executions import FinishedResult, store_results
-from storage.monitoring import settle_alerts, store_measurement
-from storage.outgoing import append_to_outbox, batch_after
+from monitoring.measurement_store import settle_alerts, store_measurement
+from settings.snapshot import public_records
 from tests.api_response.conftest import Api
 
 

@@ -17,7 +17,7 @@ from bench.catalogue import FIGURES
 from bench.contestants import airlock, plain
 from bench.figures import LIMIT, OURS, Figure, Line, NotMeasured, Options, Spread
 from chaos.running import environment_for
-from commands.program import app
+from cli.program import app
 from configuration.home import CLONE
 
 
@@ -137,7 +137,7 @@ def test_a_small_figure_on_real_servers(monkeypatch: pytest.MonkeyPatch, tmp_pat
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_a_signal_stops_everything_that_was_started(number: signal.Signals, tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "commands", "bench", "startup", "--quick"),
+        *(sys.executable, "-P", "-m", "cli", "bench", "startup", "--quick"),
         env=environment_for(tmp_path / "none"),
         cwd=CLONE,
         stdout=asyncio.subprocess.PIPE,

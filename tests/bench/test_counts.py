@@ -1,4 +1,4 @@
-"""Nothing costs more than it did in the last release; and what tells that it does is worth its word."""
+"""Nothing costs more than in the last release, and the comparison that says so is right."""
 
 import asyncio
 import dataclasses
@@ -11,7 +11,7 @@ import pytest
 
 from bench.counts.allocations import allocated
 from bench.counts.baseline import Baseline, Measured, compare
-from bench.counts.clocks import PUT_OFF, nothing_by_the_clock
+from bench.counts.clocks import ATTENDING, PERIODIC, replaced
 from bench.counts.counting import Count
 from bench.counts.wire import counting_statements
 from configuration.home import CLONE
@@ -22,7 +22,7 @@ STEP = "bulk.deliver.response"
 
 
 async def run(*arguments: str) -> tuple[int, str]:
-    """Exit code and what was said, of a process of its own: it changes what all of this one would share."""
+    """Exit code and output, of a process of its own, because it changes module constants."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bench.counts", *arguments),
         cwd=CLONE,
@@ -39,13 +39,13 @@ async def test_nothing_costs_more_than_in_the_last_release() -> None:
 
 
 def baseline(**counts: Count) -> Baseline:
-    """What was recorded: these counts, and two statements of the step."""
+    """A baseline of these counts, and of two statements of the step."""
     told = {STEP: {"SELECT now()": 2, "SELECT old": 1}}
     return Baseline("0.0.9", "any", {f"{STEP}.{name}": count for name, count in counts.items()}, told, {})
 
 
 def measured(told: dict[str, int] | None = None, **counts: Count) -> Measured:
-    """What is counted now."""
+    """Present counts."""
     return Measured({f"{STEP}.{name}": count for name, count in counts.items()}, {STEP: told or {}})
 
 
@@ -139,8 +139,9 @@ def test_allocations_are_counted_by_what_is_kept_and_by_the_peak() -> None:
     assert 16_000 <= peak <= 40_000
 
 
-def test_what_is_put_off_has_the_name_it_had_and_comes_back() -> None:
-    before = [getattr(module, name) for module, name, _ in PUT_OFF]
-    with nothing_by_the_clock():
-        assert [getattr(module, name) for module, name, _ in PUT_OFF] == [later for _, _, later in PUT_OFF]
-    assert [getattr(module, name) for module, name, _ in PUT_OFF] == before
+def test_periodic_work_is_postponed_for_the_block() -> None:
+    constants = [*PERIODIC, *ATTENDING]
+    before = [getattr(module, name) for module, name, _ in constants]
+    with replaced(constants):
+        assert [getattr(module, name) for module, name, _ in constants] == [later for _, _, later in constants]
+    assert [getattr(module, name) for module, name, _ in constants] == before

@@ -211,7 +211,7 @@ def test_only_what_lies_between_begin_and_end_counts() -> None:
     tally = Tally(10.0, 20.0)
     for began, ended in ((8.0, 9.0), (9.0, 11.0), (12.0, 12.5), (19.0, 21.0), (21.0, 22.0)):
         tally.begun += 1
-        tally.note_end(began, ended, "")
+        tally.record_end(began, ended, "")
     outcome = tally.outcome(0.0)
     assert (outcome.good, outcome.counted, outcome.rate) == (5, 2, 0.2)
     assert (outcome.latency_ms["p50"], outcome.latency_ms["max"]) == (2000.0, 2000.0)

@@ -5,7 +5,7 @@ import pytest
 from typer.testing import CliRunner
 
 from chaos.plan import FaultKind, make_plan
-from commands.program import app
+from cli.program import app
 
 
 def test_the_plan_is_printed_and_nothing_is_done() -> None:

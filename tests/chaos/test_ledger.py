@@ -12,11 +12,11 @@ from tests.chaos.ledgers import Written, airport
 async def test_what_is_committed_is_on_the_disk_and_in_order(tmp_path: Path) -> None:
     path = tmp_path / "ledger"
     ledger = LedgerWriter(path)
-    ledger.note("begin", seed=1)
+    ledger.record("begin", seed=1)
     assert path.read_bytes() == b""
     await ledger.committed()
-    ledger.note("intended", key="a", body=airport(), refused=False)
-    ledger.note("end", reason="done")
+    ledger.record("intended", key="a", body=airport(), refused=False)
+    ledger.record("end", reason="done")
     await asyncio.gather(ledger.committed(), ledger.committed())
     assert [json.loads(line)["kind"] for line in path.read_text().splitlines()] == ["begin", "intended", "end"]
     ledger.close()
@@ -26,7 +26,7 @@ async def test_a_line_is_synced_before_committed_returns(tmp_path: Path, monkeyp
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", lambda _: synced.append((tmp_path / "ledger").stat().st_size))
     ledger = LedgerWriter(tmp_path / "ledger")
-    ledger.note("begin", seed=1)
+    ledger.record("begin", seed=1)
     await ledger.committed()
     assert synced == [(tmp_path / "ledger").stat().st_size]
     await ledger.committed()
@@ -36,7 +36,7 @@ async def test_a_line_is_synced_before_committed_returns(tmp_path: Path, monkeyp
 
 async def test_closing_writes_what_was_not_committed(tmp_path: Path) -> None:
     ledger = LedgerWriter(tmp_path / "ledger")
-    ledger.note("end", reason="interrupted")
+    ledger.record("end", reason="interrupted")
     ledger.close()
     assert read_ledger(tmp_path / "ledger").ended == "interrupted"
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from chaos.proxy import Corrupt, Double, Proxy, Refuse, Replay, RequestReader, Slow, Truncate
+from chaos.proxy import Corrupt, Double, Hang, Proxy, Refuse, Replay, RequestReader, Slow, Truncate
 
 PATIENCE = 20.0
 
@@ -157,3 +157,15 @@ def test_what_never_becomes_a_request_is_not_kept() -> None:
     for _ in range(40):
         assert reader.read(b"x" * 100_000) == []
     assert len(reader._read) <= 1 << 20
+
+
+async def test_a_link_that_hangs_lets_everything_through_when_it_is_over(proxy: Proxy) -> None:
+    with proxy.harm(Hang()):
+        waiting = asyncio.create_task(said(proxy, b"held up"))
+        assert await said_within(waiting, 0.3) is None
+    assert await said_within(waiting, PATIENCE) == b"held up"
+
+
+async def said_within(waiting: "asyncio.Task[bytes]", seconds: float) -> bytes | None:
+    done, _ = await asyncio.wait((waiting,), timeout=seconds)
+    return waiting.result() if done else None

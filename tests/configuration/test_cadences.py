@@ -16,7 +16,10 @@ def test_the_cadences_are_those_of_the_design() -> None:
         "system-monitoring": 300,
         "cache-maintenance": 3600,
     }
-    assert {cadence.overlap for cadence in DEFAULT_CADENCES.values()} == {"skip"}
+    assert {name for name, cadence in DEFAULT_CADENCES.items() if cadence.overlap_policy != "skip"} == {
+        "export-results"
+    }
+    assert DEFAULT_CADENCES["export-results"].follow
 
 
 @pytest.mark.parametrize(
@@ -60,9 +63,35 @@ def test_a_missed_run_is_made_up_for_within_about_one_interval(cadence: Cadence,
 
 def test_schedules_that_are_not_named_keep_their_cadence() -> None:
     checked = check_cadences({"export-results": Cadence(every=7)})
-    assert checked == DEFAULT_CADENCES | {"export-results": Cadence(every=7)}
+    assert checked == DEFAULT_CADENCES | {"export-results": Cadence(every=7, overlap="buffer-one")}
 
 
 def test_a_schedule_that_is_none_of_ours_is_refused_with_those_there_are() -> None:
     with pytest.raises(ValueError, match=r"export-reports.*there are export-settings"):
         check_cadences({"export-reports": Cadence(every=7)})
+
+
+@pytest.mark.parametrize(
+    ("given", "overlap"),
+    [
+        (Cadence(every=7), "buffer-one"),
+        (Cadence(every=7, overlap="buffer-one"), "buffer-one"),
+        (Cadence(every=7, follow=False), "skip"),
+        (Cadence(every=7, follow=False, overlap="buffer-one"), "buffer-one"),
+        (Cadence(every=7, follow=False, overlap="skip"), "skip"),
+    ],
+)
+def test_a_run_that_follows_its_stream_has_the_next_one_wait_behind_it(given: Cadence, overlap: str) -> None:
+    checked = check_cadences({"export-results": given})["export-results"]
+    assert (checked.overlap_policy, checked.follow) == (overlap, given.follow)
+
+
+def test_a_run_that_follows_its_stream_does_not_leave_every_second_run_out() -> None:
+    with pytest.raises(ValueError, match=r'overlap skip would skip every second run.*set "follow": false'):
+        check_cadences({"export-results": Cadence(every=7, overlap="skip")})
+
+
+@pytest.mark.parametrize("name", ["export-settings", "system-monitoring", "cache-maintenance"])
+def test_only_results_may_wait_for_a_release_window(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name}: follow is for export-results only"):
+        check_cadences({name: Cadence(every=7, follow=False)})

@@ -83,7 +83,7 @@ def clone(tmp_path: Path) -> Path:
     (tmp_path / "airlock").write_text(
         "import sys\nfrom pathlib import Path\n"
         f"sys.path.insert(0, {str(CLONE)!r})\n"
-        "from exchange.keys import ensure_link_keys\n"
+        "from exchange.wire.keys import ensure_link_keys\n"
         "assert sys.argv[1:3] == ['keys', 'create']\n"
         "ensure_link_keys(Path(sys.argv[3]))\n"
     )

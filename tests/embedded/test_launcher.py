@@ -115,8 +115,8 @@ def test_it_works_from_anywhere_and_leaves_the_working_directory(
     [
         ("Temporary failure in name resolution", "could not be reached"),
         ("No space left on device", "The disk is full"),
-        ("THESE PACKAGES DO NOT MATCH THE HASHES", "not the one that was pinned"),
-        ("something else", "Mend what pip says"),
+        ("THESE PACKAGES DO NOT MATCH THE HASHES", "not the pinned one"),
+        ("something else", "Fix the error that pip reports"),
     ],
 )
 def test_a_failed_install_says_what_to_do(launcher: ModuleType, said: str, advice: str) -> None:

@@ -20,14 +20,14 @@ CLONE = Path(__file__).resolve().parents[2]
 PROCESSES = {"temporal", "postgres", "redis", "request-api", "response-api", "request-worker", "response-worker"}
 FAKES = {
     "storage/migrate.py": "async def upgrade(url, network): assert url.endswith(network), url",
-    "exchange/keys.py": "def ensure_link_keys(root): (root / 'request').mkdir(exist_ok=True)",
+    "exchange/wire/keys.py": "def ensure_link_keys(root): (root / 'request').mkdir(exist_ok=True)",
     "sample/install.py": """
 from types import SimpleNamespace
 async def install(url, reader, secrets):
     return SimpleNamespace(api_key="api", operator_key="operator")
 """,
     "sample/requests.py": "async def run_samples(api, key): print('samples asked at', api, flush=True)",
-    "commands/__main__.py": """
+    "cli/__main__.py": """
 import json, os, sys, time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 role, network = sys.argv[1:]
@@ -138,6 +138,8 @@ def test_up_starts_everything_says_where_it_is_and_leaves_nothing(up: Up, tmp_pa
     pids = list(up.wait_until_up()["processes"].values())
     assert up.end() == 0
     assert not any(is_alive(pid) for pid in pids)
+    for namespace in content["namespaces"]:
+        assert f"{content['temporal_ui']}/namespaces/{namespace}/workflows" in up.output.read_text()
     assert not (up.home / "up.json").exists()
 
 

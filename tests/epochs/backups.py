@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from storage.database import rows, run, sql
+from storage.database import execute, rows, sql
 
 KEPT = frozenset({"alembic_version", "schema_versions"})
 
@@ -24,8 +24,8 @@ async def _refers(connection: AsyncConnection) -> Callable[[str], bool]:
 async def back_up(engine: AsyncEngine) -> None:
     """Copy every table into a schema of its own."""
     async with engine.begin() as connection:
-        await run(connection, "DROP SCHEMA IF EXISTS backup CASCADE")
-        await run(connection, "CREATE SCHEMA backup")
+        await execute(connection, "DROP SCHEMA IF EXISTS backup CASCADE")
+        await execute(connection, "CREATE SCHEMA backup")
         for name in await _tables(connection, "public"):
             await connection.execute(sql(f"CREATE TABLE backup.{name} AS TABLE public.{name}"))
 
@@ -39,4 +39,4 @@ async def restore(engine: AsyncEngine) -> None:
             await connection.execute(
                 sql(f"INSERT INTO public.{name} OVERRIDING SYSTEM VALUE SELECT * FROM backup.{name}")
             )
-        await run(connection, "DROP SCHEMA backup CASCADE")
+        await execute(connection, "DROP SCHEMA backup CASCADE")

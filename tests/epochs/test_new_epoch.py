@@ -6,23 +6,23 @@ from uuid import UUID
 import orjson
 import pytest
 
-from exchange.auditing import Auditor
-from exchange.batch import pack, to_wire
-from exchange.epoch_ordering import EpochOrdering
-from exchange.epochs import SendingEnd
+from exchange.audit.auditor import Auditor
 from exchange.errors import Fork, LinkError, Malformed, StreamStopped, UnknownKey
-from exchange.far_side import FarSide
-from exchange.healing import Healer
-from exchange.manifest import Manifest, sign_manifest
-from exchange.notes import EpochOrder
-from exchange.sealing import Sealer
+from exchange.recovery.epoch_ordering import EpochOrdering
+from exchange.recovery.epochs import SendingEnd
+from exchange.recovery.local_side import LocalSide
+from exchange.recovery.remote_side import RemoteSide
+from exchange.transfer.epoch_store import boundaries
+from exchange.transfer.incoming import incoming_stream
+from exchange.transfer.outgoing import StoredBatch, batch_after, outgoing_stream, stop_outgoing
+from exchange.transfer.sealing import Sealer
+from exchange.wire.batch import pack, to_wire
+from exchange.wire.manifest import Manifest, sign_manifest
+from exchange.wire.messages import EpochOrder
 from models.errors import Conflict
 from models.outcomes import EpochOutcome
 from models.streams import Network, StreamName
-from storage.database import rows, run, value
-from storage.epochs import boundaries
-from storage.incoming import incoming_stream
-from storage.outgoing import StoredBatch, batch_after, outgoing_stream, stop_outgoing
+from storage.database import execute, rows, value
 from tests.activities.crossing import LINK
 from tests.conftest import Side
 from tests.epochs.backups import back_up, restore
@@ -34,8 +34,8 @@ REQUESTS, RESULTS, SETTINGS = StreamName.REQUESTS, StreamName.RESULTS, StreamNam
 
 def ordering(world: World) -> EpochOrdering:
     side = world.networks.response
-    near = Auditor(side.engine, Network.RESPONSE, RETENTION)
-    return EpochOrdering(side.engine, near, FarSide(world.link), Sealer(side.keys, LINK))
+    local = Auditor(side.engine, Network.RESPONSE, RETENTION)
+    return EpochOrdering(local, RemoteSide(world.link), Sealer(side.keys, LINK))
 
 
 async def new_epoch(world: World, stream: StreamName, accept_loss: bool = False) -> EpochOutcome:
@@ -141,9 +141,9 @@ async def test_a_restored_receiver_of_results_heals_without_an_operator(world: W
         saved = await incoming_stream(connection, RESULTS)
     since = await world.answered(2)
     async with world.networks.request.engine.begin() as connection:
-        await run(connection, "DELETE FROM received_batches WHERE stream = 'results' AND sequence > 1")
-        await run(connection, "DELETE FROM results WHERE sequence > 1")
-        await run(
+        await execute(connection, "DELETE FROM received_batches WHERE stream = 'results' AND sequence > 1")
+        await execute(connection, "DELETE FROM results WHERE sequence > 1")
+        await execute(
             connection,
             "UPDATE incoming_streams SET sequence = :sequence, record = :record, hash = :hash, applied = :sequence"
             " WHERE stream = 'results'",
@@ -203,8 +203,8 @@ async def test_records_past_retention_are_given_up_only_by_an_operator_who_says_
         await world.execute(batch)
     async with world.networks.response.engine.begin() as connection:
         await world.delivery.sealer.seal_pending(connection, RESULTS)
-        await run(connection, "UPDATE sealed_batches SET payload = NULL WHERE stream = 'results'")
-    with pytest.raises(Conflict, match=r"3 records of 1 batches of results"):
+        await execute(connection, "UPDATE sealed_batches SET payload = NULL WHERE stream = 'results'")
+    with pytest.raises(Conflict, match=r"3 records in 1 batch of results"):
         await new_epoch(world, RESULTS)
     async with world.networks.request.engine.begin() as connection:
         assert (await incoming_stream(connection, RESULTS)).epoch == 1, "one side began while the other could not"
@@ -219,7 +219,7 @@ async def test_a_new_epoch_that_was_interrupted_is_ordered_again(world: World) -
         await world.execute(batch)
     async with world.networks.response.engine.begin() as connection:
         await world.delivery.sealer.seal_pending(connection, RESULTS)
-    head = await ordering(world).near.head(RESULTS)
+    head = await ordering(world).local.head(RESULTS)
     async with world.networks.response.engine.begin() as connection:
         first = await value(connection, "SELECT hash FROM sealed_batches WHERE stream = 'results' AND sequence = 1")
     await world.link.order_epoch(  # the request network begins; then, it is supposed, the command is killed
@@ -268,7 +268,7 @@ async def test_an_order_that_names_another_history_is_refused_and_changes_nothin
 
 async def test_only_bytes_that_the_request_network_signed_are_given_back_to_it(world: World) -> None:
     await world.answered(1)
-    theirs = await FarSide(world.link).stored(REQUESTS, 1, 1)
+    theirs = await RemoteSide(world.link).stored(REQUESTS, 1, 1)
     assert theirs is not None
     for false in (b"no batch", await near_wire(world, 1, 1), theirs[:-1] + b"x"):
         with pytest.raises(LinkError):
@@ -300,7 +300,7 @@ async def test_results_that_the_request_network_signed_itself_are_not_adopted(wo
     with pytest.raises(UnknownKey):
         await end.adopt(RESULTS, (1, 1), to_wire(content, signature, payload))
     ours = await near_wire(world, 1, 1)
-    with pytest.raises(Malformed, match="another batch"):
+    with pytest.raises(Malformed, match=r"not 1\.2 of results"):
         await end.adopt(RESULTS, (1, 2), ours)
     assert await bodies(world.networks.response) == before
 
@@ -314,11 +314,11 @@ async def near_batch(world: World) -> StoredBatch:
 
 async def test_a_late_copy_of_an_ended_epochs_batch_is_acknowledged_and_another_refused(world: World) -> None:
     await world.answered(1)
-    far = FarSide(world.link)
+    far = RemoteSide(world.link)
     wire = await far.stored(RESULTS, 1, 1)
     assert wire is not None
     async with world.networks.response.engine.begin() as connection:
-        await run(
+        await execute(
             connection,
             "INSERT INTO outbox (stream, body) VALUES ('results', :body)",
             body=orjson.dumps({"request_id": "0198c0de-0000-7000-8000-0000000000ab", "status": "completed"}),
@@ -339,8 +339,8 @@ async def test_a_late_copy_of_an_ended_epochs_batch_is_acknowledged_and_another_
 async def near_wire(world: World, epoch: int, sequence: int) -> bytes:
     """The bytes of a batch sealed in the response network."""
     side = world.networks.response
-    healer = Healer(side.engine, Auditor(side.engine, Network.RESPONSE, RETENTION), side.keys)
-    wire = await healer.stored(RESULTS, epoch, sequence)
+    near = LocalSide(side.engine, Network.RESPONSE, RETENTION, side.keys)
+    wire = await near.stored(RESULTS, epoch, sequence)
     assert wire is not None
     return wire
 

@@ -8,15 +8,15 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from exchange.delivery import LEAST_BATCH_BYTES, Delivery
-from exchange.epoch_ordering import EpochOrdering
+from exchange.carriers.http import LinkClient
 from exchange.errors import Oversize
-from exchange.http_signature import HttpSigner
-from exchange.link import LinkClient
-from exchange.sealing import Sealer
+from exchange.recovery.epoch_ordering import EpochOrdering
+from exchange.transfer.delivery import LEAST_BATCH_BYTES, Delivery
+from exchange.transfer.outgoing import outgoing_stream, seal_less
+from exchange.transfer.sealing import Sealer
+from exchange.wire.http_signature import HttpSigner
 from models.streams import StreamName
 from storage.database import rows
-from storage.outgoing import outgoing_stream, seal_less
 from tests.activities.crossing import LINK, new_id
 from tests.epochs.test_new_epoch import ordering
 from tests.link.false_server import http_answer
@@ -75,7 +75,7 @@ async def test_what_is_not_sealed_is_split_and_the_refused_batch_waits_for_an_op
     async with narrow.before(world.url) as url:
         link = LinkClient(url, HttpSigner(side.keys, LINK))
         delivery = Delivery(side.engine, world.delivery.sealer, link)
-        with pytest.raises(Oversize, match=r"batch 1 has .* bytes and is refused on its way"):
+        with pytest.raises(Oversize, match=r"batch 1 has .* bytes and was refused"):
             await delivery.drain(RESULTS, lambda _: None)
         async with side.engine.begin() as connection:
             head = await outgoing_stream(connection, RESULTS)

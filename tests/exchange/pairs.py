@@ -2,7 +2,7 @@
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from exchange.keys import LinkKeys, key_id_of
+from exchange.wire.keys import LinkKeys, key_id_of
 
 
 def key_pair(seed: int) -> tuple[LinkKeys, LinkKeys]:

@@ -6,17 +6,17 @@ from datetime import UTC, datetime
 
 import pytest
 
-from exchange.batch import pack, to_wire, unpack
-from exchange.delivery import accept_receipt
 from exchange.errors import BadSignature, Fork, Gap, Malformed, Oversize, StreamStopped
-from exchange.keys import LinkKeys
-from exchange.manifest import Manifest, sign_manifest
-from exchange.receiving import Receiver
-from exchange.sealing import Sealer
+from exchange.transfer.delivery import accept_receipt
+from exchange.transfer.incoming import incoming_stream
+from exchange.transfer.outgoing import append_to_outbox, batch_after, outgoing_stream, take_from_outbox
+from exchange.transfer.receiving import Receiver
+from exchange.transfer.sealing import Sealer
+from exchange.wire.batch import pack, to_wire, unpack
+from exchange.wire.keys import LinkKeys
+from exchange.wire.manifest import Manifest, sign_manifest
 from models.streams import StreamName
 from storage.database import rows, value
-from storage.incoming import incoming_stream
-from storage.outgoing import append_to_outbox, batch_after, outgoing_stream, take_from_outbox
 from tests.conftest import Networks, Side
 
 RESULTS = StreamName.RESULTS

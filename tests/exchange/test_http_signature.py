@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exchange.errors import BadSignature, ClockSkew, LinkError, UnknownKey
-from exchange.http_signature import HttpSigner
+from exchange.wire.http_signature import HttpSigner
 from tests.exchange.pairs import key_pair
 
 ONE, OTHER = (HttpSigner(keys, "test") for keys in key_pair(2))

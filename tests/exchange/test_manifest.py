@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exchange.batch import open_wire, pack, to_wire
 from exchange.errors import BadSignature, LinkError, Malformed, Oversize, UnknownKey, UnsupportedVersion
-from exchange.manifest import MAX_MANIFEST_BYTES, Manifest, hash_of, sign_manifest, verify_manifest
+from exchange.wire.batch import open_wire, pack, to_wire
+from exchange.wire.manifest import MAX_MANIFEST_BYTES, Manifest, hash_of, sign_manifest, verify_manifest
 from models.streams import StreamName
 from tests.exchange.pairs import key_pair
 

@@ -10,11 +10,11 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exchange import sealing
-from exchange.batch import pack, unpack
 from exchange.errors import LinkError, Malformed, Oversize
-from exchange.manifest import MAX_RAW_BYTES, MAX_RECORDS, Manifest
-from exchange.sealing import split
+from exchange.transfer import sealing
+from exchange.transfer.sealing import split
+from exchange.wire.batch import pack, unpack
+from exchange.wire.manifest import MAX_RAW_BYTES, MAX_RECORDS, Manifest
 from models.streams import StreamName
 
 RECORD = st.binary(max_size=60).map(lambda content: content.replace(b"\n", b" "))

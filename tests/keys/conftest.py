@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-import exchange.rotation
+import exchange.link_keys.rotation
 from tests.api_request.serving import serving, settings_for
 from tests.conftest import Networks
 from tests.keys.world import World, opened
@@ -13,7 +13,7 @@ from tests.keys.world import World, opened
 @pytest.fixture(autouse=True)
 def _settles_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a process has not seen yet it looks up when it meets it: the pause only spares that."""
-    monkeypatch.setattr(exchange.rotation, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(exchange.link_keys.rotation, "SETTLE_SECONDS", 0.0)
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from commands.program import app
-from exchange.keys import load_link_keys
+from cli.program import app
+from exchange.wire.keys import load_link_keys
 from models.streams import Network
 from tests.activities.crossing import LINK
 from tests.keys.world import World
@@ -66,7 +66,7 @@ async def test_a_revoked_key_of_ours_is_told_to_the_other_network(world: World, 
     assert f"key {old} signs for this network" in refused.stderr
     await airlock("rotate")
     retired = await airlock("retire", old)
-    assert (retired.exit_code, retired.stdout) == (0, f"key {old} is revoked. The other network has heard of it.\n")
+    assert (retired.exit_code, retired.stdout) == (0, f"key {old} is revoked. The other network knows it.\n")
     assert (await states(airlock, REQUEST))[old] == "revoked"
 
 
@@ -79,7 +79,7 @@ async def test_a_key_is_trusted_from_a_file(world: World, airlock: Airlock, tmp_
     assert (await states(airlock, REQUEST))[new] == "trusted"
     own = await airlock("trust", str(world.networks.request.keys_directory / "signing.pem"), "--network", "request")
     assert own.exit_code == 2
-    assert "is no public key" in own.stderr
+    assert "is not a public key" in own.stderr
 
 
 async def test_a_directory_that_cannot_be_written_is_named(
@@ -88,7 +88,7 @@ async def test_a_directory_that_cannot_be_written_is_named(
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("exchange.keys._write_private", refuse)
+    monkeypatch.setattr("exchange.wire.keys._write_private", refuse)
     refused = await airlock("rotate")
     assert refused.exit_code == 2
     assert f"no key can be written to {world.networks.response.keys_directory} (Permission denied)" in refused.stderr

@@ -17,15 +17,14 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from api.listening import listeners
 from api.request import create_app
-from api.serving import served_on
+from api.serving import served as serving
 from configuration.settings import RequestSettings, ResponseSettings
 from embedded.ports import free_port
-from exchange.delivery import Delivery
+from exchange.carriers.http import LinkClient, client_tls
 from exchange.errors import LinkUnavailable
-from exchange.http_signature import HttpSigner
-from exchange.link import LinkClient
-from exchange.link_tls import client_tls
-from exchange.sealing import Sealer
+from exchange.transfer.delivery import Delivery
+from exchange.transfer.sealing import Sealer
+from exchange.wire.http_signature import HttpSigner
 from models.errors import ConfigurationError
 from models.streams import StreamName
 from tests.activities.crossing import LINK
@@ -129,7 +128,7 @@ async def tls(networks: Networks, tmp_path: Path) -> AsyncIterator[Served]:
         tls_key=key,
         tls_client_ca=authority.ca,
     )
-    async with served_on(create_app(settings), listeners(settings)):
+    async with serving(create_app(settings), listeners(settings)):
         served = Served(networks, authority, stranger, settings)
         async with public(served) as http:
 
@@ -221,5 +220,5 @@ def test_half_a_configuration_of_the_client_is_refused_and_says_which(
 async def test_a_certificate_that_is_not_there_ends_the_start_with_a_sentence(networks: Networks) -> None:
     settings = settings_for(networks, port=1, tls_certificate="no.pem", tls_key="no.key")
     with pytest.raises(ConfigurationError, match=r"there is no file no\.pem"):
-        async with served_on(create_app(settings), listeners(settings)):
+        async with serving(create_app(settings), listeners(settings)):
             pass

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-import exchange.rotation
+import exchange.link_keys.rotation
 from exchange.errors import LinkPaused
-from exchange.keys import SIGNING, SUCCESSOR, load_link_keys
+from exchange.wire.keys import SIGNING, SUCCESSOR, load_link_keys
 from models.errors import Conflict, Unavailable
 from models.streams import Network
 from tests.api_request.serving import eventually
@@ -95,7 +95,7 @@ class Killed(BaseException):
 
 
 def dies_after(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
-    original: Callable[..., Any] = getattr(exchange.rotation, step)
+    original: Callable[..., Any] = getattr(exchange.link_keys.rotation, step)
 
     def wrapped(*arguments: Any) -> Any:
         found = original(*arguments)
@@ -107,7 +107,7 @@ def dies_after(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
         await found
         raise Killed
 
-    monkeypatch.setattr(exchange.rotation, step, wrapped)
+    monkeypatch.setattr(exchange.link_keys.rotation, step, wrapped)
 
 
 @pytest.mark.parametrize("network", list(Network))
@@ -165,7 +165,7 @@ async def test_a_link_that_is_down_is_waited_for_and_named(world: World) -> None
 
 
 async def test_one_rotation_at_a_time(world: World) -> None:
-    async with exchange.rotation.one_at_a_time(world.networks.response.engine):
+    async with exchange.link_keys.rotation.one_at_a_time(world.networks.response.engine):
         with pytest.raises(Conflict, match="another rotation"):
             await world.rotate(RESPONSE)
     await world.rotate(RESPONSE)

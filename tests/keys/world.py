@@ -5,18 +5,18 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from exchange.delivery import Delivery
-from exchange.http_signature import HttpSigner
-from exchange.key_exchange import KeyExchange
-from exchange.keys import LinkKeys
-from exchange.link import LinkClient
-from exchange.live_keys import LiveKeys
-from exchange.pulling import Pull
-from exchange.receiving import Receiver
-from exchange.rotation import Rotated, Rotation
-from exchange.sealing import Sealer
+from exchange.carriers.http import LinkClient
+from exchange.link_keys.introduction import KeyExchange
+from exchange.link_keys.live_keys import LiveKeys
+from exchange.link_keys.rotation import Rotated, Rotation
+from exchange.link_keys.store import StoredKey, link_keys
+from exchange.transfer.delivery import Delivery
+from exchange.transfer.pulling import Pull
+from exchange.transfer.receiving import Receiver
+from exchange.transfer.sealing import Sealer
+from exchange.wire.http_signature import HttpSigner
+from exchange.wire.keys import LinkKeys
 from models.streams import Network, StreamName
-from storage.link_keys import StoredKey, link_keys
 from tests.activities.crossing import LINK, change
 from tests.conftest import Networks, Side
 

@@ -1,9 +1,9 @@
 """Batches of one network, as they cross."""
 
-from exchange.batch import to_wire
-from exchange.sealing import Sealer
+from exchange.transfer.outgoing import batch_after
+from exchange.transfer.sealing import Sealer
+from exchange.wire.batch import to_wire
 from models.streams import StreamName
-from storage.outgoing import batch_after
 from tests.conftest import Side
 
 

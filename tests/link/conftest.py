@@ -5,19 +5,19 @@ from dataclasses import dataclass
 
 import pytest
 
-from exchange.batch import unpack
-from exchange.delivery import Delivery
-from exchange.http_signature import HttpSigner
-from exchange.link import LinkClient
-from exchange.manifest import Manifest
-from exchange.pulling import Pull
-from exchange.receiving import Receiver
-from exchange.sealing import Sealer
+from exchange.carriers.http import LinkClient
+from exchange.transfer.delivery import Delivery
+from exchange.transfer.incoming import IncomingStream, incoming_stream
+from exchange.transfer.outgoing import OutgoingStream, outgoing_stream
+from exchange.transfer.pulling import Pull
+from exchange.transfer.receiving import Receiver
+from exchange.transfer.sealing import Sealer
+from exchange.wire.batch import unpack
+from exchange.wire.http_signature import HttpSigner
+from exchange.wire.manifest import Manifest
 from models.outcomes import DrainOutcome
 from models.streams import StreamName
 from storage.database import rows
-from storage.incoming import IncomingStream, incoming_stream
-from storage.outgoing import OutgoingStream, outgoing_stream
 from tests.api_request.proxy import Proxy, proxied
 from tests.api_request.serving import serving, settings_for
 from tests.conftest import Networks, Servers, Side

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from exchange.http_signature import HEADER
+from exchange.wire.http_signature import HEADER
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from exchange.keys import LinkKeys, key_id_of
+from exchange.wire.keys import LinkKeys, key_id_of
 
 
 def other_keys(keys: LinkKeys, key_id: str | None = None) -> LinkKeys:

@@ -6,14 +6,14 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from exchange.carriers.http import LinkClient
 from exchange.errors import BadSignature, LinkError
-from exchange.http_signature import HttpSigner
-from exchange.link import LinkClient
+from exchange.transfer.incoming import lock_receiving
+from exchange.wire.http_signature import HttpSigner
 from models.streams import BatchRef, StreamName
-from storage.incoming import hold_receiving
 from tests.api_request.proxy import Counted, Fault, cut_at, flip, twice
 from tests.link.batches import seal
-from tests.link.conftest import Crossing
+from tests.link.conftest import TIMEOUT, Crossing
 
 RESULTS, REQUESTS = StreamName.RESULTS, StreamName.REQUESTS
 SEED = 20_260_102
@@ -32,12 +32,16 @@ async def impatient(crossing: Crossing) -> Crossing:
     return Crossing(crossing.networks, crossing.proxy, crossing.url, client)
 
 
-async def heals(again: Callable[[], Awaitable[object]]) -> None:
+async def heals(impatient: Crossing, again: Callable[[], Awaitable[object]]) -> None:
     """The next try succeeds; or it is the first one after it, where an answer too many was left on the connection."""
+    impatient.proxy.heal()
+    impatient.client._timeout = TIMEOUT
     try:
         await again()
     except BadSignature:
         await again()
+    finally:
+        impatient.client._timeout = IMPATIENT
 
 
 @pytest.mark.parametrize("direction", ["to_server", "to_client"])
@@ -62,8 +66,7 @@ async def test_pushing_through_a_network_that_harms_bytes(
         assert arrived in (expected, expected[:-1])
         assert sender.delivered <= (await impatient.receiver()).sequence
         assert not sender.stopped
-        impatient.proxy.heal()
-        await heals(impatient.drain)
+        await heals(impatient, impatient.drain)
         assert await impatient.arrived() == expected
         assert (await impatient.sender()).delivered == number + 1
     assert harmed > times / 2
@@ -99,8 +102,7 @@ async def test_pulling_through_a_network_that_harms_bytes(
         sender = await impatient.sender(REQUESTS)
         assert sender.delivered <= (await impatient.receiver(REQUESTS)).sequence
         assert not sender.stopped
-        impatient.proxy.heal()
-        await heals(pull_all)
+        await heals(impatient, pull_all)
         assert await impatient.arrived(REQUESTS) == expected
         assert (await impatient.sender(REQUESTS)).delivered == number + 1
     assert harmed > times / 2
@@ -139,7 +141,7 @@ async def test_a_batch_that_was_held_up_arrives_late_and_changes_nothing(crossin
 async def test_a_receiver_that_hangs_is_given_up_and_tried_again(impatient: Crossing) -> None:
     await impatient.enqueue(RESULTS, record(1))
     async with impatient.networks.request.engine.begin() as holder:
-        await hold_receiving(holder, RESULTS)
+        await lock_receiving(holder, RESULTS)
         with pytest.raises(LinkError):
             await impatient.drain()
     assert (await impatient.drain()).batches == 1

@@ -2,13 +2,12 @@
 
 import pytest
 
-from exchange.batch import from_bundle, to_bundle
 from exchange.errors import BadSignature, Fork, Gap, Malformed
-from exchange.manifest import MAX_RECORDS
-from exchange.receiving import Receiver
+from exchange.transfer.receiving import Receiver
+from exchange.wire.batch import from_bundle, to_bundle
+from exchange.wire.manifest import MAX_RECORDS
 from models.streams import BatchRef, StreamName
 from storage.database import rows
-from storage.incoming import unapplied_bundles
 from tests.link.batches import seal
 from tests.link.conftest import Crossing
 
@@ -49,20 +48,12 @@ async def test_a_bundle_is_bounded_in_batches_and_in_records(crossing: Crossing)
     assert taken == [(1, 2, 2), (3, 3, 1), (4, 4, MAX_RECORDS), (5, 6, 2)]
 
 
-async def test_what_came_together_stays_together(crossing: Crossing) -> None:
-    await seal_some(crossing, 3)
-    together = await crossing.pull.once(REQUESTS, 0, 100)
-    await seal_some(crossing, 1)
-    alone = await crossing.pull.once(REQUESTS, 0, 100)
-    async with crossing.networks.response.engine.connect() as connection:
-        assert await unapplied_bundles(connection, REQUESTS, 10) == [together, alone]
-
-
-async def test_who_does_not_ask_for_several_gets_the_batch_itself(crossing: Crossing) -> None:
+async def test_a_single_batch_is_a_bundle_of_one(crossing: Crossing) -> None:
     first, second = await seal_some(crossing, 2)
-    assert await crossing.client.pull(REQUESTS, 0, 0) == first
-    assert await crossing.client.pull_several(REQUESTS, 0, 9, 0, 1, bytes(32)) == [first, second]
-    assert from_bundle(first) == [first], "a sender that knows nothing of bundles"
+    assert await crossing.client.pull(REQUESTS, 0, 0) == [first]
+    assert await crossing.client.pull(REQUESTS, 0, 0, 9, 1, bytes(32)) == [first, second]
+    with pytest.raises(Malformed):
+        from_bundle(first)
 
 
 async def test_those_before_an_unsound_batch_are_taken_and_it_is_refused_when_it_comes_first(

@@ -1,15 +1,16 @@
 """A server that is not who it should be, or not well: what it answers is believed only where its signature fits."""
 
+import socket
 import time
 from dataclasses import replace
 
 import pytest
 
+from exchange.carriers.http import MAX_RETRY_AFTER, LinkClient
 from exchange.errors import BadSignature, ClockSkew, LinkError, LinkPaused, LinkUnavailable, Malformed, Oversize
-from exchange.http_signature import HEADER, HttpSigner
-from exchange.keys import LinkKeys
-from exchange.link import MAX_RETRY_AFTER, LinkClient
-from exchange.notes import Receipt
+from exchange.wire.http_signature import HEADER, HttpSigner
+from exchange.wire.keys import LinkKeys
+from exchange.wire.messages import Receipt
 from models.streams import StreamName
 from tests.link.conftest import Crossing
 from tests.link.false_server import Answer, Asked, answering, http_answer
@@ -182,3 +183,11 @@ async def test_a_refusal_with_nonsense_for_a_reason_is_still_a_refusal(
 )
 async def test_what_is_no_http_is_a_link_that_does_not_answer(crossing: Crossing, answer: bytes) -> None:
     assert isinstance(await answered_by(crossing, lambda _: answer), LinkUnavailable | BadSignature)
+
+
+async def test_a_call_that_gets_no_answer_in_time_says_so(crossing: Crossing) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client = LinkClient(f"http://127.0.0.1:{silent.getsockname()[1]}", crossing.signer(), 0.2)
+        with pytest.raises(LinkUnavailable, match="GET /link/v1/streams/results: ReadTimeout"):
+            await client.state(RESULTS)
+        await client.aclose()

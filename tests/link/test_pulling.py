@@ -5,10 +5,10 @@ import asyncio
 import pytest
 
 from exchange.errors import Fork, LinkError, LinkUnavailable, StreamStopped
-from exchange.pulling import Pull
-from exchange.sealing import Sealer
+from exchange.transfer.pulling import Pull
+from exchange.transfer.sealing import Sealer
 from models.streams import BatchRef, StreamName
-from storage.database import notify, run
+from storage.database import execute, notify
 from tests.api_request.serving import eventually
 from tests.link.batches import seal
 from tests.link.conftest import Crossing
@@ -36,11 +36,11 @@ async def test_what_is_sealed_is_pulled_in_order_and_delivered_by_its_receipt(cr
 
 async def test_handing_out_is_not_delivering(crossing: Crossing) -> None:
     wire = await seal(crossing.networks.request, REQUESTS, b"{}")
-    assert await crossing.client.pull(REQUESTS, 0, 0) == wire
-    assert await crossing.client.pull(REQUESTS, 0, 0) == wire
+    assert await crossing.client.pull(REQUESTS, 0, 0) == [wire]
+    assert await crossing.client.pull(REQUESTS, 0, 0) == [wire]
     assert (await crossing.sender(REQUESTS)).delivered == 0
     async with crossing.networks.request.engine.begin() as connection:
-        assert await run(connection, "SELECT 1 FROM sealed_batches WHERE sent_at IS NOT NULL") == 1
+        assert await execute(connection, "SELECT 1 FROM sealed_batches WHERE sent_at IS NOT NULL") == 1
 
 
 async def test_who_waits_is_woken_when_something_is_sealed(crossing: Crossing) -> None:
@@ -53,7 +53,7 @@ async def test_who_waits_is_woken_when_something_is_sealed(crossing: Crossing) -
     crossing.proxy.to_server = watch
     waiting = asyncio.create_task(crossing.pull.once(REQUESTS, 50))
     await polled.wait()
-    assert await crossing.client.pull(REQUESTS, 0, 0) is None  # by now the server has taken in the call before this
+    assert await crossing.client.pull(REQUESTS, 0, 0) == []  # by now the server has taken in the call before this
     request = crossing.networks.request
     async with request.engine.begin() as connection:
         await Sealer(request.keys, "test").seal(connection, REQUESTS, [b"{}"])
@@ -112,8 +112,8 @@ async def test_a_restored_sender_is_found_out_and_both_sides_stop(crossing: Cros
         await seal(crossing.networks.request, REQUESTS, b'{"n":%d}' % number)
     await pull_all(crossing.pull)
     async with crossing.networks.request.engine.begin() as connection:
-        await run(connection, "DELETE FROM sealed_batches")
-        await run(connection, "DELETE FROM outgoing_streams")
+        await execute(connection, "DELETE FROM sealed_batches")
+        await execute(connection, "DELETE FROM outgoing_streams")
     for number in range(3):
         await seal(crossing.networks.request, REQUESTS, b'{"other":%d}' % number)
     with pytest.raises(Fork):
@@ -131,8 +131,8 @@ async def test_a_sender_that_lost_its_newest_batches_is_found_out(crossing: Cros
     await seal(crossing.networks.request, REQUESTS, b"{}")
     await pull_all(crossing.pull)
     async with crossing.networks.request.engine.begin() as connection:
-        await run(connection, "DELETE FROM sealed_batches")
-        await run(connection, "DELETE FROM outgoing_streams")
+        await execute(connection, "DELETE FROM sealed_batches")
+        await execute(connection, "DELETE FROM outgoing_streams")
     with pytest.raises(Fork):
         await crossing.pull.once(REQUESTS, 0)
     with pytest.raises(Fork):

@@ -5,11 +5,11 @@ import asyncio
 import pytest
 
 from exchange.errors import Fork, LinkUnavailable, Malformed, StreamStopped
-from exchange.manifest import MAX_RECORDS
-from exchange.notes import Heartbeat
+from exchange.wire.manifest import MAX_RECORDS
+from exchange.wire.messages import Heartbeat
 from models.outcomes import DrainOutcome
 from models.streams import StreamName
-from storage.database import run, value
+from storage.database import execute, value
 from tests.link.batches import seal, sealed
 from tests.link.conftest import Crossing
 
@@ -69,8 +69,8 @@ async def test_a_sender_that_is_ahead_of_its_receiver_goes_back_to_what_is_missi
     for number in range(3):
         await seal(crossing.networks.response, RESULTS, b'{"n":%d}' % number)
     async with crossing.networks.response.engine.begin() as connection:
-        await run(connection, "UPDATE outgoing_streams SET delivered = 2")
-        await run(connection, "UPDATE sealed_batches SET delivered_at = now() WHERE sequence <= 2")
+        await execute(connection, "UPDATE outgoing_streams SET delivered = 2")
+        await execute(connection, "UPDATE sealed_batches SET delivered_at = now() WHERE sequence <= 2")
     outcome = await crossing.drain()
     assert outcome.batches == 3
     assert await crossing.arrived() == numbered(3)
@@ -80,7 +80,7 @@ async def test_a_sender_that_is_ahead_of_its_receiver_goes_back_to_what_is_missi
 async def test_a_gap_that_only_a_heartbeat_can_show_is_healed(crossing: Crossing) -> None:
     await seal(crossing.networks.response, RESULTS, b'{"n":0}')
     async with crossing.networks.response.engine.begin() as connection:
-        await run(connection, "UPDATE outgoing_streams SET delivered = 1")
+        await execute(connection, "UPDATE outgoing_streams SET delivered = 1")
     outcome = await crossing.drain()
     assert (outcome.batches, await crossing.arrived()) == (1, numbered(1))
 
@@ -104,8 +104,8 @@ async def test_a_restored_sender_is_found_out_and_both_sides_stop(crossing: Cros
 async def forget(crossing: Crossing) -> None:
     """What a backup of the response network's database from before its first batch would bring."""
     async with crossing.networks.response.engine.begin() as connection:
-        await run(connection, "DELETE FROM sealed_batches")
-        await run(connection, "DELETE FROM outgoing_streams")
+        await execute(connection, "DELETE FROM sealed_batches")
+        await execute(connection, "DELETE FROM outgoing_streams")
 
 
 async def test_a_restored_sender_with_nothing_new_is_found_out_by_the_receipt_for_its_heartbeat(
@@ -123,7 +123,7 @@ async def test_a_heartbeat_of_another_history_stops_both_sides(crossing: Crossin
     await crossing.enqueue(RESULTS, b"{}")
     await crossing.drain()
     async with crossing.networks.response.engine.begin() as connection:
-        await run(connection, "UPDATE outgoing_streams SET hash = :hash", hash=b"x" * 32)
+        await execute(connection, "UPDATE outgoing_streams SET hash = :hash", hash=b"x" * 32)
     with pytest.raises(Fork):
         await crossing.drain()
     assert (await crossing.sender()).stopped
@@ -134,7 +134,9 @@ async def test_a_stream_that_its_receiver_stopped_does_not_take_heartbeats_for_g
     await crossing.enqueue(RESULTS, b"{}")
     await crossing.drain()
     async with crossing.networks.request.engine.begin() as connection:
-        await run(connection, "UPDATE incoming_streams SET stopped = 'an operator said so' WHERE stream = 'results'")
+        await execute(
+            connection, "UPDATE incoming_streams SET stopped = 'an operator said so' WHERE stream = 'results'"
+        )
     with pytest.raises(StreamStopped, match="an operator said so"):
         await crossing.drain()
 
@@ -143,10 +145,10 @@ async def test_a_batch_that_is_wanted_again_after_its_payload_is_gone_stops_the_
     await crossing.enqueue(RESULTS, b"{}")
     await crossing.drain()
     async with crossing.networks.response.engine.begin() as connection:
-        await run(connection, "UPDATE sealed_batches SET payload = NULL")
+        await execute(connection, "UPDATE sealed_batches SET payload = NULL")
     async with crossing.networks.request.engine.begin() as connection:
-        await run(connection, "DELETE FROM received_batches")
-        await run(connection, "DELETE FROM incoming_streams")
+        await execute(connection, "DELETE FROM received_batches")
+        await execute(connection, "DELETE FROM incoming_streams")
     with pytest.raises(Fork, match="past retention"):
         await crossing.drain()
     assert (await crossing.sender()).stopped
@@ -203,7 +205,7 @@ async def test_a_receipt_tells_how_far_applying_is(crossing: Crossing) -> None:
         await crossing.enqueue(RESULTS, b'{"n":%d}' % number)
         await crossing.drain()
     async with crossing.networks.request.engine.begin() as connection:
-        await run(connection, "UPDATE incoming_streams SET applied = 2, quarantined = 5 WHERE stream = 'results'")
+        await execute(connection, "UPDATE incoming_streams SET applied = 2, quarantined = 5 WHERE stream = 'results'")
     await crossing.drain()
     sender = await crossing.sender()
     assert (sender.delivered, sender.applied, sender.quarantined) == (3, 2, 5)

@@ -8,12 +8,12 @@ import httpx
 import pytest
 import zstandard
 
-from exchange.batch import MAX_WIRE_BYTES, to_wire
 from exchange.errors import Fork
-from exchange.http_signature import HEADER
-from exchange.keys import LinkKeys
-from exchange.manifest import Manifest, sign_manifest
-from exchange.notes import Heartbeat, Receipt, SignedNote
+from exchange.wire.batch import MAX_WIRE_BYTES, to_wire
+from exchange.wire.http_signature import HEADER
+from exchange.wire.keys import LinkKeys
+from exchange.wire.manifest import Manifest, sign_manifest
+from exchange.wire.messages import Heartbeat, Receipt, SignedMessage
 from models.streams import StreamName
 from tests.link.batches import seal
 from tests.link.conftest import Crossing
@@ -34,7 +34,7 @@ async def call(crossing: Crossing, method: str, target: str, body: bytes = b"") 
         ("/link/v1/streams/..%2f", 404),
         ("/link/v1/streams/..%2fresults/batches", 404),
         ("/link/v1/streams/%2e%2e/%2e%2e/v1/requests", 404),
-        ("/link/v1/streams/results%00", 422),
+        ("/link/v1/streams/results%00", 401),
         ("/link/v1/streams/RESULTS", 422),
         ("/link/v1/streams/secrets", 422),
         ("/link/v1/streams/", 404),
@@ -63,7 +63,7 @@ async def test_receipts_are_taken_only_for_what_is_pulled(crossing: Crossing, st
 
 
 @pytest.mark.parametrize(
-    "query", ["after=-1", "after=x", "", "after=0&wait=-1", "after=0&wait=61", "after=9" + "9" * 30]
+    "query", ["after=-1", "after=x", "wait=0", "after=0&wait=-1", "after=0&wait=61", "after=9" + "9" * 30]
 )
 async def test_a_poll_out_of_bounds_is_refused(crossing: Crossing, query: str) -> None:
     assert (await call(crossing, "GET", f"/link/v1/streams/requests/batches?{query}")).status_code == 422
@@ -141,13 +141,13 @@ async def test_a_gap_names_the_batch_that_must_come(crossing: Crossing) -> None:
     assert (found.status_code, found.json()["expected"]) == (409, 2)
 
 
-def note(crossing: Crossing, keys: LinkKeys | None = None, **other: Any) -> bytes:
+def message(crossing: Crossing, keys: LinkKeys | None = None, **other: Any) -> bytes:
     signing = keys or crossing.networks.response.keys
     truth: dict[str, Any] = {
         "link": "test", "stream": REQUESTS, "epoch": 1, "received": 1, "applied": 0, "head": "0" * 64,
         "quarantined": 0, "key_id": signing.key_id,
     }  # fmt: skip
-    kind: type[SignedNote] = Heartbeat if "sequence" in other else Receipt
+    kind: type[SignedMessage] = Heartbeat if "sequence" in other else Receipt
     if kind is Heartbeat:
         truth = {name: content for name, content in truth.items() if name in Heartbeat.model_fields}
     return kind.model_validate(truth | other).to_wire(signing)
@@ -156,15 +156,15 @@ def note(crossing: Crossing, keys: LinkKeys | None = None, **other: Any) -> byte
 async def test_a_forged_receipt_delivers_nothing(crossing: Crossing) -> None:
     await seal(crossing.networks.request, REQUESTS, b"{}")
     head = (await crossing.sender(REQUESTS)).hash.hex()
-    good = note(crossing, head=head)
+    good = message(crossing, head=head)
     forged = {
         "no receipt": (b"", 400),
         "no signature": (good.split(b"\n")[0], 400),
-        "another's signature": (good.split(b"\n")[0] + b"\n" + note(crossing).split(b"\n")[1], 401),
-        "the sender's own key": (note(crossing, crossing.networks.request.keys, head=head), 403),
-        "another link": (note(crossing, link="other", head=head), 400),
-        "another stream": (note(crossing, stream=RESULTS, head=head), 400),
-        "a heartbeat": (note(crossing, sequence=1, head=head), 400),
+        "another's signature": (good.split(b"\n")[0] + b"\n" + message(crossing).split(b"\n")[1], 401),
+        "the sender's own key": (message(crossing, crossing.networks.request.keys, head=head), 403),
+        "another link": (message(crossing, link="other", head=head), 400),
+        "another stream": (message(crossing, stream=RESULTS, head=head), 400),
+        "a heartbeat": (message(crossing, sequence=1, head=head), 400),
         "negative": (good.replace(b'"received":1', b'"received":-1'), 400),
         "huge": (good.replace(b'"received":1', b'"received":99999999999999999999'), 400),
         "too long": (good + b"A" * 5000, 400),
@@ -184,7 +184,7 @@ async def test_a_receipt_of_another_history_stops_the_stream_and_callers_are_tol
 ) -> None:
     await seal(crossing.networks.request, REQUESTS, b"{}")
     head = (await crossing.sender(REQUESTS)).hash.hex()
-    wire = note(crossing, **({"head": head} | other))
+    wire = message(crossing, **({"head": head} | other))
     found = await call(crossing, "POST", "/link/v1/streams/requests/receipts", wire)
     assert (found.status_code, found.json()["type"]) == (422, "urn:airlock:problem:fork")
     sender = await crossing.sender(REQUESTS)
@@ -194,9 +194,9 @@ async def test_a_receipt_of_another_history_stops_the_stream_and_callers_are_tol
 
 async def test_an_older_receipt_takes_nothing_back(crossing: Crossing) -> None:
     await seal(crossing.networks.request, REQUESTS, b"{}")
-    old = note(crossing, head=(await crossing.sender(REQUESTS)).hash.hex())
+    old = message(crossing, head=(await crossing.sender(REQUESTS)).hash.hex())
     await seal(crossing.networks.request, REQUESTS, b"{}")
-    newer = note(crossing, head=(await crossing.sender(REQUESTS)).hash.hex(), received=2, applied=1)
+    newer = message(crossing, head=(await crossing.sender(REQUESTS)).hash.hex(), received=2, applied=1)
     for wire in (newer, old):
         assert (await call(crossing, "POST", "/link/v1/streams/requests/receipts", wire)).status_code == 204
     sender = await crossing.sender(REQUESTS)

@@ -5,9 +5,9 @@ import time
 import httpx
 import pytest
 
+from exchange.carriers.http import LinkClient
 from exchange.errors import BadSignature, LinkPaused
-from exchange.http_signature import HEADER, HttpSigner
-from exchange.link import LinkClient
+from exchange.wire.http_signature import HEADER, HttpSigner
 from models.streams import StreamName
 from tests.link.batches import seal
 from tests.link.conftest import Crossing
@@ -83,6 +83,12 @@ async def test_a_signature_serves_for_no_other_call(crossing: Crossing, method: 
     signature = crossing.signer().sign_request("GET", STATE, b"")
     found = await asked(crossing, signature, target, method)
     assert (found.status_code, found.json()["type"]) == (401, "urn:airlock:problem:bad-signature")
+
+
+async def test_the_signature_is_looked_at_before_the_parameters(crossing: Crossing) -> None:
+    """A stranger is not told which streams and parameters there are."""
+    for target in ("/link/v1/streams/secrets", "/link/v1/streams/requests/batches?after=x"):
+        assert (await asked(crossing, "", target)).status_code == 401
 
 
 async def test_a_stranger_is_refused_whatever_key_it_names_and_the_link_pauses(crossing: Crossing) -> None:

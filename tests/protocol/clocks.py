@@ -8,14 +8,15 @@ from datetime import UTC, datetime, timedelta, tzinfo
 
 import pytest
 
-from exchange import http_signature, sealing
+from exchange.transfer import sealing
+from exchange.wire import http_signature
 from models.streams import Network
 
 _whose: ContextVar[Network] = ContextVar("whose_clock", default=Network.RESPONSE)
 
 
 class Clocks:
-    """Stands for ``time`` in `exchange.http_signature`, and for ``datetime`` where batches are sealed."""
+    """Stands for ``time`` in `exchange.wire.http_signature`, and for ``datetime`` where batches are sealed."""
 
     def __init__(self) -> None:
         self.fast: dict[Network, float] = {}

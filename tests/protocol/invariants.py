@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from exchange.batch import unpack
-from exchange.manifest import Manifest, hash_of
-from exchange.notes import Receipt
+from exchange.wire.batch import unpack
+from exchange.wire.manifest import Manifest, hash_of
+from exchange.wire.messages import Receipt
 from models.streams import GENESIS
 from tests.protocol.seen import Received, Sealed, Seen
 

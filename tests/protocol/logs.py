@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from fulfilment.request_store import NewRequest, store_submitted
 from models.streams import Network, StreamName
-from storage.submissions import NewRequest, store_submitted
 from tests.protocol.commits import Crash, CrashPlan, Moment
 from tests.protocol.invariants import Record, check_all_applied, check_all_delivered, check_custody
 from tests.protocol.machine import CRASHES, FAULTS, PICK, CrossingMachine

@@ -10,13 +10,13 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from exchange import delivery
-from exchange.batch import to_wire
 from exchange.errors import BadSignature, Fork, Gap, LinkError, LinkPaused, Malformed, UnknownKey
-from exchange.manifest import Manifest
-from exchange.notes import Receipt
+from exchange.transfer import delivery
+from exchange.transfer.outgoing import batch_after
+from exchange.wire.batch import to_wire
+from exchange.wire.manifest import Manifest
+from exchange.wire.messages import Receipt
 from models.streams import Network, StreamName
-from storage.outgoing import batch_after
 from tests.protocol.commits import CrashPlan, Moment
 from tests.protocol.invariants import (
     Model,

@@ -9,8 +9,8 @@ from enum import StrEnum
 import httpx
 from fastapi import FastAPI
 
-from exchange.http_signature import HttpSigner
-from exchange.link import LinkClient
+from exchange.carriers.http import LinkClient
+from exchange.wire.http_signature import HttpSigner
 from models.streams import Network
 from tests.protocol.clocks import Clocks
 

@@ -12,7 +12,7 @@ Looking: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 _TABLES = {
     Network.REQUEST: "outgoing_streams, outbox, sealed_batches, incoming_streams, received_batches,"
-    " quarantined_records, requests, request_groups, results, snapshots",
+    " quarantined_records, requests, request_groups, results, snapshots, attendances",
     Network.RESPONSE: "outgoing_streams, outbox, sealed_batches, incoming_streams, received_batches,"
     " quarantined_records, requests, cancellations, results",
 }

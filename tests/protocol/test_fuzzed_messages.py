@@ -18,13 +18,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from exchange.batch import open_wire, to_wire
+from exchange.audit.summaries import Audit, Orphans, RangeDigest, Repaired, RepairOrder, StreamHead, SummaryQuestion
 from exchange.errors import LinkError, Malformed
-from exchange.far_side import _parsed
-from exchange.http_signature import HttpSigner
-from exchange.manifest import verify_manifest
-from exchange.notes import EpochOrder, Heartbeat, Receipt
-from exchange.summaries import Audit, Healed, RangeDigest, RepairOrder, Strays, StreamHead, SummaryQuestion
+from exchange.recovery.remote_side import _parsed
+from exchange.wire.batch import open_wire, to_wire
+from exchange.wire.http_signature import HttpSigner
+from exchange.wire.manifest import verify_manifest
+from exchange.wire.messages import EpochOrder, Heartbeat, Receipt
 from models.streams import StreamName
 from tests.protocol.vectors import PAYLOAD, RECORDS, REQUEST, RESPONSE, compact, content_of, manifest, signed
 
@@ -66,7 +66,7 @@ SIGNED_PARSERS: dict[str, Callable[[bytes], object]] = {
     "heartbeat": lambda content: Heartbeat.from_wire(REQUEST, _note(content, "heartbeat")),
     "epoch-order": lambda content: EpochOrder.from_wire(REQUEST, _note(content, "epoch-order")),
 }
-SUMMARIES: list[type[BaseModel]] = [Audit, Healed, RangeDigest, RepairOrder, StreamHead, Strays, SummaryQuestion]
+SUMMARIES: list[type[BaseModel]] = [Audit, Repaired, RangeDigest, RepairOrder, StreamHead, Orphans, SummaryQuestion]
 
 
 def _note(content: bytes, purpose: str) -> bytes:

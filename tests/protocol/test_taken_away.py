@@ -12,15 +12,15 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.request import link_routes
-from exchange import delivery, receiving, sealing
-from exchange.batch import SealedBatch
-from exchange.notes import Receipt
-from exchange.receiving import Acceptance, Receiver
+from exchange.transfer import delivery, receiving, sealing
+from exchange.transfer.incoming import IncomingStream, ReceivedBatch, incoming_stream, store_received
+from exchange.transfer.outgoing import OutgoingStream, hash_at
+from exchange.transfer.receiving import Acceptance, Receiver
+from exchange.wire.batch import SealedBatch
+from exchange.wire.messages import Receipt
 from models.streams import Network, StreamName
-from storage import retention
-from storage.database import run
-from storage.incoming import IncomingStream, ReceivedBatch, incoming_stream, store_received
-from storage.outgoing import OutgoingStream, hash_at
+from monitoring import retention
+from storage.database import execute
 from tests.protocol.logs import PulledLog, PushedLog
 from tests.protocol.machine import CrossingMachine, search
 from tests.protocol.snapshots import SnapshotMachine
@@ -37,11 +37,11 @@ async def _no_lock(_connection: AsyncConnection, _stream: StreamName) -> None:
 
 
 def lock_of_sealers(_: World, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(sealing, "hold_sealing", _no_lock)
+    patch.setattr(sealing, "lock_sealing", _no_lock)
 
 
 def lock_of_receivers(_: World, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(receiving, "hold_receiving", _no_lock)
+    patch.setattr(receiving, "lock_receiving", _no_lock)
 
 
 def check_of_the_chain(_: World, patch: pytest.MonkeyPatch) -> None:
@@ -50,7 +50,7 @@ def check_of_the_chain(_: World, patch: pytest.MonkeyPatch) -> None:
     ) -> None:
         """Whatever it is, it belongs to our history."""
 
-    patch.setattr(Receiver, "_differs", same)
+    patch.setattr(Receiver, "_fork_reason", same)
 
 
 def check_for_gaps(_: World, patch: pytest.MonkeyPatch) -> None:
@@ -87,7 +87,7 @@ def cursor_in_the_same_transaction(world: World, patch: pytest.MonkeyPatch) -> N
 
 
 async def _move(connection: AsyncConnection, stream: StreamName, sequence: int, record: int, hash_: bytes) -> None:
-    await run(
+    await execute(
         connection,
         "UPDATE incoming_streams SET sequence = :sequence, record = :record, hash = :hash WHERE stream = :stream",
         stream=stream,

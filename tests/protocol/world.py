@@ -20,25 +20,26 @@ from activities.importing import ImportActivities
 from api.problems import install_problems
 from api.request import link_routes
 from api.request.link_health import Refusals
-from api.request.waking import Bell
 from cache.redis_cache import Cache
-from exchange import sealing
-from exchange.delivery import Delivery
 from exchange.errors import BadSignature, ClockSkew, LinkPaused, LinkUnavailable, UnknownKey
-from exchange.http_signature import HttpSigner
-from exchange.notes import Receipt
-from exchange.pulling import Pull
-from exchange.receiving import Receiver
-from exchange.sealing import Sealer
-from executors.http import HttpCalls
-from executors.python import PythonFunctions
-from executors.registry import Executors
-from executors.sql import SqlSources
+from exchange.transfer import sealing
+from exchange.transfer.delivery import Delivery
+from exchange.transfer.incoming import unapplied
+from exchange.transfer.pulling import Pull
+from exchange.transfer.receiving import Receiver
+from exchange.transfer.sealing import Sealer
+from exchange.wire.http_signature import HttpSigner
+from exchange.wire.messages import Receipt
+from execution.http import HttpCalls
+from execution.python import PythonFunctions
+from execution.registry import Executors
+from execution.sql import SqlSources
+from fulfilment.waiters import Broadcast
 from models.streams import BatchRef, Network, StreamName
-from storage.incoming import unapplied
-from storage.retention import empty_batches
-from tests.activities.standing_in import Told
-from tests.conftest import Networks, Servers
+from monitoring.retention import empty_batches
+from storage.notices import NotificationListener
+from tests.activities.residents import apply, attend_briefly
+from tests.conftest import Networks, Servers, Side
 from tests.exchange.kept_networks import make_networks
 from tests.protocol.clocks import Clocks
 from tests.protocol.commits import Commits, Crash, CrashPlan
@@ -59,7 +60,7 @@ Work = Callable[[], Awaitable[object]]
 class Dispatcher:
     """Stands for the one that starts workflows: the test applies batches when it likes."""
 
-    def batch_accepted(self, _: BatchRef) -> None:
+    def start_import(self, _: BatchRef) -> None:
         pass
 
 
@@ -76,8 +77,8 @@ class World:
     link: SimulatedLink
     sealers: dict[Network, Sealer]
     receivers: dict[Network, Receiver]
-    importing: Callable[[], ImportActivities]
-    """Of another worker each time: those of one take turns by themselves."""
+    sides: dict[Network, Side]
+    importing: ImportActivities
     executing: ExecutionActivities
     heard: list[Receipt] = field(default_factory=list)
     """Receipts that the sender got as an answer."""
@@ -140,13 +141,13 @@ class World:
 
     async def import_batches(self, stream: StreamName) -> None:
         newest = BatchRef(stream=stream, epoch=END_OF_TIME, sequence=0)
-        await ActivityEnvironment().run(self.importing().apply_batches, newest)
+        await apply(self.sides[Network.REQUEST], self.importing, newest)
 
     async def execute_batches(self) -> None:
         async with self.engines[Network.RESPONSE].connect() as connection:
             waiting = await unapplied(connection, StreamName.REQUESTS)
         for batch in waiting:
-            await ActivityEnvironment().run(self.executing.execute_batch, batch)
+            await ActivityEnvironment().run(self.executing.execute_batches, batch)
 
     async def retain_nothing(self, network: Network) -> None:
         """Apply retention as if it were no time at all."""
@@ -234,6 +235,7 @@ async def open_world(servers: Servers, root: Path) -> AsyncIterator[World]:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         clocks = Clocks()
         clocks.install(patch)
+        attend_briefly(patch)
         patch.setattr(sealing, "MAX_RECORDS", RECORDS_PER_BATCH)
         sides = {side.network: side for side in (networks.request, networks.response)}
         engines = {name: side.engine for name, side in sides.items()}
@@ -258,8 +260,8 @@ async def open_world(servers: Servers, root: Path) -> AsyncIterator[World]:
         stack.push_async_callback(executors.aclose)
         yield World(
             asyncio.get_running_loop(), engines, commits, connections, clocks, network, link, sealers, receivers,
-            lambda: ImportActivities(engines[Network.REQUEST], cache, 60, Told()),
-            ExecutionActivities(engines[Network.RESPONSE], sealers[Network.RESPONSE], executors, 8, _announce),
+            sides, ImportActivities(engines[Network.REQUEST], NotificationListener()),
+            ExecutionActivities(engines[Network.RESPONSE], sealers[Network.RESPONSE], executors, 8),
             link.heard,
         )  # fmt: skip
 
@@ -270,10 +272,6 @@ async def _as_it_is(_: object) -> None:
 
 async def _nothing_new() -> None:
     """Nobody introduces keys here."""
-
-
-async def _announce() -> None:
-    """Nobody delivers results here unless the test does."""
 
 
 def _app(networks: Networks, sealers: dict[Network, Sealer], receivers: dict[Network, Receiver]) -> FastAPI:
@@ -291,7 +289,7 @@ def _app(networks: Networks, sealers: dict[Network, Sealer], receivers: dict[Net
         signer=HttpSigner(side.keys, LINK),
         refusals=Refusals(),
         dispatcher=Dispatcher(),
-        sealed={stream.value: Bell() for stream in StreamName.REQUESTS.partitions()},
+        sealed=Broadcast(),
         stopping=asyncio.Event(),
     )
     return app

@@ -1,7 +1,7 @@
 """Both networks, emptied before each test, the activities that apply, and each network's quarantine."""
 
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 import pytest
 from pydantic import SecretStr
@@ -9,20 +9,21 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.executing import ExecutionActivities
 from activities.importing import ImportActivities
-from activities.quarantining import Quarantine
 from cache.redis_cache import Cache
-from exchange.auditing import Auditor
-from exchange.receiving import Receiver
-from exchange.sealing import Sealer
-from executors.http import HttpCalls
-from executors.python import PythonFunctions
-from executors.registry import Executors
-from executors.sql import SqlSources
+from exchange.audit.auditor import Auditor
+from exchange.recovery.quarantine import Quarantine
+from exchange.transfer.receiving import Receiver
+from exchange.transfer.sealing import Sealer
+from execution.http import HttpCalls
+from execution.python import PythonFunctions
+from execution.registry import Executors
+from execution.request_types import put_request_type
+from execution.sql import SqlSources
 from models.streams import BatchRef, Network, StreamName
-from storage.catalog import put_request_type
+from storage.notices import NotificationListener
 from tests.activities import functions
 from tests.activities.crossing import LINK
-from tests.activities.standing_in import Told
+from tests.activities.residents import apply, attend_briefly
 from tests.conftest import Networks, Servers, Side
 from tests.exchange.kept_networks import empty, make_networks
 
@@ -50,13 +51,9 @@ class World:
     networks: Networks
     importing: ImportActivities
     executing: ExecutionActivities
-    told: list[BatchRef] = field(default_factory=list)
 
     def quarantine(self, network: Network) -> Quarantine:
-        async def tell(groups: Sequence[BatchRef]) -> None:
-            self.told += groups
-
-        return Quarantine(self.side(network).engine, network, tell)
+        return Quarantine(self.side(network).engine, network)
 
     def side(self, network: Network) -> Side:
         return self.networks.request if network is Network.REQUEST else self.networks.response
@@ -65,9 +62,9 @@ class World:
         """As `ImportBatch` and `ExecuteRequests` do."""
         for batch in batches:
             if batch.stream is StreamName.REQUESTS:
-                await ActivityEnvironment().run(self.executing.execute_batch, batch)
+                await ActivityEnvironment().run(self.executing.execute_batches, batch)
             else:
-                await ActivityEnvironment().run(self.importing.apply_batches, batch)
+                await apply(self.networks.request, self.importing, batch)
 
     async def count_in_receipt(self, stream: StreamName) -> int:
         """What the sender is told."""
@@ -84,8 +81,9 @@ class World:
 
 
 @pytest.fixture
-async def world(networks: Networks) -> AsyncIterator[World]:
+async def world(networks: Networks, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     """With a request type ``rows``."""
+    attend_briefly(monkeypatch)
     functions.reset()
     cache = Cache(networks.servers.redis_url)
     executors = Executors(
@@ -95,14 +93,11 @@ async def world(networks: Networks) -> AsyncIterator[World]:
         executor = {"kind": "python", "function": f"{MODULE}:rows"}
         await put_request_type(connection, "rows", "", {"type": "object"}, {}, executor, "test")
 
-    async def announce() -> None:
-        pass
-
     side = networks.response
     yield World(
         networks,
-        ImportActivities(networks.request.engine, cache, 60, Told()),
-        ExecutionActivities(side.engine, Sealer(side.keys, LINK), executors, 4, announce),
+        ImportActivities(networks.request.engine, NotificationListener()),
+        ExecutionActivities(side.engine, Sealer(side.keys, LINK), executors, 4),
     )
     await executors.aclose()
     await cache.aclose()

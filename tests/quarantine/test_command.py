@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from commands.program import app
-from commands.quarantine import escaped
+from cli.program import app
+from cli.quarantine import escaped
 from models.streams import StreamName
 from tests.activities.crossing import cross, new_id, request_record, result_record, submit
 from tests.quarantine.conftest import World
@@ -63,8 +63,8 @@ async def test_both_networks_are_listed_and_each_decision_goes_to_the_right_one(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("retry", "results"), "or say --all"),
-        (("retry", "results", "1.1", "--all"), "or say --all"),
+        (("retry", "results"), "or use --all"),
+        (("retry", "results", "1.1", "--all"), "or use --all"),
         (("retry", "results", "one"), "write epoch.record"),
         (("drop", "results", "1.99", "--reason", "x"), "record 1.99 of results is not in quarantine"),
         (("drop", "results", "1.1"), "Missing option"),

@@ -8,11 +8,14 @@ import pytest
 from temporalio.testing import ActivityEnvironment
 
 from activities.pulling import PullActivities
-from exchange.pulling import Pull
-from exchange.receiving import Receiver
+from configuration.cadences import DEFAULT_CADENCES
+from exchange.transfer.incoming import unapplied
+from exchange.transfer.pulling import Pull
+from exchange.transfer.quarantine_store import quarantine
+from exchange.transfer.receiving import Receiver
 from models.outcomes import PullProgress
 from models.streams import BatchRef, Network, StreamName
-from storage.incoming import quarantine, unapplied
+from monitoring.link_watch import LinkWatch
 from tests.activities.crossing import LINK, change, cross, new_id, one, request_record, table
 from tests.quarantine.conftest import World
 
@@ -121,7 +124,9 @@ async def test_dropping_a_second_record_of_a_request_leaves_its_result_alone(wor
     assert await table(world.networks.response, RESULTS_OF) == [(twice, "completed", None)]
 
 
-async def test_the_pull_loop_executes_what_a_retry_took_up_again_though_nothing_new_comes(world: World) -> None:
+async def test_the_pull_loop_executes_what_a_retry_took_up_again_though_nothing_new_comes(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     body = request_record(new_id())
     batch = await cross(world.networks, REQUESTS, [body])
     await set_aside(world, 1, body)
@@ -134,7 +139,7 @@ async def test_the_pull_loop_executes_what_a_retry_took_up_again_though_nothing_
 
         polls = 0
 
-        async def pull_several(self, *_: Any) -> list[bytes]:
+        async def pull(self, *_: Any) -> list[bytes]:
             self.polls += 1
             if self.polls == 1:
                 await world.quarantine(Network.RESPONSE).retry(REQUESTS, 1, 1)
@@ -143,8 +148,14 @@ async def test_the_pull_loop_executes_what_a_retry_took_up_again_though_nothing_
         async def send_receipt(self, *_: Any) -> None:
             pass
 
+    monkeypatch.setattr("activities.pulling.LEFT_SECONDS", 0.0)
     link: Any = Quiet()
-    pulling = PullActivities(Pull(side.engine, Receiver(side.engine, side.keys, LINK), link), started.put)
+
+    async def none_running() -> list[BatchRef]:
+        return []
+
+    pull = Pull(side.engine, Receiver(side.engine, side.keys, LINK), link)
+    pulling = PullActivities(pull, started.put, none_running, LinkWatch(side.engine, DEFAULT_CADENCES))
     round_ = asyncio.create_task(ActivityEnvironment().run(pulling.pull_requests, PullProgress()))
     try:
         assert await asyncio.wait_for(started.get(), 20) == batch

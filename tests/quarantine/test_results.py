@@ -2,10 +2,11 @@
 
 import pytest
 
+from exchange.audit.stored_rows import mark_unapplied
+from exchange.transfer.quarantine_store import list_quarantined
+from fulfilment.callbacks import callbacks_due
 from models.errors import Conflict, InvalidInput, NotFound
 from models.streams import Network, StreamName
-from storage.quarantine import list_set_aside
-from storage.verification import take_up_again
 from tests.activities.crossing import change, cross, new_id, one, result_record, submit, table
 from tests.quarantine.conftest import World
 
@@ -21,11 +22,12 @@ async def test_what_lacked_its_request_is_applied_by_a_retry_once_the_request_is
     await world.apply(batch)
     assert await world.count_in_receipt(RESULTS) == 1
     assert await world.audit(RESULTS) == (1, 1, 0)
-    group = await submit(world.networks, request_id)
+    await submit(world.networks, request_id, callback="http://hooks.example/")
     [outcome] = await world.quarantine(Network.REQUEST).retry(RESULTS, 1, 1)
     assert outcome.refused is None
     assert await one(world.networks.request, "SELECT body FROM results WHERE request_id = :id", id=request_id) == early
-    assert world.told[-1:] == [group.model_copy(update={"records": 0})], "its owner's callback waits for this"
+    async with world.networks.request.engine.connect() as connection:
+        assert [each.request_id for each in await callbacks_due(connection, 9)] == [request_id], "its owner is called"
     assert await world.count_in_receipt(RESULTS) == 0, "so that the alert over there clears"
     assert await world.audit(RESULTS) == (2, 0, 0), "what a retry applied is compared again"
     with pytest.raises(Conflict, match="was applied by a retry"):
@@ -75,9 +77,9 @@ async def test_a_dropped_record_is_kept_with_who_and_why_and_is_never_applied_ag
         await quarantine.drop(RESULTS, 1, 1, "ulf", "again")
     await submit(world.networks, request_id)
     async with world.networks.request.engine.begin() as connection:
-        await take_up_again(connection, RESULTS, 1, 1)
-        assert [item.record for item in await list_set_aside(connection, [RESULTS], dropped=True)] == [1]
-        assert await list_set_aside(connection, [RESULTS]) == []
+        await mark_unapplied(connection, RESULTS, 1, 1)
+        assert [item.record for item in await list_quarantined(connection, [RESULTS], dropped=True)] == [1]
+        assert await list_quarantined(connection, [RESULTS]) == []
     await world.apply(batch)
     assert await table(world.networks.request, "SELECT request_id FROM results") == []
     assert await table(world.networks.request, "SELECT dropped_by FROM quarantined_records") == [("olga",)]
@@ -111,6 +113,6 @@ async def test_a_decision_needs_a_record_a_reason_and_the_right_network(world: W
         await quarantine.drop(RESULTS, 1, 2, "olga", "because")
     with pytest.raises(InvalidInput, match="who drops the record and why"):
         await quarantine.drop(RESULTS, 1, 1, "olga", "  ")
-    with pytest.raises(NotFound, match="set aside in the request network"):
+    with pytest.raises(NotFound, match="quarantined in the request network"):
         await world.quarantine(Network.RESPONSE).retry(RESULTS, 1, 1)
     assert await table(world.networks.request, OPEN) == [(1,)]

@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 import pytest
 
-from activities import importing
+from fulfilment import snapshots
 from models.streams import BatchRef, Network, StreamName
 from tests.activities.crossing import change, cross_snapshot, one, table
 from tests.quarantine.conftest import World
@@ -26,7 +26,7 @@ async def apply_with_an_older_version(
         return [(number, line, "of a newer version") for number, line in numbered if line in unreadable]
 
     with monkeypatch.context() as patched:
-        patched.setattr(importing, "bad_records", bad_records)
+        patched.setattr(snapshots, "bad_records", bad_records)
         await world.apply(*batches)
 
 

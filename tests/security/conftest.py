@@ -13,9 +13,11 @@ from configuration.cadences import DEFAULT_CADENCES
 from embedded.databases import READER
 from embedded.temporal import SEARCH_ATTRIBUTES, find_temporal
 from models.streams import Network
+from people.users import put_api_key, put_user
 from sample.install import install
-from scheduling.sync import sync_schedules
-from storage.catalog import public_records, put_api_key, put_setting, put_user
+from schedules.sync import sync_schedules
+from settings.setting_store import put_setting
+from settings.snapshot import public_records
 from tests.api_request.serving import User, publish
 from tests.conftest import Networks, Servers
 from tests.exchange.kept_networks import make_networks

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import httpx
 import zstandard
 
-from exchange.link import LinkClient
+from exchange.carriers.http import LinkClient
 
 ZSTD = b"\x28\xb5\x2f\xfd"
 MOST_INFLATED = 64 * 1024 * 1024

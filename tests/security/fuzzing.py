@@ -14,9 +14,9 @@ from typing import Any
 
 import zstandard
 
-from exchange.batch import to_wire
-from exchange.keys import LinkKeys
-from exchange.manifest import MAX_RAW_BYTES
+from exchange.wire.batch import to_wire
+from exchange.wire.keys import LinkKeys
+from exchange.wire.manifest import MAX_RAW_BYTES
 
 MUTATIONS = 12
 LARGEST = 64 * 1024

@@ -48,7 +48,7 @@ async def api_process(network: str, home: Path, **told: str) -> AsyncIterator[Ap
     log = home / f"{network}-api.log"
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "commands", "api", network],
+            [sys.executable, "-m", "cli", "api", network],
             env=environment,
             cwd=home,
             stdout=output,

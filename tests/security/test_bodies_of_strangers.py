@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from exchange.batch import MAX_WIRE_BYTES
-from exchange.http_signature import HEADER, HttpSigner
+from exchange.wire.batch import MAX_WIRE_BYTES
+from exchange.wire.http_signature import HEADER, HttpSigner
 from tests.link.strangers import other_keys
 from tests.security.conftest import LINK, Airlock
 from tests.security.raw import call

@@ -2,12 +2,13 @@
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from commands.checks import checks
-from commands.dependencies import Pin, check, differences, read_pins
+from cli.checks import checks
+from cli.dependencies import Pin, check, differences, read_pins
 from configuration.home import CLONE
 
 HASH = "--hash=sha256:" + "a" * 64
@@ -17,6 +18,13 @@ def test_this_clone_runs_what_it_pins() -> None:
     wrong, count = check(CLONE / "requirements")
     assert not wrong
     assert count > 50
+
+
+def test_the_project_declares_what_it_runs_on() -> None:
+    """Once for tools that read pyproject.toml, once as what the pins are made of."""
+    declared = tomllib.loads((CLONE / "pyproject.toml").read_text())["project"]["dependencies"]
+    lines = (CLONE / "requirements" / "run.in").read_text().splitlines()
+    assert declared == [line.partition("  #")[0] for line in lines if line and not line.startswith("#")]
 
 
 def test_it_is_a_part_of_airlock_test(tmp_path: Path) -> None:

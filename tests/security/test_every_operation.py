@@ -9,7 +9,7 @@ import httpx
 import pytest
 import zstandard
 
-from exchange.http_signature import HEADER, HttpSigner
+from exchange.wire.http_signature import HEADER, HttpSigner
 from tests.security.conftest import LINK, Airlock
 from tests.security.documents import OPERATIONS, Operation
 

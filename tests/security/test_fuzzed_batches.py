@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from exchange.http_signature import HEADER, HttpSigner
+from exchange.wire.http_signature import HEADER, HttpSigner
 from models.streams import StreamName
 from storage.database import rows, value
 from tests.conftest import Networks

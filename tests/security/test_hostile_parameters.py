@@ -1,7 +1,7 @@
 """Parameters that try to be SQL, from POST /v1/requests over the link into the bound parameters of a real query.
 
 The types' own schemas would refuse most of them long before: here the schemas let everything through. Queries that try
-to write: tests/executors/test_sql.py.
+to write: tests/execution/test_sql.py.
 """
 
 from collections.abc import AsyncIterator
@@ -14,16 +14,16 @@ from uuid_utils.compat import uuid7
 
 from activities.executing import ExecutionActivities
 from cache.redis_cache import Cache
-from exchange.sealing import Sealer
-from executors.http import HttpCalls
-from executors.python import PythonFunctions
-from executors.registry import Executors
-from executors.sql import SqlSources
+from exchange.transfer.sealing import Sealer
+from execution.http import HttpCalls
+from execution.python import PythonFunctions
+from execution.registry import Executors
+from execution.request_types import put_request_type
+from execution.sql import SqlSources
 from sample.request_types import REQUEST_TYPES
-from storage.catalog import put_request_type
 from tests.activities.crossing import LINK
 from tests.api_request.serving import User, eventually, publish, request_type
-from tests.executors.conftest import Source, source
+from tests.execution.conftest import Source, source
 from tests.verification.conftest import served, verification_networks, world
 from tests.verification.world import World
 
@@ -112,10 +112,7 @@ async def asking(world: World, source: Source) -> AsyncIterator[Asking]:
             await put_request_type(connection, name, "", {"type": "object"}, {"timeout": 20}, executor, "test")
     await publish(world.networks, [ASKER.record(), *(request_type(name) for name in queries)])
 
-    async def announce() -> None:
-        pass
-
-    executing = ExecutionActivities(response.engine, Sealer(response.keys, LINK), executors, 4, announce)
+    executing = ExecutionActivities(response.engine, Sealer(response.keys, LINK), executors, 4)
     yield Asking(replace(world, executing=executing), source)
     await executors.aclose()
     await cache.aclose()

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 import api.serving
-from exchange.http_signature import HEADER, HttpSigner
+from exchange.wire.http_signature import HEADER, HttpSigner
 from tests.api_request.serving import User, serving, settings_for
 from tests.security.conftest import LINK, Airlock
 from tests.security.processes import ApiProcess

@@ -7,10 +7,10 @@ from uuid import UUID
 
 import pytest
 
-from api.request.catalog import Caller, Catalog, CurrentCatalog
 from configuration.home import CLONE
+from fulfilment.catalog import Caller, Catalog, CurrentCatalog
 from models.errors import Unauthenticated
-from storage.catalog import find_caller
+from people.users import find_caller
 from storage.database import rows
 from tests.security.conftest import Airlock
 

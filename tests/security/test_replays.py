@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from exchange.errors import BadSignature
-from exchange.http_signature import HEADER, HttpSigner
-from exchange.notes import Heartbeat, Receipt
+from exchange.wire.http_signature import HEADER, HttpSigner
+from exchange.wire.messages import Heartbeat, Receipt
 from models.streams import StreamName
 from storage.database import rows
 from tests.conftest import Side

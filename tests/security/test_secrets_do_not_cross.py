@@ -24,19 +24,22 @@ from activities.monitoring import MonitoringActivities
 from api.response.preview import PREVIEWED, preview
 from cache.redis_cache import Cache
 from configuration.cadences import DEFAULT_CADENCES
-from exchange.keys import LinkKeys
-from exchange.sealing import Sealer
-from executors import registry
-from executors.http import HttpCalls
-from executors.python import PythonFunctions
-from executors.registry import Executors
-from executors.sql import SqlSources
+from exchange.transfer.sealing import Sealer
+from exchange.wire.keys import LinkKeys
+from execution import registry
+from execution.http import HttpCalls
+from execution.python import PythonFunctions
+from execution.registry import Executors
+from execution.request_types import put_request_type
+from execution.sql import SqlSources
 from models.streams import StreamName
-from storage.catalog import public_records, put_api_key, put_request_type, put_setting, put_user
-from storage.database import rows, run
+from people.users import put_api_key, put_user
+from settings.setting_store import put_setting
+from settings.snapshot import public_records
+from storage.database import execute, rows
 from tests.activities.crossing import LINK
 from tests.api_request.serving import User, eventually
-from tests.executors.service import Service, serving
+from tests.execution.service import Service, serving
 from tests.security import canaries
 from tests.security.crossing_bytes import Crossing, as_text, readings, spellings
 from tests.verification.conftest import served, verification_networks, world
@@ -59,8 +62,8 @@ async def planted(world: World, service: Service) -> AsyncIterator[World]:
     await plant(world, service)
     yield world
     async with world.networks.response.engine.begin() as connection:
-        await run(connection, "DELETE FROM api_keys")
-        await run(connection, "DELETE FROM users")
+        await execute(connection, "DELETE FROM api_keys")
+        await execute(connection, "DELETE FROM users")
 
 
 def types(service: Service) -> dict[str, dict[str, Any]]:
@@ -101,7 +104,7 @@ async def plant(world: World, service: Service) -> None:
             ("former", "user", canaries.FORMER_KEY, uuid7()),
         ):
             await put_api_key(connection, await put_user(connection, user_id, name, role), key, "test")
-        await run(connection, "UPDATE users SET active = false WHERE name = 'former'")
+        await execute(connection, "UPDATE users SET active = false WHERE name = 'former'")
 
 
 def secrets_of(world: World) -> dict[str, str | bytes]:
@@ -140,13 +143,10 @@ async def live(world: World, service: Service, monkeypatch: pytest.MonkeyPatch) 
     )
     sealer = Sealer(response.keys, LINK)
 
-    async def announce() -> None:
-        pass
-
     async def orchestration() -> dict[str, Any]:
         return {"schedules": {}, "workers": {"polling": 1, "identities": [canaries.SOURCE]}}
 
-    there = replace(world, executing=ExecutionActivities(response.engine, sealer, executors, 4, announce))
+    there = replace(world, executing=ExecutionActivities(response.engine, sealer, executors, 4))
     measuring = MonitoringActivities(response.engine, cache, sealer, DEFAULT_CADENCES, orchestration)
     async with response.engine.begin() as connection:
         await sealer.seal_snapshot(connection, SETTINGS, await public_records(connection))
@@ -167,8 +167,8 @@ async def live(world: World, service: Service, monkeypatch: pytest.MonkeyPatch) 
         await there.apply(StreamName.HEALTH)
         await there.delivery.drain(RESULTS, lambda _: None)  # a heartbeat
         async with world.networks.request.engine.begin() as connection:
-            await run(connection, "DELETE FROM results WHERE request_id = :id", id=ids[0])
-        await there.mend()
+            await execute(connection, "DELETE FROM results WHERE request_id = :id", id=ids[0])
+        await there.repair()
         for request_id in ids:
             await there.link.trace(request_id)
             assert (await http.get(f"/v1/requests/{request_id}/trace")).status_code == 200

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from storage.database import run
 from tests.conftest import Networks, Servers
 from tests.exchange.kept_networks import empty, make_networks
 
@@ -19,7 +18,5 @@ async def storage_networks(servers: Servers, tmp_path_factory: pytest.TempPathFa
 @pytest.fixture
 async def networks(storage_networks: Networks) -> Networks:
     """Empty."""
-    async with storage_networks.response.engine.begin() as connection:
-        await run(connection, "DELETE FROM api_keys")  # they refer to users
     await empty(storage_networks)
     return storage_networks

@@ -7,22 +7,12 @@ import orjson
 import pytest
 from uuid_utils.compat import uuid7
 
+from execution.request_types import find_request_type, put_request_type, retire_request_type
 from models.settings import SettingsRecord
-from storage.catalog import (
-    delete_setting,
-    find_caller,
-    find_request_type,
-    find_setting,
-    list_settings,
-    public_records,
-    put_api_key,
-    put_request_type,
-    put_setting,
-    put_user,
-    retire_request_type,
-    secret_settings,
-)
-from storage.database import run
+from people.users import find_caller, put_api_key, put_user
+from settings.setting_store import delete_setting, find_setting, list_settings, put_setting, secret_settings
+from settings.snapshot import public_records
+from storage.database import execute
 from tests.conftest import Networks
 
 PLANTED = "pl4nted-s3cret"
@@ -51,10 +41,10 @@ async def fill(networks: Networks) -> UUID:
         await put_api_key(connection, user, KEY, f"label-{PLANTED}")
         gone = await put_user(connection, uuid7(), f"gone-{PLANTED}", "user")
         await put_api_key(connection, gone, "alk_gone", "")
-        await run(connection, "UPDATE users SET active = false WHERE user_id = :user", user=gone)
+        await execute(connection, "UPDATE users SET active = false WHERE user_id = :user", user=gone)
         await put_api_key(connection, user, "alk_revoked", "")
         revoked = hashlib.sha256(b"alk_revoked").digest()
-        await run(connection, "UPDATE api_keys SET active = false WHERE sha256 = :sha256", sha256=revoked)
+        await execute(connection, "UPDATE api_keys SET active = false WHERE sha256 = :sha256", sha256=revoked)
     return user
 
 
@@ -173,4 +163,4 @@ async def test_only_an_active_key_of_an_active_user_is_a_callers(networks: Netwo
 async def test_only_the_hash_of_a_key_is_stored(networks: Networks) -> None:
     await fill(networks)
     async with networks.response.engine.connect() as connection:
-        assert not await run(connection, "SELECT FROM api_keys WHERE api_keys::text LIKE '%alk\\_%'")
+        assert not await execute(connection, "SELECT FROM api_keys WHERE api_keys::text LIKE '%alk\\_%'")

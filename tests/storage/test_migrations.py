@@ -7,6 +7,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from models.errors import ConfigurationError
 from storage.migrate import upgrade
 from tests.conftest import Servers
 
@@ -22,7 +23,7 @@ EXCHANGE = {
     "set_aside",
 }
 OWN = {
-    "request": {"idempotency_keys", "request_groups", "requests", "results", "snapshots"},
+    "request": {"alerts", "attendances", "idempotency_keys", "request_groups", "requests", "results", "snapshots"},
     "response": {
         "alerts",
         "api_keys",
@@ -86,3 +87,24 @@ async def test_two_that_migrate_at_the_same_time_both_end_with_the_newest_schema
         await asyncio.gather(*(upgrade(url, network) for _ in range(2)))
     assert await tables(url) == EXCHANGE | OWN[network]
     assert len(await versions(url)) == 2
+
+
+@pytest.mark.parametrize(
+    ("revision", "says"),
+    [
+        ("exchange_0007", "made by an unreleased version of Airlock.*start with an empty database.*move AIRLOCK_HOME"),
+        ("exchange_2000000", "made by a newer version of Airlock: run that version"),
+    ],
+)
+async def test_a_database_of_another_version_is_refused_with_what_to_do_and_not_changed(
+    fresh: tuple[str, str], revision: str, says: str
+) -> None:
+    network, url = fresh
+    connection = await asyncpg.connect(url)
+    await connection.execute("CREATE TABLE schema_versions (version_num varchar(32) PRIMARY KEY)")
+    await connection.execute("INSERT INTO schema_versions VALUES ($1)", revision)
+    await connection.close()
+    with pytest.raises(ConfigurationError, match=f"the {network} network's database .at {revision}. was {says}"):
+        await upgrade(url, network)
+    assert await versions(url) == [revision]
+    assert await tables(url) == set()

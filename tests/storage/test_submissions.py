@@ -6,24 +6,19 @@ from uuid import UUID
 
 import pytest
 
-from models.streams import BatchRef, StreamName
-from storage.arrivals import callbacks_due
-from storage.incoming import hold_applying
-from storage.outgoing import mark_delivered, mark_sent
-from storage.submissions import (
+from exchange.transfer.incoming import lock_applying
+from exchange.transfer.outgoing import mark_delivered, mark_sent
+from fulfilment.request_store import (
     cancel_request,
-    count_open,
     expire_overdue,
     find_request,
-    fulfilled_groups,
-    group_of,
     group_state,
-    lead_groups,
     list_requests,
-    mark_group_fulfilled,
-    mark_group_started,
-    unstarted_groups,
+    mark_groups_fulfilled,
+    mark_groups_seen,
+    unattended_groups,
 )
+from models.streams import BatchRef, StreamName
 from tests.activities.crossing import USER, change, new_id, one, submit, table
 from tests.conftest import Networks
 
@@ -113,7 +108,7 @@ async def test_a_result_and_a_cancellation_at_the_same_time_end_the_request_one_
     key = new_id()
     await submit(networks, key)
     async with networks.request.engine.begin() as applying:
-        await hold_applying(applying, StreamName.RESULTS)
+        await lock_applying(applying, StreamName.RESULTS)
 
         async def cancel() -> bool:
             async with networks.request.engine.begin() as connection:
@@ -128,7 +123,7 @@ async def test_a_result_and_a_cancellation_at_the_same_time_end_the_request_one_
     assert await status(networks, key) == "completed"
 
 
-async def test_a_group_counts_what_is_outstanding_and_which_callbacks_are_due(networks: Networks) -> None:
+async def test_a_group_counts_what_is_outstanding_and_which_callbacks_are_not_made(networks: Networks) -> None:
     ids = [new_id() for _ in range(4)]
     group = await submit(networks, *ids, callback="http://hooks.example/", deadline=50)
     await submit(networks, new_id())
@@ -138,86 +133,49 @@ async def test_a_group_counts_what_is_outstanding_and_which_callbacks_are_due(ne
     async with networks.request.engine.begin() as connection:
         await cancel_request(connection, USER, ids[2])
         state = await group_state(connection, group)
-    assert (state.size, state.outstanding, state.callbacks_due) == (4, 1, 2)
+    assert (state.size, state.outstanding, state.callbacks_wanted) == (4, 1, 3)
     assert state.next_deadline_in is not None
     assert 0 < state.next_deadline_in <= 50
 
 
-async def test_a_batch_of_results_tells_which_groups_it_completed(networks: Networks) -> None:
-    a, b, c, d = (new_id() for _ in range(4))
-    first, _, third = await submit(networks, a), await submit(networks, b, c), await submit(networks, d, new_id())
-    await store_result(networks, a, "completed", 7)
-    await store_result(networks, b, "completed", 7)
-    await store_result(networks, d, "failed", 7)
+async def test_groups_that_no_run_looks_after_are_found_oldest_first_until_one_does(networks: Networks) -> None:
+    groups = [await submit(networks, new_id()) for _ in range(4)]
+
+    async def unattended(never_seen: float, not_seen: float) -> list[int]:
+        async with networks.request.engine.connect() as connection:
+            return [group.sequence for group in await unattended_groups(connection, never_seen, not_seen)]
+
+    assert await unattended(60, 60) == [], "a workflow may be about to start"
+    assert await unattended(-1, 60) == [1, 2, 3, 4]
     async with networks.request.engine.begin() as connection:
-        await cancel_request(connection, USER, c)
-        found = await fulfilled_groups(connection, BatchRef(stream=StreamName.RESULTS, epoch=1, sequence=7))
-    assert sorted(each.group.sequence for each in found) == [first.sequence, first.sequence + 1]
-    assert third.sequence not in [each.group.sequence for each in found]
+        await mark_groups_seen(connection, groups[1])
+        await mark_groups_fulfilled(connection, groups[3])
+    assert await unattended(-1, 60) == [1, 3]
+    await change(networks.request, "UPDATE request_groups SET seen_at = now() - interval '61 s' WHERE seen_at < now()")
+    assert await unattended(60, 60) == [2], "the run that looked after it was lost"
+    async with networks.request.engine.begin() as connection:
+        assert await unattended_groups(connection, -1, 60, limit=1) == [groups[0]]
+        await mark_groups_seen(connection, groups[1])
+    assert await unattended(60, 60) == []
 
 
-async def test_only_a_workflow_that_waits_for_it_is_told_that_its_group_is_complete(networks: Networks) -> None:
+async def test_groups_that_came_together_are_looked_at_as_one(networks: Networks) -> None:
     ids = [new_id() for _ in range(4)]
-    unstarted, looked_at, fresh, calling = [
-        await submit(networks, each, callback="http://hooks.example/" if each == ids[3] else None) for each in ids
-    ]
-    for each in ids:
-        await store_result(networks, each, "completed", 7)
+    first, _, third, _ = [await submit(networks, each, callback="http://hooks.example/", deadline=50) for each in ids]
+    await store_result(networks, ids[1], "completed")
+    await store_result(networks, ids[3], "completed")
+    together = third.model_copy(update={"first": first.sequence, "records": 3})
     async with networks.request.engine.begin() as connection:
-        for group in (looked_at, fresh, calling):
-            await mark_group_started(connection, group)
-    await change(
-        networks.request,
-        "UPDATE request_groups SET started_at = now() - interval '6 s' WHERE sequence = :number",
-        number=looked_at.sequence,
-    )
-    async with networks.request.engine.begin() as connection:
-        found = {
-            each.group.sequence: each.waits
-            for each in await fulfilled_groups(connection, BatchRef(stream=StreamName.RESULTS, epoch=1, sequence=7))
-        }
-    assert found == {unstarted.sequence: True, looked_at.sequence: True, fresh.sequence: False, calling.sequence: True}
-
-
-async def test_the_workflow_of_one_group_sees_to_those_that_it_leads(networks: Networks) -> None:
-    ids = [new_id() for _ in range(4)]
-    leader, second, third, other = [
-        await submit(networks, each, callback="http://hooks.example/", deadline=50) for each in ids
-    ]
-    async with networks.request.engine.begin() as connection:
-        await lead_groups(connection, second, [third])
-        await lead_groups(connection, leader, [second])  # and whom that one led
-        assert [(each.sequence, each.records) for each in await unstarted_groups(connection, -1)] == [
-            (leader.sequence, 3),
-            (other.sequence, 1),
+        state = await group_state(connection, together)
+        await mark_groups_fulfilled(connection, together)
+        await change(networks.request, "UPDATE requests SET deadline_at = now() - interval '1 s'")
+        assert await expire_overdue(connection, together) == 2
+    assert (state.size, state.outstanding, state.callbacks_wanted) == (3, 2, 3)
+    assert await table(networks.request, "SELECT sequence FROM request_groups WHERE fulfilled_at IS NULL") == [(4,)]
+    async with networks.request.engine.connect() as connection:
+        assert await unattended_groups(connection, -1, -1) == [
+            BatchRef(stream=REQUESTS, epoch=1, sequence=4, records=1)
         ]
-        assert (await group_state(connection, leader)).size == 3
-        assert (await group_of(connection, ids[2])) == leader.model_copy(update={"records": 0})
-        await mark_group_started(connection, leader)
-        await lead_groups(connection, other, [third])  # too late: its workflow is there
-        assert (await group_state(connection, other)).size == 1
-    for each in ids[:3]:
-        await store_result(networks, each, "completed", 7)
-    async with networks.request.engine.begin() as connection:
-        assert {
-            each.leader.sequence
-            for each in await fulfilled_groups(connection, BatchRef(stream=StreamName.RESULTS, epoch=1, sequence=7))
-        } == {leader.sequence}
-        due = await callbacks_due(connection, leader, None, 10)
-        await mark_group_fulfilled(connection, leader)
-    assert [each.request_id for each in due] == ids[:3]
-    assert await table(networks.request, "SELECT sequence FROM request_groups WHERE fulfilled_at IS NULL") == [
-        (other.sequence,)
-    ]
-
-
-async def test_groups_that_were_never_started_are_found_oldest_first_until_they_are(networks: Networks) -> None:
-    groups = [await submit(networks, new_id()) for _ in range(3)]
-    async with networks.request.engine.begin() as connection:
-        assert await unstarted_groups(connection, 60) == []
-        await mark_group_started(connection, groups[1])
-        found = await unstarted_groups(connection, -1)
-    assert [(group.sequence, group.records) for group in found] == [(1, 1), (3, 1)]
 
 
 async def test_a_group_is_open_until_it_is_fulfilled_and_the_first_moment_stays(networks: Networks) -> None:
@@ -225,11 +183,9 @@ async def test_a_group_is_open_until_it_is_fulfilled_and_the_first_moment_stays(
     moments = []
     for _ in range(2):
         async with networks.request.engine.begin() as connection:
-            await mark_group_fulfilled(connection, group)
+            await mark_groups_fulfilled(connection, group)
         moments.append(await table(networks.request, "SELECT fulfilled_at FROM request_groups"))
     assert moments[0] == moments[1]
-    async with networks.request.engine.connect() as connection:
-        assert await count_open(connection) == 0
 
 
 async def test_requests_are_listed_newest_first_page_by_page_by_status_and_type(networks: Networks) -> None:
@@ -242,8 +198,6 @@ async def test_requests_are_listed_newest_first_page_by_page_by_status_and_type(
         rest = await list_requests(connection, USER, page[-1].request_id, None, None, 10)
         done = await list_requests(connection, USER, None, "completed", None, 10)
         none = await list_requests(connection, USER, None, None, "other", 10)
-        group = await group_of(connection, ids[2])
     assert [item.request_id for item in (*page, *rest)] == ids[::-1]
     assert [item.request_id for item in done] == [ids[2]]
     assert none == []
-    assert group == BatchRef(stream=REQUESTS, epoch=1, sequence=3)

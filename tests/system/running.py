@@ -19,11 +19,13 @@ from configuration.home import CLONE
 START_SECONDS = 120.0
 
 
-async def eventually(check: Callable[[], Awaitable[bool]], what: str, patience: float = 60.0) -> None:
-    """Wait for a condition; fails the test when it does not come true."""
+async def eventually(
+    check: Callable[[], Awaitable[bool]], what: str | Callable[[], str], patience: float = 60.0
+) -> None:
+    """Wait for a condition; fails the test when it does not come true, and says ``what`` was waited for."""
     until = time.monotonic() + patience
     while not await check():
-        assert time.monotonic() < until, f"not within {patience:g} s: {what}"
+        assert time.monotonic() < until, f"not within {patience:g} s: {what() if callable(what) else what}"
         await asyncio.sleep(0.1)
 
 
@@ -51,7 +53,7 @@ class RunningAirlock:
         """Start it and wait until it says that all is ready."""
         with self.home.with_suffix(".log").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "commands", "up", "--free-ports"],
+                [sys.executable, "-m", "cli", "up", "--free-ports"],
                 env=self._environment,
                 cwd=CLONE,
                 stdout=log,
@@ -128,7 +130,7 @@ class RunningAirlock:
     def airlock(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the `airlock` command line against it."""
         return subprocess.run(
-            [sys.executable, "-m", "commands", *arguments],
+            [sys.executable, "-m", "cli", *arguments],
             env=self._environment,
             cwd=CLONE,
             capture_output=True,

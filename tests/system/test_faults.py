@@ -7,8 +7,6 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
-from typing import Any
 
 import asyncpg
 import redis.asyncio
@@ -143,57 +141,3 @@ async def test_two_response_workers_side_by_side_do_nothing_twice(airlock: Runni
         second.send_signal(signal.SIGTERM)
         await second.communicate()
     assert second.returncode == 0
-
-
-async def test_stopped_and_started_again_it_carries_on(new_airlock: Callable[..., RunningAirlock]) -> None:
-    airlock = new_airlock()
-    await airlock.start()
-    async with airlock.caller() as http:
-        first = (await submit(http, request(0)))[0]
-        answer = await result(http, first)
-        waiting = await submit(http, *(request(number) for number in range(500)))
-    assert await airlock.stop(signal.SIGINT) == 0
-    assert not (airlock.home / "up.json").exists()
-    await airlock.start()
-    async with airlock.caller() as http:
-        assert await result(http, first) | {"source": ""} == answer | {"source": ""}
-        for request_id in waiting:
-            assert (await result(http, request_id))["status"] == "completed"
-    assert await airlock.stop() == 0
-
-
-async def test_a_worker_stopped_for_three_intervals_runs_once_on_return_not_three_times(
-    new_airlock: Callable[..., RunningAirlock],
-) -> None:
-    airlock = new_airlock(AIRLOCK_RESPONSE_CADENCES='{"system-monitoring": {"every": 10}}')
-    await airlock.start()
-
-    def monitoring() -> dict[str, Any]:
-        listed = json.loads(airlock.airlock("schedules", "list", "--json").stdout)
-        found: dict[str, Any] = next(item for item in listed if item["id"] == "system-monitoring")
-        return found
-
-    async def has_run() -> bool:
-        now = monitoring()
-        return bool(now["actions"] >= 1 and not now["running"])
-
-    await eventually(has_run, "the first run, to its end")
-    pid = airlock.signal("response-worker", signal.SIGSTOP)
-    before = monitoring()
-
-    async def three_intervals_have_passed() -> bool:
-        now = monitoring()
-        one_waits = now["actions"] == before["actions"] + 1
-        return bool(one_waits and now["skipped_overlap"] - before["skipped_overlap"] >= 2)
-
-    await eventually(three_intervals_have_passed, "one run waits, two are skipped", 60)
-    waiting = monitoring()["running"]
-    assert len(waiting) == 1
-    os.kill(pid, signal.SIGCONT)
-
-    async def the_waiting_run_ended() -> bool:
-        now = monitoring()
-        return bool(now["running"] != waiting and now["skipped_overlap"] >= 2)
-
-    await eventually(the_waiting_run_ended, "the one run that waited ends")
-    assert monitoring()["actions"] <= before["actions"] + 2

@@ -1,7 +1,7 @@
 """A backup of one network is restored on a running Airlock: an operator lets the streams go on, and nothing is lost."""
 
-import json
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -12,10 +12,19 @@ from tests.system.running import RunningAirlock, eventually, result, submit
 from tests.system.test_faults import request
 
 
+@pytest.fixture(scope="module")
+async def airlock(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningAirlock]:
+    """Of these tests alone: a restored backup leaves traces."""
+    running = RunningAirlock(tmp_path_factory.mktemp("restored") / "home")
+    try:
+        await running.start()
+        yield running
+    finally:
+        await running.end()
+
+
 @pytest.mark.parametrize("network", ["response", "request"])
-async def test_a_restored_backup_costs_no_result(new_airlock: Callable[..., RunningAirlock], network: str) -> None:
-    airlock = new_airlock()
-    await airlock.start()
+async def test_a_restored_backup_costs_no_result(airlock: RunningAirlock, network: str) -> None:
     engine = connect(airlock.up["databases"][network], 2, "backup")
     async with airlock.caller() as http, airlock.caller("response") as operator:
         ids = await submit(http, *(request(number) for number in range(20)))
@@ -27,17 +36,17 @@ async def test_a_restored_backup_costs_no_result(new_airlock: Callable[..., Runn
         assert changed.status_code // 100 == 2
 
         async def streams() -> dict[str, dict[str, Any]]:
-            return {state["stream"]: state for state in json.loads(airlock.airlock("streams", "--json").stdout)}
+            return {state["stream"]: state for state in (await operator.get("/v1/streams")).json()["streams"]}
 
-        def run_all() -> None:
+        async def run_all() -> None:
             for schedule in ("export-settings", "export-results", "system-monitoring"):
-                assert airlock.airlock("schedules", "trigger", schedule).returncode == 0
+                assert (await operator.post(f"/v1/schedules/{schedule}/trigger")).status_code == 202
 
-        run_all()
+        await run_all()
         await eventually(lambda: all_delivered(streams), "settings, results and health sealed since are delivered")
         await restore(engine)
         ids = await submit(http, request(1))  # whatever becomes of it while the two histories differ
-        run_all()
+        await run_all()
         expected = {"settings", "results", "health"} if network == "response" else {"requests"}
 
         async def all_stopped() -> bool:
@@ -55,10 +64,14 @@ async def test_a_restored_backup_costs_no_result(new_airlock: Callable[..., Runn
             assert now | {"source": ""} == before | {"source": ""}, "a result that its owner was shown has changed"
         assert (await result(http, ids[0]))["status"] == "completed"
 
-        async def agree() -> bool:
-            return airlock.airlock("verify").returncode == 0
+        said: list[str] = []
 
-        await eventually(agree, "both sides agree to the last record")
+        async def agree() -> bool:
+            done = await asyncio.to_thread(airlock.airlock, "verify")
+            said.append(done.stdout + done.stderr)
+            return done.returncode == 0
+
+        await eventually(agree, lambda: f"both sides agree to the last record:\n{said[-1]}")
     await engine.dispose()
 
 

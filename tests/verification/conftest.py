@@ -7,19 +7,20 @@ import pytest
 from activities.executing import ExecutionActivities
 from activities.importing import ImportActivities
 from cache.redis_cache import Cache
-from exchange.delivery import Delivery
-from exchange.http_signature import HttpSigner
-from exchange.link import LinkClient
-from exchange.pulling import Pull
-from exchange.receiving import Receiver
-from exchange.sealing import Sealer
-from executors.http import HttpCalls
-from executors.python import PythonFunctions
-from executors.registry import Executors
-from executors.sql import SqlSources
-from storage.catalog import put_request_type
+from exchange.carriers.http import LinkClient
+from exchange.transfer.delivery import Delivery
+from exchange.transfer.pulling import Pull
+from exchange.transfer.receiving import Receiver
+from exchange.transfer.sealing import Sealer
+from exchange.wire.http_signature import HttpSigner
+from execution.http import HttpCalls
+from execution.python import PythonFunctions
+from execution.registry import Executors
+from execution.request_types import put_request_type
+from execution.sql import SqlSources
+from storage.notices import NotificationListener
 from tests.activities.crossing import LINK
-from tests.activities.standing_in import Told
+from tests.activities.residents import attend_briefly
 from tests.api_request.serving import serving, settings_for
 from tests.conftest import Networks, Servers
 from tests.exchange.kept_networks import empty, make_networks
@@ -43,7 +44,8 @@ async def served(verification_networks: Networks) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def world(verification_networks: Networks, served: str) -> AsyncIterator[World]:
+async def world(verification_networks: Networks, served: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    attend_briefly(monkeypatch)
     networks = verification_networks
     await empty(networks)
     side = networks.response
@@ -54,17 +56,14 @@ async def world(verification_networks: Networks, served: str) -> AsyncIterator[W
         executor = {"kind": "python", "function": f"{MODULE}:rows"}
         await put_request_type(connection, "rows", "", {"type": "object"}, {}, executor, "test")
 
-    async def announce() -> None:
-        pass
-
     sealer = Sealer(side.keys, LINK)
     yield World(
         networks,
         link,
         Pull(side.engine, Receiver(side.engine, side.keys, LINK), link),
         Delivery(side.engine, sealer, link),
-        ExecutionActivities(side.engine, sealer, executors, 8, announce),
-        ImportActivities(networks.request.engine, cache, 60, Told()),
+        ExecutionActivities(side.engine, sealer, executors, 8),
+        ImportActivities(networks.request.engine, NotificationListener()),
         served,
     )
     await link.aclose()

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from commands.program import app
+from cli.program import app
+from exchange.audit.summary_file import SummaryFile
 from exchange.errors import Malformed
-from exchange.keys import ensure_link_keys
-from exchange.summary_file import SummaryFile
+from exchange.wire.keys import ensure_link_keys
 from tests.activities.crossing import LINK, USER, change, new_id
 from tests.verification.test_verifying import THREE_ROWS
 from tests.verification.world import World
@@ -163,5 +163,5 @@ async def test_a_torn_summary_is_recognised(world: World, environment: pytest.Mo
     torn = tmp_path / "torn.ndjson"
     for length in (0, 10, len(content) // 2, len(content) - 5):
         torn.write_bytes(content[:length])
-        with pytest.raises(Malformed, match="no whole summary"):
+        with pytest.raises(Malformed, match="not a complete summary"):
             SummaryFile.open(torn)

@@ -2,8 +2,8 @@
 
 import pytest
 
+from exchange.transfer.outgoing import stop_outgoing
 from models.streams import StreamName
-from storage.outgoing import stop_outgoing
 from tests.activities.crossing import change, one
 from tests.api_request.serving import setting
 from tests.epochs.backups import back_up, restore
@@ -44,8 +44,8 @@ async def test_a_batch_of_an_earlier_epoch_is_compared_and_comes_back(world: Wor
         ("received_batches", "missing", "3"),
         ("received_batches", "different", "2"),
     }
-    reports, mended = await world.mend()
-    assert (found(reports), mended.left, mended.healed.set_aside) == (set(), {}, 0)
+    reports, outcome = await world.repair()
+    assert (found(reports), outcome.left, outcome.set_aside) == (set(), {}, 0)
     assert await one(side, "SELECT count(*) FROM results") == 8
 
 
@@ -82,9 +82,9 @@ async def test_sides_that_do_not_agree_on_where_an_epoch_begins_differ(world: Wo
     assert found(await world.verify()) == set()
     await change(world.networks.request, statement)
     assert ("request", "epochs", "different", "0") in found(await world.verify())
-    reports, mended = await world.mend()
+    reports, outcome = await world.repair()
     assert not all(report.agrees for report in reports)
-    assert any("new-epoch" in reason for reason in mended.left.values())
+    assert any("new-epoch" in reason for reason in outcome.left.values())
 
 
 async def test_a_stopped_stream_is_verified_like_any_other(world: World) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 import httpx
 import pytest
 
+from exchange.audit.summaries import BATCHES_PER_AUDIT
+from exchange.carriers.http import LinkClient
 from exchange.errors import BadSignature, LinkError, LinkPaused, Malformed
-from exchange.far_side import FarSide
-from exchange.http_signature import HEADER, HttpSigner
-from exchange.link import LinkClient
-from exchange.summaries import BATCHES_PER_AUDIT
+from exchange.recovery.remote_side import RemoteSide
+from exchange.wire.http_signature import HEADER, HttpSigner
 from models.streams import StreamName
 from tests.activities.crossing import LINK, one
 from tests.verification.world import RESULTS, World
@@ -35,12 +35,12 @@ class Tampering(httpx.AsyncBaseTransport):
 
 
 @asynccontextmanager
-async def far(world: World, change: Any = None, signer: HttpSigner | None = None) -> AsyncIterator[FarSide]:
+async def far(world: World, change: Any = None, signer: HttpSigner | None = None) -> AsyncIterator[RemoteSide]:
     link = LinkClient(world.url, signer or HttpSigner(world.networks.response.keys, LINK))
     if change is not None:
         await link._http.aclose()
         link._http = httpx.AsyncClient(base_url=world.url, transport=Tampering(change))
-    yield FarSide(link)
+    yield RemoteSide(link)
     await link.aclose()
 
 
@@ -87,7 +87,7 @@ async def test_a_question_that_is_none_is_refused_and_the_refusal_is_signed(worl
 async def test_an_answer_covers_a_bounded_number_of_batches_and_says_how_far_it_came(world: World) -> None:
     for _ in range(5):
         await world.answered(1)
-    audit = await FarSide(world.link).audit(RESULTS, 1, 1, 2**40)
+    audit = await RemoteSide(world.link).audit(RESULTS, 1, 1, 2**40)
     assert (audit.batches, audit.through) == (5, 5), "what is not there costs nothing"
     assert BATCHES_PER_AUDIT <= 1000
 
@@ -97,7 +97,7 @@ async def test_what_crosses_in_an_answer_is_numbers_and_ids_only(world: World) -
     crossed = [
         await world.link.ask(stream, json.dumps({"ask": ask, "first": 1, "last": 9}).encode())
         for stream in StreamName
-        for ask in ("head", "digest", "audit", "strays")
+        for ask in ("head", "digest", "audit", "orphans")
     ]
     everything = b"".join(crossed)
     for secret in (b"params", b'"data"', b"user_id", b"executor"):
@@ -106,7 +106,7 @@ async def test_what_crosses_in_an_answer_is_numbers_and_ids_only(world: World) -
 
 async def test_batches_of_a_stream_that_is_not_received_there_are_not_taken(world: World) -> None:
     await world.answered()
-    wire = await FarSide(world.link).stored(StreamName.REQUESTS, 1, 1)
+    wire = await RemoteSide(world.link).stored(StreamName.REQUESTS, 1, 1)
     assert wire is not None
     with pytest.raises(LinkError):
         await world.link.restore(RESULTS, wire)

@@ -5,10 +5,10 @@ import hashlib
 import pytest
 
 from cache.redis_cache import Cache, result_key
-from exchange.batch import pack, to_wire
 from exchange.errors import Fork, LinkError
-from exchange.far_side import FarSide
-from exchange.manifest import Manifest, sign_manifest
+from exchange.recovery.remote_side import RemoteSide
+from exchange.wire.batch import pack, to_wire
+from exchange.wire.manifest import Manifest, sign_manifest
 from models.streams import Network, StreamName
 from tests.activities.crossing import USER, change, new_id, one, table
 from tests.api_request.serving import setting
@@ -37,9 +37,9 @@ async def test_missing_and_changed_results_come_back_byte_for_byte_and_a_third_r
 
     await cache.put(result_key(USER, added), b"x", 60)
 
-    reports, mended = await world.mend()
-    assert (found(reports), mended.left) == (set(), {})
-    assert (mended.healed.rebuilt, mended.healed.set_aside) == (2, 1)
+    reports, outcome = await world.repair()
+    assert (found(reports), outcome.left) == (set(), {})
+    assert (outcome.rebuilt, outcome.set_aside) == (2, 1)
     assert await contents(side) == before
     assert [await cache.get(result_key(USER, item)) for item in (changed, added)] == [None, None]
     await cache.aclose()
@@ -63,9 +63,9 @@ async def test_a_batch_gone_or_altered_is_sent_again_and_then_its_rows_are_rebui
     )
     await change(side, "UPDATE results SET body = 'x' WHERE sequence IN (1, 4)")
     await change(side, "DELETE FROM results WHERE sequence IN (2, 3)")
-    reports, mended = await world.mend()
-    assert (found(reports), mended.left) == (set(), {})
-    assert mended.healed.rebuilt == 4 + 8
+    reports, outcome = await world.repair()
+    assert (found(reports), outcome.left) == (set(), {})
+    assert outcome.rebuilt == 4 + 8
     assert (await contents(side), await table(side, kept)) == (before, batches)
 
 
@@ -74,8 +74,8 @@ async def test_a_batch_of_requests_is_pulled_again(world: World) -> None:
     side = world.networks.response
     await change(side, "UPDATE received_batches SET payload = set_byte(payload, 12, get_byte(payload, 12) # 1)")
     assert found(await world.verify()) == {("response", "received_batches", "different", "1")}
-    reports, mended = await world.mend()
-    assert (found(reports), mended.left) == (set(), {})
+    reports, outcome = await world.repair()
+    assert (found(reports), outcome.left) == (set(), {})
 
 
 async def test_a_lost_request_that_has_no_result_is_executed_after_all(world: World) -> None:
@@ -88,8 +88,8 @@ async def test_a_lost_request_that_has_no_result_is_executed_after_all(world: Wo
     for statement in ("DELETE FROM results WHERE request_id = :id", "DELETE FROM requests WHERE request_id = :id"):
         await change(side, statement, id=first)
     await change(side, "DELETE FROM outbox WHERE convert_from(body, 'UTF8') LIKE '%' || :id || '%'", id=first)
-    reports, mended = await world.mend()
-    assert (found(reports), mended.healed.taken_up_again) == (set(), True)
+    reports, outcome = await world.repair()
+    assert (found(reports), outcome.taken_up_again) == (set(), True)
     assert reports[1].in_flight == 2, "the batch is applied once more"
     await world.execute(batch)
     await world.carry_on()
@@ -107,8 +107,8 @@ async def test_requests_come_back_in_either_network(world: World, network: Netwo
     before = await table(side, f"{every} ORDER BY request_id")
     await change(side, "DELETE FROM requests WHERE request_id = :id", id=gone)
     await change(side, "UPDATE requests SET priority = 1, user_id = :u WHERE request_id = :id", id=changed, u=new_id())
-    reports, mended = await world.mend()
-    assert (found(reports), mended.left) == (set(), {})
+    reports, outcome = await world.repair()
+    assert (found(reports), outcome.left) == (set(), {})
     assert await table(side, f"{every} ORDER BY request_id") == before
 
 
@@ -121,7 +121,7 @@ async def test_results_and_snapshots_come_back(world: World) -> None:
     await change(side, "DELETE FROM results WHERE request_id = :id", id=gone)
     await change(side, "UPDATE results SET body = 'x' WHERE request_id = :id", id=changed)
     await change(world.networks.request, "UPDATE snapshots SET records = 'x'")
-    reports, _ = await world.mend()
+    reports, _ = await world.repair()
     assert found(reports) == set()
     assert await table(side, every) == before
     assert await one(world.networks.request, "SELECT records FROM snapshots") == setting("colour", "blue")
@@ -134,8 +134,8 @@ async def test_a_wrong_snapshot_of_which_no_payload_is_left_is_sealed_anew(world
         done = "applied_at" if name == "received" else "delivered_at"
         await change(side, f"UPDATE {name}_batches SET payload = NULL, {done} = '2020-01-01'")
     wrong = {("request", "snapshots", "different", "1")}
-    reports, mended = await world.mend()
-    assert (found(reports), list(mended.left)) == (wrong, ["the snapshot of settings"])
+    reports, outcome = await world.repair()
+    assert (found(reports), list(outcome.left)) == (wrong, ["the snapshot of settings"])
     assert found(await world.verify()) == wrong, "nothing is claimed before it has crossed"
     await world.publish(setting("colour", "blue"))
     assert found(await world.verify()) == set()
@@ -145,7 +145,7 @@ async def test_a_wrong_snapshot_of_which_no_payload_is_left_is_sealed_anew(world
 async def test_another_batch_than_the_chain_goes_on_from_is_not_taken(world: World) -> None:
     await world.answered(1)
     await world.answered(1)
-    far = FarSide(world.link)
+    far = RemoteSide(world.link)
     second = await one(
         world.networks.response, "SELECT payload FROM sealed_batches WHERE stream = 'results' AND sequence = 2"
     )

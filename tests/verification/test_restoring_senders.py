@@ -4,14 +4,14 @@ import hashlib
 
 import pytest
 
-from exchange.auditing import Auditor
+from exchange.audit.auditor import Auditor
 from exchange.errors import LinkError
-from exchange.far_side import FarSide
-from exchange.restoring import Restorer
+from exchange.recovery.local_side import LocalSide
+from exchange.recovery.remote_side import RemoteSide
 from models.streams import Network, StreamName
 from tests.activities.crossing import change, one, table
 from tests.conftest import Side
-from tests.verification.world import REQUESTS, RESULTS, World, found
+from tests.verification.world import REQUESTS, RESULTS, RETENTION, World, found
 
 KEPT = (
     "SELECT stream, epoch, sequence, first_record, records, raw_bytes, hash, manifest, signature, payload, sealed_at"
@@ -44,8 +44,8 @@ async def test_what_a_sender_lost_of_its_batches_comes_back_as_it_was(world: Wor
         (network, "sealed_batches", "different", "4"),
         (network, "sealed_batches", "missing", "5"),
     }
-    reports, mended = await world.mend()
-    assert (found(reports), mended.left, mended.healed.set_aside) == (set(), {}, 0)
+    reports, outcome = await world.repair()
+    assert (found(reports), outcome.left, outcome.set_aside) == (set(), {}, 0)
     assert await table(side, KEPT) == before
     assert await one(side, f"SELECT count(*) FROM sealed_batches {batch} AND delivered_at IS NULL", n=1) == 0
 
@@ -61,8 +61,8 @@ async def test_a_manifest_altered_with_its_hash_is_found_and_the_genuine_one_win
         " WHERE stream = 'results' AND sequence = 1",
     )
     assert ("request", "received_batches", "different", "1") in found(await world.verify()), "the sides differ"
-    reports, mended = await world.mend()
-    assert (found(reports), mended.left) == (set(), {})
+    reports, outcome = await world.repair()
+    assert (found(reports), outcome.left) == (set(), {})
     assert await table(side, KEPT) == before
 
 
@@ -71,12 +71,12 @@ async def test_what_both_have_lost_is_left_with_the_reason(world: World) -> None
         await world.answered(2)
     for side, name in ((world.networks.response, "sealed"), (world.networks.request, "received")):
         await change(side, f"UPDATE {name}_batches SET payload = NULL WHERE stream = 'results' AND sequence = 1")
-    reports, mended = await world.mend()
+    reports, outcome = await world.repair()
     assert {item[1:] for item in found(reports)} == {
         ("sealed_batches", "missing", "1"),
         ("received_batches", "missing", "1"),
     }
-    assert sorted(mended.left) == ["results 1.1 in the request network", "results 1.1 in the response network"]
+    assert sorted(outcome.left) == ["results 1.1 in the request network", "results 1.1 in the response network"]
 
 
 async def test_results_of_a_lost_batch_are_never_taken_for_unsealed(world: World) -> None:
@@ -86,20 +86,20 @@ async def test_results_of_a_lost_batch_are_never_taken_for_unsealed(world: World
     side = world.networks.response
     for sequence in (1, 2):
         await change(side, "DELETE FROM sealed_batches WHERE stream = 'results' AND sequence = :n", n=sequence)
-        strays = await Auditor(side.engine, Network.RESPONSE, 3600).strays(RESULTS)
-        assert strays == []
+        orphans = await Auditor(side.engine, Network.RESPONSE, 3600).orphans(RESULTS)
+        assert orphans == []
 
 
 async def test_a_sender_takes_back_only_what_it_signed_and_its_chain_goes_on_from(world: World) -> None:
     for _ in range(2):
         await world.answered(2)
     side = world.networks.response
-    far = FarSide(world.link)
+    far = RemoteSide(world.link)
     theirs = await far.stored(REQUESTS, 1, 1)
     ours = await far.stored(RESULTS, 1, 1)
     assert theirs is not None
     assert ours is not None
-    mine = Restorer(side.engine, Network.RESPONSE, side.keys)
+    mine = LocalSide(side.engine, Network.RESPONSE, RETENTION, side.keys)
     for false in (theirs, ours[:-1] + b"x", ours.replace(b'"sequence":1', b'"sequence":2'), b""):
         with pytest.raises(LinkError):
             await mine.restore(RESULTS, false)

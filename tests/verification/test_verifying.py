@@ -6,14 +6,14 @@ from typing import TypeVar
 
 import pytest
 
+from exchange.audit.summaries import Audit, Finding, RangeDigest, Side, StreamHead
+from exchange.audit.verifier import Verifier
+from exchange.carriers.http import LinkClient
 from exchange.errors import LinkUnavailable
-from exchange.far_side import FarSide
-from exchange.http_signature import HttpSigner
-from exchange.link import LinkClient
-from exchange.summaries import Audit, Finding, RangeDigest, Side, StreamHead
-from exchange.verification import Verifier
+from exchange.recovery.remote_side import RemoteSide
+from exchange.wire.http_signature import HttpSigner
 from models.streams import Network, StreamName
-from storage.retention import delete_old, empty_batches
+from monitoring.retention import delete_old, empty_batches
 from tests.activities.crossing import LINK, USER, change, new_id, one
 from tests.api_request.serving import setting
 from tests.verification.world import REQUESTS, RESULTS, World, found
@@ -224,7 +224,7 @@ async def test_a_link_that_is_away_is_said_and_never_taken_for_agreement(world: 
     await world.answered()
     link = LinkClient("http://127.0.0.1:1", HttpSigner(world.networks.response.keys, LINK))
     with pytest.raises(LinkUnavailable):
-        await FarSide(link).head(RESULTS)
+        await RemoteSide(link).head(RESULTS)
     await link.aclose()
 
 
@@ -244,8 +244,8 @@ class Moving:
     async def audit(self, stream: StreamName, epoch: int, first: int, last: int) -> Audit:
         return await self._then_more(self._side.audit(stream, epoch, first, last))
 
-    async def strays(self, stream: StreamName) -> list[Finding]:
-        return await self._then_more(self._side.strays(stream))
+    async def orphans(self, stream: StreamName) -> list[Finding]:
+        return await self._then_more(self._side.orphans(stream))
 
     async def _then_more(self, asked: Awaitable[T]) -> T:
         answer = await asked

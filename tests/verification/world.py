@@ -9,19 +9,20 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.executing import ExecutionActivities
 from activities.importing import ImportActivities
-from exchange.auditing import Auditor
-from exchange.delivery import Delivery
-from exchange.far_side import FarSide
-from exchange.healing import Healer
-from exchange.link import LinkClient
-from exchange.mending import Mended, Mender
-from exchange.pulling import Pull
-from exchange.sealing import Sealer
-from exchange.summaries import Mendable
-from exchange.verification import StreamReport, Verifier
+from exchange.audit.auditor import Auditor
+from exchange.audit.summaries import RepairableSide
+from exchange.audit.verifier import StreamReport, Verifier
+from exchange.carriers.http import LinkClient
+from exchange.recovery.local_side import LocalSide
+from exchange.recovery.remote_side import RemoteSide
+from exchange.recovery.repair import RepairOutcome, repair_differences
+from exchange.transfer.delivery import Delivery
+from exchange.transfer.incoming import incoming_stream
+from exchange.transfer.pulling import Pull
+from exchange.transfer.sealing import Sealer
 from models.streams import BatchRef, Network, StreamName
-from storage.incoming import incoming_stream
 from tests.activities.crossing import LINK, new_id, submit
+from tests.activities.residents import apply
 from tests.conftest import Networks
 
 RETENTION = 3600.0
@@ -61,14 +62,14 @@ class World:
             await self.apply(stream)
 
     async def execute(self, batch: BatchRef) -> None:
-        await ActivityEnvironment().run(self.executing.execute_batch, batch)
+        await ActivityEnvironment().run(self.executing.execute_batches, batch)
 
     async def apply(self, stream: StreamName) -> None:
         async with self.networks.request.engine.begin() as connection:
             cursor = await incoming_stream(connection, stream)
         if cursor.sequence:
             newest_batch = BatchRef(stream=stream, epoch=cursor.epoch, sequence=cursor.sequence)
-            await ActivityEnvironment().run(self.importing.apply_batches, newest_batch)
+            await apply(self.networks.request, self.importing, newest_batch)
 
     async def publish(self, *records: bytes) -> None:
         """A new settings snapshot, delivered and applied."""
@@ -79,16 +80,16 @@ class World:
     @property
     def verifier(self) -> Verifier:
         near = Auditor(self.networks.response.engine, Network.RESPONSE, RETENTION)
-        return Verifier({Network.RESPONSE: near, Network.REQUEST: FarSide(self.link)}, settle_seconds=0.05)
+        return Verifier({Network.RESPONSE: near, Network.REQUEST: RemoteSide(self.link)}, settle_seconds=0.05)
 
     async def verify(self) -> list[StreamReport]:
         return await self.verifier.verify(list(StreamName))
 
-    async def mend(self) -> tuple[list[StreamReport], Mended]:
+    async def repair(self) -> tuple[list[StreamReport], RepairOutcome]:
         side = self.networks.response
-        healer = Healer(side.engine, Auditor(side.engine, Network.RESPONSE, RETENTION), side.keys)
-        ends: dict[Network, Mendable] = {Network.RESPONSE: healer, Network.REQUEST: FarSide(self.link)}
-        return await Mender(self.verifier, ends).mend(await self.verify())
+        near = LocalSide(side.engine, Network.RESPONSE, RETENTION, side.keys)
+        sides: dict[Network, RepairableSide] = {Network.RESPONSE: near, Network.REQUEST: RemoteSide(self.link)}
+        return await repair_differences(self.verifier, sides, await self.verify())
 
 
 def found(reports: list[StreamReport]) -> set[tuple[str, str, str, str]]:

@@ -17,9 +17,10 @@ import httpx
 from uuid_utils.compat import uuid7
 
 from configuration.home import CLONE
+from execution.request_types import put_request_type
 from models.requests import Limits
 from models.streams import Network
-from storage.catalog import put_api_key, put_request_type, put_user
+from people.users import put_api_key, put_user
 from storage.database import rows
 from tests.conftest import Networks
 
@@ -123,7 +124,7 @@ class World:
                 {"kind": "python", "function": "tests.worker.functions:answer"},
                 "test",
             )
-        await self.run("-m", "commands", "api", "request")
+        await self.run("-m", "cli", "api", "request")
 
     def caller(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(
@@ -150,6 +151,10 @@ class World:
     def open_the_gate(self) -> None:
         """Let all executions that wait, and those to come, end."""
         (self.room / "gate").touch()
+
+    def close_the_gate(self) -> None:
+        """Let those to come wait again."""
+        (self.room / "gate").unlink()
 
     def calls(self) -> list[dict[str, int]]:
         """What was executed, by whom."""

@@ -9,20 +9,27 @@ import pytest
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from activities.pulling import SPACING_SECONDS, WIDEST_SPACING_SECONDS, PullActivities
-from exchange.batch import to_wire
+from activities.pulling import SPACING_SECONDS, WIDEST_SPACING_SECONDS, PullActivities, ranges
+from configuration.cadences import DEFAULT_CADENCES
 from exchange.errors import LinkUnavailable
-from exchange.manifest import MAX_PAYLOAD_BYTES, MAX_RECORDS
-from exchange.pulling import Pull
-from exchange.receiving import Receiver
-from exchange.sealing import Sealer
+from exchange.transfer.incoming import mark_applied
+from exchange.transfer.outgoing import batches_after
+from exchange.transfer.pulling import Pull
+from exchange.transfer.receiving import Receiver
+from exchange.transfer.sealing import Sealer
+from exchange.wire.batch import to_wire
+from exchange.wire.manifest import MAX_PAYLOAD_BYTES, MAX_RECORDS
 from models.outcomes import PullProgress
 from models.streams import BatchRef, StreamName
-from storage.incoming import mark_applied
-from storage.outgoing import batches_after
+from monitoring.link_watch import LinkWatch
 from tests.conftest import Networks
 
 REQUESTS = StreamName.REQUESTS
+
+
+@pytest.fixture(autouse=True)
+def a_dead_link_ends_the_activity(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("activities.pulling.START_SECONDS", 0.0)
 
 
 class BreakingLink:
@@ -32,7 +39,7 @@ class BreakingLink:
         self._networks = networks
         self._after = after
 
-    async def pull_several(self, stream: StreamName, after: int, most: int, *_more: Any) -> list[bytes]:
+    async def pull(self, stream: StreamName, after: int, wait: float, most: int, *_more: Any) -> list[bytes]:
         async with self._networks.request.engine.connect() as connection:
             found = await batches_after(connection, stream, 1, after, most, MAX_RECORDS, MAX_PAYLOAD_BYTES)
         if not found:
@@ -48,13 +55,19 @@ async def seal(networks: Networks, *records: bytes) -> None:
         await Sealer(networks.request.keys, "test").seal(connection, REQUESTS, records)
 
 
-def pulling(networks: Networks, after: Callable[[], Awaitable[None]], executed: list[BatchRef]) -> PullActivities:
+def pulling(
+    networks: Networks, after: Callable[[], Awaitable[None]], executed: list[BatchRef], *under_way: BatchRef
+) -> PullActivities:
     async def execute(batch: BatchRef) -> None:
         executed.append(batch)
 
+    async def running() -> list[BatchRef]:
+        return list(under_way)
+
     side = networks.response
     link: Any = BreakingLink(networks, after)
-    return PullActivities(Pull(side.engine, Receiver(side.engine, side.keys, "test"), link), execute)
+    pull = Pull(side.engine, Receiver(side.engine, side.keys, "test"), link)
+    return PullActivities(pull, execute, running, LinkWatch(side.engine, DEFAULT_CADENCES))
 
 
 def attempt(*details: Any) -> ActivityEnvironment:
@@ -96,7 +109,7 @@ async def test_an_attempt_goes_on_counting_where_the_one_before_broke_off(networ
 async def test_beats_in_between_do_not_take_the_details_away(
     networks: Networks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("activities.heartbeats.EVERY_SECONDS", 0.01)
+    monkeypatch.setattr("orchestration.resident.HEARTBEAT_SECONDS", 0.01)
     beats: list[Any] = []
     environment = attempt({"batches": 3, "records": 30})
     environment.on_heartbeat = lambda *details: beats.append(details)
@@ -109,7 +122,7 @@ async def test_beats_in_between_do_not_take_the_details_away(
         await several.wait()
 
     await environment.run(pulling(networks, the_worker_stops_after_some_beats, []).pull_requests, PullProgress())
-    assert set(map(str, beats)) == {"({'batches': 3, 'records': 30},)"}
+    assert set(map(str, beats)) == {"(PullProgress(batches=3, records=30),)"}
 
 
 async def test_a_poll_ends_with_the_activity_that_made_it(networks: Networks) -> None:
@@ -131,7 +144,10 @@ async def test_a_poll_ends_with_the_activity_that_made_it(networks: Networks) ->
     assert ended.is_set()
 
 
-async def test_what_waited_together_is_executed_together_also_when_it_is_started_again(networks: Networks) -> None:
+async def test_what_waited_together_is_executed_together_also_when_it_is_started_again(
+    networks: Networks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("activities.pulling.LEFT_SECONDS", 0.0)
     for number in range(5):
         await seal(networks, b"{}", b"[%d]" % number)
     executed: list[BatchRef] = []
@@ -146,17 +162,45 @@ async def test_what_waited_together_is_executed_together_also_when_it_is_started
     lone = BatchRef(stream=REQUESTS, epoch=1, sequence=6, records=1)
     assert executed == [together, lone]
     assert [batch.workflow_id("execute") for batch in executed] == ["execute-requests-1.1-5", "execute-requests-1.6"]
+    executed.clear()
+    with pytest.raises(ApplicationError):
+        await attempt().run(pulling(networks, away, executed, together).pull_requests, PullProgress())
+    assert executed == [lone], "the others are under way"
+
+
+def batch(sequence: int, records: int = 1, epoch: int = 1, first: int | None = None) -> BatchRef:
+    return BatchRef(stream=REQUESTS, epoch=epoch, sequence=sequence, records=records, first=first)
+
+
+@pytest.mark.parametrize(
+    ("waiting", "running", "found"),
+    [
+        ([batch(1), batch(2), batch(3)], [], [batch(3, 3, first=1)]),
+        ([batch(1), batch(2), batch(3)], [batch(2)], [batch(1), batch(3)]),
+        ([batch(1), batch(2), batch(3)], [batch(3, first=2)], [batch(1)]),
+        ([batch(1), batch(2)], [batch(2, epoch=2, first=1)], [batch(2, 2, first=1)]),
+        ([batch(7), batch(1, epoch=2)], [], [batch(7), batch(1, epoch=2)]),
+        ([batch(1, MAX_RECORDS), batch(2)], [], [batch(1, MAX_RECORDS), batch(2)]),
+    ],
+    ids=["together", "one runs", "a range runs", "of another epoch", "over an epoch", "too many"],
+)
+def test_batches_that_were_left_are_executed_in_few_ranges(
+    waiting: list[BatchRef], running: list[BatchRef], found: list[BatchRef]
+) -> None:
+    assert ranges(waiting, running) == found
 
 
 async def test_polls_come_less_often_while_much_is_not_executed(networks: Networks) -> None:
     work = pulling(networks, away, [])
-    spacings = []
+    spacings, pulled = [], None
     for _ in range(12):
         await seal(networks, b"{}")
-        assert await work._pull.once(REQUESTS, 0)
-        spacings.append(await work._spacing(StreamName.REQUESTS))
+        pulled = await work._pull.once(REQUESTS, 0)
+        assert pulled
+        spacings.append(await work._spacing(pulled))
     steps = [SPACING_SECONDS * number for number in range(1, 11)]
     assert spacings == pytest.approx([*steps, WIDEST_SPACING_SECONDS, WIDEST_SPACING_SECONDS])
     async with networks.response.engine.begin() as connection:
         await mark_applied(connection, REQUESTS, 1, 11, first=2)
-    assert await work._spacing(StreamName.REQUESTS) == pytest.approx(2 * SPACING_SECONDS)
+    assert pulled is not None
+    assert await work._spacing(pulled) == pytest.approx(2 * SPACING_SECONDS)

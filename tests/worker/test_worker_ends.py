@@ -15,46 +15,39 @@ from tests.worker.processes import World, eventually
 QUEUE = "airlock-response"
 
 
-async def test_a_stopping_worker_finishes_what_it_executes(world: World) -> None:
-    request, response = await world.worker("request"), await world.worker("response")
+async def test_a_worker_that_stops_finishes_its_work_and_what_a_killed_one_left_is_taken_over(world: World) -> None:
+    await world.worker("request")
+    stopping = await world.worker("response")
     await world.begin()
-    ids = await world.submit(*({"number": number, "waits": True} for number in range(5)))
+    first = await world.submit(*({"number": number, "waits": True} for number in range(5)))
     await world.called(5)
-    response.process.send_signal(signal.SIGTERM)
-    await response.says("worker.stopping")
+    stopping.process.send_signal(signal.SIGTERM)
+    await stopping.says("worker.stopping")
     assert not (world.home / "worker-response.ready").exists()
-    assert response.process.returncode is None
+    assert stopping.process.returncode is None
     world.open_the_gate()
-    assert await response.ends() == 0
-    _, _, last_words = response.said.partition("worker.stopping")
+    assert await stopping.ends() == 0
+    _, _, last_words = stopping.said.partition("worker.stopping")
     assert "worker.stopped" in last_words
     assert "Traceback" not in last_words
-    assert set(await world.results(Network.RESPONSE)) == ids
+    assert set(await world.results(Network.RESPONSE)) == first
 
-    await world.worker("response")
-    await world.arrived(ids)
-    assert len(world.calls()) == 5, "nothing was executed again"
-    assert await request.ends(signal.SIGTERM) == 0
-
-
-async def test_what_a_killed_worker_left_is_taken_over_and_nothing_has_two_results(world: World) -> None:
-    await world.worker("request")
+    world.close_the_gate()
     killed = await world.worker("response")
-    await world.begin()
-    ids = await world.submit(*({"number": number, "waits": number >= 20} for number in range(60)))
+    second = await world.submit(*({"number": number, "waits": number >= 25} for number in range(5, 65)))
 
-    async def the_first_are_stored() -> bool:
-        return len(await world.results(Network.RESPONSE)) == 20
+    async def those_that_do_not_wait_are_stored() -> bool:
+        return len(await world.results(Network.RESPONSE)) == 25
 
-    await eventually(the_first_are_stored, lambda: killed.said)
+    await eventually(those_that_do_not_wait_are_stored, lambda: killed.said)
     assert await killed.ends(signal.SIGKILL) == -signal.SIGKILL
     world.open_the_gate()
-    second = await world.worker("response")
-    await world.arrived(ids)
+    last = await world.worker("response")
+    await world.arrived(first | second)
     times = Counter(call["number"] for call in world.calls())
-    assert set(times) == set(range(60))
-    assert all(times[number] == 1 for number in range(20)), "what has a result is not executed again"
-    assert await second.ends(signal.SIGTERM) == 0
+    assert set(times) == set(range(65))
+    assert all(times[number] == 1 for number in range(25)), "what has a result is not executed again"
+    assert await last.ends(signal.SIGTERM) == 0
 
 
 async def test_two_workers_side_by_side_share_the_work_are_both_listed_and_do_nothing_twice(world: World) -> None:
@@ -83,7 +76,14 @@ async def test_two_workers_side_by_side_share_the_work_are_both_listed_and_do_no
         assert (beat.task_queue, version.deployment_name, version.build_id) == (QUEUE, QUEUE, VERSION)
         assert beat.workflow_poller_info.is_autoscaling
         assert beat.activity_poller_info.is_autoscaling
-    assert [await worker.ends(signal.SIGTERM) for worker in pair] == [0, 0]
+    ready = world.home / "worker-response.ready"
+    left = int(ready.read_text())
+    assert left in {worker.pid for worker in pair}
+    pair.sort(key=lambda worker: worker.pid == left)
+    assert await pair[0].ends(signal.SIGTERM) == 0
+    assert int(ready.read_text()) == left, "its neighbour runs on"
+    assert await pair[1].ends(signal.SIGINT) == 0
+    assert not ready.exists()
 
 
 async def known_workers(world: World) -> list[WorkerHeartbeat]:
@@ -91,15 +91,3 @@ async def known_workers(world: World) -> list[WorkerHeartbeat]:
     client = await Client.connect(world.temporal, namespace="response")
     answer = await client.workflow_service.list_workers(ListWorkersRequest(namespace="response"))
     return [worker.worker_heartbeat for worker in answer.workers_info]
-
-
-async def test_a_worker_that_stops_does_not_take_its_neighbours_ready_file_away(world: World) -> None:
-    first = await world.worker("request")
-    await first.says("worker.ready")
-    second = await world.worker("request")
-    await second.says("worker.ready")
-    ready = world.home / "worker-request.ready"
-    assert await first.ends(signal.SIGTERM) == 0
-    assert ready.read_text().strip() == str(second.pid)
-    assert await second.ends(signal.SIGINT) == 0
-    assert not ready.exists()

@@ -2,24 +2,24 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from uuid import uuid4
 
 import pytest
-from temporalio.client import Client, WorkflowHandle
-from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.client import Client, WorkflowHandle, WorkflowHistory
 from temporalio.testing import WorkflowEnvironment
-from temporalio.worker import Worker
+from temporalio.worker import Replayer, Worker
 
 from embedded.temporal import DYNAMIC_CONFIG, find_temporal
+from orchestration.client import DATA
+from orchestration.search_attributes import BATCH, RECORDS, STREAM
 from tests.workflows.standins import StandIns
-from workflows.arrivals import ImportBatch
 from workflows.execution import ExecuteRequests
 from workflows.exports import CacheMaintenance, ExportResults, ExportSettings, SystemMonitoring
 from workflows.fulfilment import FulfillRequests
+from workflows.importing import ImportBatch
 from workflows.pulling import PullRequests
-from workflows.search_attributes import BATCH, RECORDS, STREAM
 
 T = TypeVar("T")
 WORKFLOWS: list[type] = [
@@ -52,7 +52,7 @@ async def skipping() -> AsyncIterator[WorkflowEnvironment]:
         ],
         dev_server_log_level="error",
         search_attributes=[STREAM, BATCH, RECORDS],
-        data_converter=pydantic_data_converter,
+        data_converter=DATA,
     )
     async with environment:
         yield environment
@@ -65,6 +65,7 @@ class Stage:
     client: Client
     task_queue: str
     activities: StandIns
+    started: list[WorkflowHandle[Any, Any]] = field(default_factory=list)
 
     async def start(
         self, run: Callable[..., Awaitable[Any]], *arguments: Any, **options: Any
@@ -73,6 +74,7 @@ class Stage:
         handle: WorkflowHandle[Any, Any] = await self.client.start_workflow(
             run, *arguments, id=f"test-{uuid4()}", task_queue=self.task_queue, **options
         )
+        self.started.append(handle)
         return handle
 
     async def until(
@@ -83,11 +85,23 @@ class Stage:
             while await look(handle) != wanted:  # noqa: ASYNC110, the server tells nobody
                 await asyncio.sleep(0.02)
 
+    async def histories(self) -> AsyncIterator[WorkflowHistory]:
+        """What every run did that was started here, and every run that it continued as."""
+        for handle in self.started:
+            run_id = handle.result_run_id
+            while run_id:
+                history = await self.client.get_workflow_handle(handle.id, run_id=run_id).fetch_history()
+                yield history
+                last = history.events[-1].workflow_execution_continued_as_new_event_attributes
+                run_id = last.new_execution_run_id
+
 
 @pytest.fixture
 async def stage(skipping: WorkflowEnvironment) -> AsyncIterator[Stage]:
-    """A worker as in production: sandbox on, pydantic converter."""
+    """A worker as in production: sandbox on, our converter. Whatever a test had a workflow do is replayed after it."""
     activities = StandIns()
     queue = f"test-{uuid4()}"
     async with Worker(skipping.client, task_queue=queue, workflows=WORKFLOWS, activities=activities.activities()):
-        yield Stage(skipping.client, queue, activities)
+        stage = Stage(skipping.client, queue, activities)
+        yield stage
+        await Replayer(workflows=WORKFLOWS, data_converter=DATA).replay_workflows(stage.histories())

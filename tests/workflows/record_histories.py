@@ -1,70 +1,38 @@
 """Record what the replay tests replay: `python -m tests.workflows.record_histories`, from the clone.
 
-Starts a whole Airlock, gives it work of every kind, and writes one history of each shape that every workflow took to
-`tests/workflows/histories/`. With ``--temporal HOST:PORT``, the address in the `up.json` of a running ``airlock up``,
-it records what that one has done instead.
+Every workflow goes through every kind of failure of `failures`, on a real server. Each history is a line of
+`tests/workflows/histories/<workflow>.ndjson`. With ``--temporal HOST:PORT --namespace NAME`` the histories of a running
+Airlock are replayed instead, and nothing is written.
 
 Record anew after a workflow was changed on purpose, and say in the commit why runs of before may be given up: whoever
 upgrades while such runs are under way sees them stuck. A change that must spare them goes behind `workflow.patched`,
-and the old histories stay beside the new.
+and the old histories stay beside the new, in files of other names.
 """
 
 import argparse
 import asyncio
 import json
-import signal
-import tempfile
 from collections import defaultdict
-from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
 from temporalio.client import Client, WorkflowHistory
+from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Replayer
 
-from embedded.temporal import NAMESPACES
-from tests.system.running import RunningAirlock, eventually, result, submit
+from embedded.temporal import SEARCH_ATTRIBUTES, find_temporal
+from orchestration.client import DATA
+from tests.workflows.conftest import WORKFLOWS
+from tests.workflows.failures import LONG_HISTORY, carry_out
 
 HISTORIES = Path(__file__).with_name("histories")
-SHAPES = 4
-"""Of each workflow at most, the longest first."""
-EVENTS = 400
-"""A longer history adds to the clone and shows nothing more."""
-SEVERAL = "-partitions"
-"""In the names of histories with several partitions: only of the workflows that are then told so."""
-BEFORE = "-before-"
-"""In the names of histories of runs that are begun no more as they were, and go on all the same: they stay."""
-AIRPORT: dict[str, Any] = {"type": "airport", "params": {"iata": "IST"}}
 
 
-async def record(address: str, among: Container[str] | None = None, of: str = "") -> None:
-    """Write the histories that this Temporal has: of all workflows, or those ``among`` these, named with ``of``."""
-    shapes: defaultdict[str, dict[tuple[str, ...], str]] = defaultdict(dict)
-    for namespace in NAMESPACES:
-        client = await Client.connect(address, namespace=namespace)
-        async for execution in client.list_workflows():
-            history = await client.get_workflow_handle(execution.id, run_id=execution.run_id).fetch_history()
-            shape = shape_of(history)
-            if among is not None and execution.workflow_type not in among:
-                continue
-            if "workflow_task_completed_event_attributes" in shape and len(shape) <= EVENTS:
-                shapes[execution.workflow_type].setdefault(shape, scrubbed(history))
-    HISTORIES.mkdir(exist_ok=True)
-    for old in HISTORIES.glob("*.json"):
-        if (SEVERAL in old.name) == (of == SEVERAL) and BEFORE not in old.name:
-            old.unlink()
-    for workflow, found in sorted(shapes.items()):
-        chosen = sorted(found, key=len, reverse=True)[:SHAPES]
-        for number, shape in enumerate(chosen, start=1):
-            (HISTORIES / f"{workflow}{of}-{number}.json").write_text(found[shape])
-        print(f"{workflow}: {len(chosen)} of {len(found)} shapes, up to {len(chosen[0])} events")
+LEFT_OUT = ("stackTrace", "workerInstanceKey", "taskId", "workerVersion", "meteringMetadata", "requestId")
+"""What tells of the machine, or nothing to a replay."""
 
 
-def shape_of(history: WorkflowHistory) -> tuple[str, ...]:
-    """The kinds of its events: what tells one course of a workflow from another."""
-    return tuple(event.WhichOneof("attributes") or "" for event in history.events)
-
-
-def scrubbed(history: WorkflowHistory) -> str:
+def scrubbed(history: WorkflowHistory) -> dict[str, Any]:
     """The history as JSON, without what tells of the machine: identities, names of queues made from them, paths."""
 
     def scrub(item: Any) -> Any:
@@ -72,108 +40,65 @@ def scrubbed(history: WorkflowHistory) -> str:
             return [scrub(part) for part in item]
         if not isinstance(item, dict):
             return item
-        kept = {name: scrub(value) for name, value in item.items() if name not in ("stackTrace", "workerInstanceKey")}
+        kept = {name: scrub(value) for name, value in item.items() if name not in LEFT_OUT}
         if "identity" in kept:
             kept["identity"] = "worker"
         if kept.get("kind") == "TASK_QUEUE_KIND_STICKY":
             kept["name"] = "sticky"
         return kept
 
-    return json.dumps({"workflowId": history.workflow_id} | scrub(history.to_json_dict()), indent=1) + "\n"
+    scrubbed: dict[str, Any] = scrub(history.to_json_dict())
+    return scrubbed
 
 
-async def work_of_every_kind(airlock: RunningAirlock) -> None:
-    """Requests that are answered, called back for and expired, and a worker that stops and one that hangs in between.
-
-    `airlock up` itself had samples answered and each schedule run once.
-    """
-    async with airlock.caller() as http:
-        await asyncio.gather(*[result(http, request_id) for request_id in await submit(http, *[AIRPORT] * 3)])
-        pid = airlock.signal("response-worker", signal.SIGTERM)
-
-        async def another() -> bool:
-            return bool(airlock.up["processes"].get("response-worker", pid) != pid)
-
-        await eventually(another, "the worker is started again")
-        async with unwilling_receiver() as url:
-            await submit(http, AIRPORT | {"callback_url": url}, AIRPORT | {"callback_url": url})
-        airlock.signal("response-worker", signal.SIGSTOP)
-        ids = await submit(http, *[AIRPORT | {"deadline": seconds} for seconds in (2, 9)])
-
-        async def have_expired() -> bool:
-            seen = [(await http.get(f"/v1/requests/{request_id}")).json()["status"] for request_id in ids]
-            return seen == ["expired", "expired"]
-
-        await eventually(have_expired, "the requests expire while nobody executes them")
-        airlock.signal("response-worker", signal.SIGCONT)
-        await result(http, (await submit(http, AIRPORT))[0])
+def recorded() -> dict[str, WorkflowHistory]:
+    """All of them, by name."""
+    found = [json.loads(line) for file in sorted(HISTORIES.glob("*.ndjson")) for line in file.read_text().splitlines()]
+    return {each["workflowId"]: WorkflowHistory.from_json(each.pop("workflowId"), each) for each in found}
 
 
-class unwilling_receiver:
-    """Takes callbacks only when they come for the second time; leaves when it has taken two."""
-
-    async def __aenter__(self) -> str:
-        self._calls = 0
-        self._taken = asyncio.Event()
-        self._server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/"
-
-    async def __aexit__(self, *_: object) -> None:
-        async with asyncio.timeout(60):
-            await self._taken.wait()
-        self._server.close()
-
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
-        await reader.readexactly(length)
-        self._calls += 1
-        status = b"503 Not Now" if self._calls <= 2 else b"204 Taken"
-        writer.write(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-        await writer.drain()
-        writer.close()
-        if self._calls >= 4:
-            self._taken.set()
-
-
-async def record_several_partitions(directory: Path) -> None:
-    """The histories of what knows of partitions, where there are four; one of them is pulled by a worker that stops."""
-    four = {f"AIRLOCK_{network}_PARTITIONS": "4" for network in ("REQUEST", "RESPONSE")}
-    airlock = RunningAirlock(directory / "several", **four)
-    try:
-        await airlock.start()
-        async with airlock.caller() as http:
-            for _ in range(3):
-                await asyncio.gather(*[result(http, request_id) for request_id in await submit(http, *[AIRPORT] * 3)])
-            pid = airlock.signal("response-worker", signal.SIGTERM)
-
-            async def another() -> bool:
-                return bool(airlock.up["processes"].get("response-worker", pid) != pid)
-
-            await eventually(another, "the worker is started again")
-            await result(http, (await submit(http, AIRPORT))[0])
-        await record(airlock.up["temporal"], ("ExportResults", "PullRequests"), SEVERAL)
-    finally:
-        await airlock.end()
+async def record() -> None:
+    """Write the histories. Raises where one does not replay."""
+    options = {"limit.historyCount.suggestContinueAsNew": LONG_HISTORY}
+    environment = await WorkflowEnvironment.start_local(
+        dev_server_existing_path=find_temporal(),
+        dev_server_log_level="error",
+        dev_server_extra_args=[
+            *(part for item in SEARCH_ATTRIBUTES.items() for part in ("--search-attribute", "=".join(item))),
+            *(part for item in options.items() for part in ("--dynamic-config-value", "{}={}".format(*item))),
+        ],
+        data_converter=DATA,
+    )
+    lines: defaultdict[str, list[str]] = defaultdict(list)
+    async with environment:
+        replayer = Replayer(workflows=WORKFLOWS, data_converter=DATA)
+        for name, handle in sorted((await carry_out(environment.client)).items()):
+            first = environment.client.get_workflow_handle(handle.id, run_id=handle.result_run_id)
+            history = await first.fetch_history()
+            await replayer.replay_workflow(history)
+            content = {"workflowId": name} | scrubbed(history)
+            lines[name.partition("-")[0]].append(json.dumps(content, separators=(",", ":")))
+    HISTORIES.mkdir(exist_ok=True)
+    for workflow, histories in lines.items():
+        (HISTORIES / f"{workflow}.ndjson").write_text("\n".join(histories) + "\n")
+        print(f"{workflow}: {len(histories)} histories")
 
 
-async def main() -> None:
+async def replay_all(address: str, namespace: str) -> None:
+    """Replay what this Temporal has. Raises at the first difference."""
+    client = await Client.connect(address, namespace=namespace, data_converter=DATA)
+    replayer = Replayer(workflows=WORKFLOWS, data_converter=DATA)
+    histories = client.list_workflows().map_histories()
+    await replayer.replay_workflows(histories)
+
+
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--temporal", metavar="HOST:PORT", help="record what is there instead of starting an Airlock")
-    address = parser.parse_args().temporal
-    if address:
-        await record(address)
-        return
-    with tempfile.TemporaryDirectory() as directory:
-        airlock = RunningAirlock(Path(directory) / "home")
-        try:
-            await airlock.start()
-            await work_of_every_kind(airlock)
-            await record(airlock.up["temporal"])
-        finally:
-            await airlock.end()
-        await record_several_partitions(Path(directory))
+    parser.add_argument("--temporal", metavar="HOST:PORT", help="replay what is there instead of recording")
+    parser.add_argument("--namespace", default="response")
+    given = parser.parse_args()
+    asyncio.run(replay_all(given.temporal, given.namespace) if given.temporal else record())
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()

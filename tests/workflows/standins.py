@@ -35,7 +35,7 @@ class Call:
 
 
 class StandIns:
-    """The eleven activities. Each gives the answers that a test lined up for it, the last one again and again."""
+    """The ten activities. Each gives the answers that a test lined up for it, the last one again and again."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
@@ -65,16 +65,15 @@ class StandIns:
         """What a worker takes."""
         return [
             self.seal_settings,
-            self.drain,
-            self.drain_when_ready,
+            self.deliver,
+            self.deliver_until_next_tick,
             self.measure,
             self.tend,
             self.pull_requests,
-            self.execute_batch,
-            self.apply_batches,
-            self.apply_when_received,
-            self.settle_group,
-            self.call_back,
+            self.execute_batches,
+            self.apply_and_attend,
+            self.settle_groups,
+            self.make_callbacks,
         ]
 
     async def _answer(self, argument: Any, default: Any) -> Any:
@@ -93,18 +92,18 @@ class StandIns:
         return int(await self._answer(None, 0))
 
     @activity.defn
-    async def drain(self, stream: StreamName) -> DrainOutcome:
+    async def deliver(self, stream: StreamName) -> DrainOutcome:
         outcome: DrainOutcome = await self._answer(stream, DrainOutcome(heartbeat=True))
         return outcome
 
     @activity.defn
-    async def drain_when_ready(self, stream: StreamName) -> DrainOutcome:
+    async def deliver_until_next_tick(self, stream: StreamName) -> DrainOutcome:
         outcome: DrainOutcome = await self._answer(stream, DrainOutcome())
         return outcome
 
     @activity.defn
     async def measure(self) -> MonitoringOutcome:
-        outcome: MonitoringOutcome = await self._answer(None, MonitoringOutcome())
+        outcome: MonitoringOutcome = await self._answer(None, MEASURED)
         return outcome
 
     @activity.defn
@@ -118,34 +117,42 @@ class StandIns:
         return progress
 
     @activity.defn
-    async def execute_batch(self, batch: BatchRef) -> ExecutionOutcome:
-        outcome: ExecutionOutcome = await self._answer(batch, ExecutionOutcome(records=batch.records))
+    async def execute_batches(self, batches: BatchRef) -> ExecutionOutcome:
+        outcome: ExecutionOutcome = await self._answer(batches, ExecutionOutcome(records=batches.records))
         return outcome
 
     @activity.defn
-    async def apply_batches(self, newest: BatchRef) -> ApplyOutcome:
-        outcome: ApplyOutcome = await self._answer(newest, ApplyOutcome(batches=1, records=newest.records))
+    async def apply_and_attend(self, batch: BatchRef) -> ApplyOutcome:
+        outcome: ApplyOutcome = await self._answer(batch, ApplyOutcome(batches=1, records=batch.records))
         return outcome
 
     @activity.defn
-    async def apply_when_received(self, stream: StreamName) -> ApplyOutcome:
-        outcome: ApplyOutcome = await self._answer(stream, ApplyOutcome())
-        return outcome
-
-    @activity.defn
-    async def settle_group(self, group: BatchRef) -> GroupState:
-        state: GroupState = await self._answer(group, group_state())
+    async def settle_groups(self, groups: BatchRef) -> GroupState:
+        state: GroupState = await self._answer(groups, group_state())
         return state
 
     @activity.defn
-    async def call_back(self, group: BatchRef) -> CallbackOutcome:
-        outcome: CallbackOutcome = await self._answer(group, CallbackOutcome())
+    async def make_callbacks(self) -> CallbackOutcome:
+        outcome: CallbackOutcome = await self._answer(None, CallbackOutcome())
         return outcome
 
 
-def group_state(outstanding: int = 0, callbacks_due: int = 0, deadline_in: float | None = None) -> GroupState:
-    """A group of three requests."""
-    return GroupState(size=3, outstanding=outstanding, next_deadline_in=deadline_in, callbacks_due=callbacks_due)
+def group_state(outstanding: int = 0, callbacks_wanted: int = 0, deadline_in: float | None = None) -> GroupState:
+    """Groups of three requests."""
+    return GroupState(size=3, outstanding=outstanding, next_deadline_in=deadline_in, callbacks_wanted=callbacks_wanted)
+
+
+MEASURED = MonitoringOutcome(
+    backlog={"results": 3},
+    oldest_seconds=1.5,
+    workers=1,
+    cpu_percent=3.0,
+    memory_percent=41.0,
+    disk_free_bytes=12 * 1024**3,
+    database_ms=0.9,
+    database_bytes=9_000_000,
+    redis_ms=0.3,
+)
 
 
 def error(kind: str, message: str = "as the test wants it") -> ApplicationError:
@@ -174,10 +181,9 @@ async def details(handle: WorkflowHandle[Any, Any]) -> str:
 
 
 async def summaries(handle: WorkflowHandle[Any, Any]) -> list[str]:
-    """The summaries of the activities that the workflow scheduled or did within its task, in order."""
+    """The summaries of the activities that the workflow scheduled, in order."""
     return [
         pydantic_data_converter.payload_converter.from_payload(event.user_metadata.summary, str)
         async for event in handle.fetch_history_events()
         if event.HasField("activity_task_scheduled_event_attributes")
-        or event.marker_recorded_event_attributes.marker_name == "core_local_activity"
     ]

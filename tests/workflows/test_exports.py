@@ -2,21 +2,20 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from operator import attrgetter
+from datetime import timedelta
 
 import pytest
-from temporalio import activity
-from temporalio.client import WorkflowFailureError
+from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.exceptions import ActivityError, ApplicationError
 
-from models.outcomes import DrainOutcome, MaintenanceOutcome, MonitoringOutcome
+from models.outcomes import DrainOutcome, MaintenanceOutcome
 from models.streams import StreamName
+from orchestration.search_attributes import RECORDS
 from tests.workflows.conftest import Stage
-from tests.workflows.standins import details, error, summaries
+from tests.workflows.standins import MEASURED, details, error, summaries
 from workflows.exports import CacheMaintenance, ExportResults, ExportSettings, SystemMonitoring
-from workflows.search_attributes import RECORDS, STREAM
 
-NAME = attrgetter("__qualname__")
+FOLLOWING = "deliver_until_next_tick"
 Run = Callable[..., Awaitable[object]]
 
 
@@ -33,47 +32,66 @@ async def reason_of_failure(stage: Stage, run: Run) -> ApplicationError:
 
 async def test_settings_are_sealed_before_they_are_delivered(stage: Stage) -> None:
     stage.activities.line_up("seal_settings", 1)
-    stage.activities.line_up("drain", DrainOutcome(batches=1, records=7, payload_bytes=512))
+    stage.activities.line_up("deliver", DrainOutcome(batches=1, records=7, payload_bytes=512))
     handle = await stage.start(ExportSettings.run)
     assert (await handle.result()).records == 7
-    assert stage.activities.names() == ["seal_settings", "drain"]
-    assert stage.activities.arguments("drain") == [StreamName.SETTINGS]
-    assert await details(handle) == "settings: 1 batches, 7 records, 512 bytes"
+    assert stage.activities.names() == ["seal_settings", "deliver"]
+    assert stage.activities.arguments("deliver") == [StreamName.SETTINGS]
+    assert await details(handle) == "settings: 1 batch, 7 records, 512 bytes"
 
 
 async def test_unchanged_settings_are_still_confirmed_by_a_heartbeat(stage: Stage) -> None:
     handle = await stage.start(ExportSettings.run)
     assert (await handle.result()).heartbeat
-    assert stage.activities.names() == ["seal_settings", "drain"]
+    assert stage.activities.names() == ["seal_settings", "deliver"]
     assert await details(handle) == "settings: nothing new: heartbeat sent"
 
 
-async def test_results_are_drained_and_the_web_ui_says_what_went(stage: Stage) -> None:
-    stage.activities.line_up("drain", DrainOutcome(batches=2, records=5001, payload_bytes=4096))
+async def test_results_are_delivered_for_as_long_as_the_run_owns_its_interval(stage: Stage) -> None:
+    rounds = [
+        DrainOutcome(batches=2, records=5001, payload_bytes=4096, unfinished=True),
+        DrainOutcome(unfinished=True),
+        DrainOutcome(batches=1, records=4, payload_bytes=100),
+    ]
+    stage.activities.line_up(FOLLOWING, *rounds)
     handle = await stage.start(ExportResults.run)
-    assert (await handle.result()).batches == 2
-    assert stage.activities.arguments("drain") == [StreamName.RESULTS]
-    assert await details(handle) == "results: 2 batches, 5001 records, 4096 bytes"
-    assert await summaries(handle) == ["results: seal and deliver until caught up"]
+    assert (await handle.result()).records == 5005
+    assert stage.activities.arguments(FOLLOWING) == [StreamName.RESULTS] * 3
+    assert await details(handle) == "results: 3 batches, 5005 records, 4196 bytes"
+    assert await summaries(handle) == ["seal and deliver what is ready, and what becomes ready"] * 3
+
+
+async def test_an_interval_of_a_month_is_continued_as_new_and_counts_on(stage: Stage) -> None:
+    rounds = 50
+    stage.activities.line_up(
+        FOLLOWING, *[DrainOutcome(batches=1, records=2, unfinished=True)] * rounds, DrainOutcome(batches=1, records=1)
+    )
+    first = await stage.start(ExportResults.run)
+    assert (await first.result()).records == 2 * rounds + 1
+    run = await stage.client.get_workflow_handle(first.id, run_id=first.result_run_id).describe()
+    assert run.status is WorkflowExecutionStatus.CONTINUED_AS_NEW
 
 
 @pytest.mark.parametrize("away", ["LinkUnavailable", "LinkPaused", "OperationalError"])
 async def test_what_passes_by_itself_is_tried_again_until_it_succeeds(stage: Stage, away: str) -> None:
-    stage.activities.line_up("drain", error(away), error(away), DrainOutcome(batches=1, records=3))
+    stage.activities.line_up(FOLLOWING, error(away), error(away), DrainOutcome(batches=1, records=3))
     handle = await stage.start(ExportResults.run)
     assert (await handle.result()).records == 3
     assert [call.attempt for call in stage.activities.calls] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("kind", ["Fork", "StreamStopped", "ConfigurationError"])
-@pytest.mark.parametrize("run", [ExportSettings.run, ExportResults.run, SystemMonitoring.run], ids=NAME)
+@pytest.mark.parametrize(
+    ("run", "delivering"),
+    [(ExportSettings.run, "deliver"), (ExportResults.run, FOLLOWING), (SystemMonitoring.run, "deliver")],
+)
 async def test_what_an_operator_must_decide_is_not_tried_again_and_the_run_says_so(
-    stage: Stage, run: Run, kind: str
+    stage: Stage, run: Run, delivering: str, kind: str
 ) -> None:
-    stage.activities.line_up("drain", error(kind, "the histories differ"))
+    stage.activities.line_up(delivering, error(kind, "the histories differ"))
     reason = await reason_of_failure(stage, run)
     assert (reason.type, reason.message) == (kind, "the histories differ")
-    assert stage.activities.names().count("drain") == 1
+    assert stage.activities.names().count(delivering) == 1
 
 
 @pytest.mark.parametrize(("run", "sealing"), [(ExportSettings.run, "seal_settings"), (SystemMonitoring.run, "measure")])
@@ -86,14 +104,26 @@ async def test_a_snapshot_that_a_stopped_stream_does_not_take_fails_the_run_at_o
 
 
 async def test_monitoring_measures_then_sends_health_and_gives_the_alerts(stage: Stage) -> None:
-    stage.activities.line_up("measure", MonitoringOutcome(raised=["disk"], open=["disk"]))
-    stage.activities.line_up("drain", DrainOutcome(batches=1, records=1, payload_bytes=99))
+    stage.activities.line_up("measure", MEASURED.model_copy(update={"raised": ["disk"], "open": ["disk"]}))
+    stage.activities.line_up("deliver", DrainOutcome(batches=1, records=1, payload_bytes=99))
     handle = await stage.start(SystemMonitoring.run)
     assert (await handle.result()).open == ["disk"]
-    assert stage.activities.names() == ["measure", "drain"]
-    assert stage.activities.arguments("drain") == [StreamName.HEALTH]
-    assert await details(handle) == "1 alerts open (disk), 0 cleared; health: 1 batches, 1 records, 99 bytes"
-    assert await summaries(handle) == ["measure, store, judge", "health: seal and deliver until caught up"]
+    assert stage.activities.names() == ["measure", "deliver"]
+    assert stage.activities.arguments("deliver") == [StreamName.HEALTH]
+    assert await details(handle) == (
+        "alerts: disk; waiting: 3 results; 1 worker, CPU 3 %, memory 41 %, 12.0 GiB of disk free, PostgreSQL 0.9 ms,"
+        " Redis 0.3 ms; health: 1 batch, 1 record, 99 bytes"
+    )
+    assert await summaries(handle) == ["measure, store, judge", "deliver this side's health"]
+
+
+async def test_monitoring_goes_on_while_the_link_is_dead(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workflows.timing.HEALTH_WAITS", timedelta(seconds=1))
+    stage.activities.line_up("deliver", error("LinkUnavailable", "nobody answers"))
+    handle = await stage.start(SystemMonitoring.run)
+    assert await handle.result() == MEASURED
+    assert stage.activities.names().count("deliver") > 1
+    assert "; health goes with the next run: LinkUnavailable: nobody answers" in await details(handle)
 
 
 async def test_maintenance_reports_what_it_did(stage: Stage) -> None:
@@ -105,30 +135,8 @@ async def test_maintenance_reports_what_it_did(stage: Stage) -> None:
     assert await details(handle) == "2 cache keys dropped, 3 batches emptied, 4 results deleted"
 
 
-async def test_results_that_get_ready_while_others_are_delivered_go_with_the_same_run(stage: Stage) -> None:
-    async def deliver_while_more_get_ready(_stream: StreamName) -> DrainOutcome:
-        await stage.client.get_workflow_handle(activity.info().workflow_id or "").signal("results_are_ready")
-        return DrainOutcome(batches=1, records=10, payload_bytes=100)
-
-    more = DrainOutcome(batches=1, records=5, payload_bytes=50)
-    stage.activities.line_up("drain", deliver_while_more_get_ready, more, error("this", "is one delivery too many"))
-    handle = await stage.start(ExportResults.run)
-    assert (await handle.result()).records == 15
-    assert stage.activities.arguments("drain") == [StreamName.RESULTS] * 2
-    assert await details(handle) == "results: 2 batches, 15 records, 150 bytes"
-
-
-async def test_a_run_that_others_may_trigger_outlasts_the_second_that_it_is_named_after(stage: Stage) -> None:
-    handle = await stage.start(ExportResults.run)
-    await handle.result()
-    found = await handle.describe()
-    assert found.close_time is not None
-    assert (found.close_time - found.start_time).total_seconds() > 1
-
-
-async def test_what_an_export_delivered_is_found_by_stream_and_records(stage: Stage) -> None:
-    stage.activities.line_up("drain", DrainOutcome(batches=1, records=12))
+async def test_an_export_is_found_by_how_many_records_it_delivered(stage: Stage) -> None:
+    stage.activities.line_up("deliver", DrainOutcome(batches=1, records=12))
     handle = await stage.start(ExportSettings.run)
     await handle.result()
-    found = (await handle.describe()).typed_search_attributes
-    assert (found.get(STREAM), found.get(RECORDS)) == ("settings", 12)
+    assert (await handle.describe()).typed_search_attributes.get(RECORDS) == 12

@@ -8,9 +8,9 @@ from temporalio.exceptions import CancelledError
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
-from configuration.temporal import task_queue
 from models.outcomes import ExecutionOutcome, PullProgress
 from models.streams import BatchRef, Network, StreamName
+from orchestration.client import task_queue
 from tests.workflows.conftest import Stage
 from tests.workflows.standins import StandIns, details, error, for_ever, summaries, timers
 from wiring.response_worker import start_execution
@@ -22,40 +22,38 @@ BATCH = BatchRef(stream=StreamName.REQUESTS, epoch=1, sequence=7, records=40)
 
 
 async def test_a_batch_is_executed_and_the_web_ui_says_which_and_how(stage: Stage) -> None:
-    stage.activities.line_up("execute_batch", ExecutionOutcome(records=40, by_status={"completed": 38, "failed": 2}))
+    stage.activities.line_up("execute_batches", ExecutionOutcome(records=40, by_status={"completed": 38, "failed": 2}))
     handle = await stage.start(ExecuteRequests.run, BATCH)
     assert (await handle.result()).by_status == {"completed": 38, "failed": 2}
-    assert stage.activities.arguments("execute_batch") == [BATCH]
+    assert stage.activities.arguments("execute_batches") == [BATCH]
     assert await details(handle) == "requests 1.7: 38 completed, 2 failed"
     assert await summaries(handle) == ["requests 1.7: 40 records"]
 
 
 @pytest.mark.parametrize("kind", ["OperationalError", "Malformed"])
 async def test_an_execution_that_fails_is_taken_up_again(stage: Stage, kind: str) -> None:
-    stage.activities.line_up("execute_batch", error(kind), error(kind), ExecutionOutcome(records=40))
+    stage.activities.line_up("execute_batches", error(kind), error(kind), ExecutionOutcome(records=40))
     handle = await stage.start(ExecuteRequests.run, BATCH)
     assert (await handle.result()).records == 40
     assert [call.attempt for call in stage.activities.calls] == [1, 2, 3]
 
 
-@pytest.mark.parametrize(("records", "idle", "at_once"), [(1, True, True), (1, False, False), (2, True, False)])
-async def test_a_request_alone_is_for_the_idle_worker_that_pulled_it_and_all_else_for_any(
-    skipping: WorkflowEnvironment, records: int, idle: bool, at_once: bool
+@pytest.mark.parametrize("records", [1, 2])
+async def test_a_request_alone_begins_with_the_worker_that_pulled_it(
+    skipping: WorkflowEnvironment, records: int
 ) -> None:
-    activities = StandIns()
-    activities.line_up("execute_batch", ExecutionOutcome(records=records))
-    queue, batch = (
-        task_queue(Network.RESPONSE),
-        BatchRef(stream=StreamName.REQUESTS, epoch=1, sequence=8, records=records),
-    )
+    batch = BatchRef(stream=StreamName.REQUESTS, epoch=1, sequence=8, records=records)
     async with Worker(
-        skipping.client, task_queue=queue, workflows=[ExecuteRequests], activities=activities.activities()
+        skipping.client,
+        task_queue=task_queue(Network.RESPONSE),
+        workflows=[ExecuteRequests],
+        activities=StandIns().activities(),
     ):
-        await start_execution(skipping.client, lambda: idle, batch)
+        await start_execution(skipping.client, batch)
         handle = skipping.client.get_workflow_handle(batch.workflow_id("execute"))
         await handle.result()
     begun = (await handle.fetch_history()).events[0].workflow_execution_started_event_attributes
-    assert begun.eager_execution_accepted is at_once
+    assert begun.eager_execution_accepted is (records == 1)
 
 
 def pulled(batches: int) -> PullProgress:

@@ -17,10 +17,10 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 import workflows
 from configuration.settings import RequestSettings
+from orchestration.workers import make_worker
 from tests.workflows.clock_reader import ClockReader
 from tests.workflows.conftest import WORKFLOWS
 from tests.workflows.standins import StandIns
-from wiring.options import make_worker
 
 STRICT = SandboxedWorkflowRunner(
     restrictions=dataclasses.replace(

@@ -1,1 +1,0 @@
-"""The command line. Modules import what they need inside their commands, so that ``--help`` does not wait for it."""

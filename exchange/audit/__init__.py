@@ -1,0 +1,1 @@
+"""Verifying that both networks agree: digests, audits and their comparison. Only reads."""

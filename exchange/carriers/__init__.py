@@ -1,0 +1,1 @@
+"""Carriers move the bytes of the link: HTTP."""

@@ -1,0 +1,1 @@
+"""The keys that sign batches and messages: files, states, introduction and rotation."""

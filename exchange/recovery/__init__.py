@@ -1,0 +1,1 @@
+"""Recovery by an operator: repairs, new epochs, records in quarantine."""

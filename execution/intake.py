@@ -1,0 +1,48 @@
+"""Stores the requests that arrived in the response network."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from pydantic import ValidationError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from execution.answer import to_json
+from execution.execution_store import differing_requests, store_cancellations, store_requests
+from models.requests import RequestRecord
+from models.streams import BatchRef
+
+
+async def take_requests(
+    connection: AsyncConnection, batch: BatchRef, numbered: Sequence[tuple[int, bytes]]
+) -> list[tuple[int, bytes, str]]:
+    """Store requests and cancellations in the caller's transaction. A request that is already stored is not changed.
+
+    Returns number, body and reason of each record that cannot be stored.
+    """
+    rejected: list[tuple[int, bytes, str]] = []
+    requests: dict[UUID, tuple[int, RequestRecord, bytes]] = {}
+    cancellations = []
+    for number, line in numbered:
+        try:
+            record = RequestRecord.model_validate_json(line)
+        except ValidationError as error:
+            rejected.append((number, line, f"not a request: {error.errors(include_url=False)[0]['msg']}"))
+            continue
+        if record.kind == "cancellation":
+            cancellations.append((record.request_id, record.submitted_at))
+        elif record.request_id in requests:
+            rejected.append((number, line, "the batch holds this request id twice"))
+        else:
+            requests[record.request_id] = (number, record, line)
+    new = await store_requests(
+        connection, batch, [(record, to_json(record.params)) for _, record, _ in requests.values()]
+    )
+    again = [record for request_id, (_, record, _) in requests.items() if request_id not in new]
+    changed = await differing_requests(connection, [(record, to_json(record.params)) for record in again])
+    rejected += [
+        (number, line, "this request id came in an earlier batch, with another request")
+        for request_id, (number, _, line) in requests.items()
+        if request_id in changed
+    ]
+    await store_cancellations(connection, cancellations)
+    return rejected

@@ -1,0 +1,1 @@
+"""Measurements, alerts, retention, and workflows that are stuck."""

@@ -1,0 +1,1 @@
+"""What all Temporal code shares: the client, resident activities, retries, worker options."""

@@ -1,0 +1,1 @@
+"""Users of both networks and their API keys, as the response network stores them."""

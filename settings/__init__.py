@@ -1,0 +1,1 @@
+"""The response network's settings, and the snapshot of everything public that crosses to the request network."""
