@@ -113,7 +113,7 @@ def test_it_works_from_anywhere_and_leaves_the_working_directory(
 @pytest.mark.parametrize(
     ("said", "advice"),
     [
-        ("Temporary failure in name resolution", "could not be reached"),
+        ("Temporary failure in name resolution", "cannot be reached"),
         ("No space left on device", "The disk is full"),
         ("THESE PACKAGES DO NOT MATCH THE HASHES", "not the pinned one"),
         ("something else", "Fix the error that pip reports"),

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from exchange.audit.stored_rows import mark_unapplied
-from exchange.transfer.incoming import lock_applying, mark_applied, quarantine
-from exchange.transfer.quarantine_store import list_quarantined
+from exchange.transfer.incoming import lock_applying, mark_applied
+from exchange.transfer.quarantine_store import list_quarantined, quarantine
 from fulfilment.callbacks import callbacks_due
 from models.errors import Conflict, InvalidInput, NotFound
 from models.streams import Network, StreamName
