@@ -300,7 +300,7 @@ async def test_results_that_the_request_network_signed_itself_are_not_adopted(wo
     with pytest.raises(UnknownKey):
         await end.adopt(RESULTS, (1, 1), to_wire(content, signature, payload))
     ours = await near_wire(world, 1, 1)
-    with pytest.raises(Malformed, match="not 1.2 of results"):
+    with pytest.raises(Malformed, match=r"not 1\.2 of results"):
         await end.adopt(RESULTS, (1, 2), ours)
     assert await bodies(world.networks.response) == before
 
