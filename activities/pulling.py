@@ -30,6 +30,8 @@ START_SECONDS = 10.0
 LEFT_SECONDS = 5.0
 LEFT_AT_ONCE = 5000
 """A batch that was stored 5 s ago, is not executed and is in no running execution was left behind by a dead worker."""
+LOOK_SECONDS = 5.0
+"""How often such batches are looked for."""
 
 STREAM = StreamName.REQUESTS
 
@@ -92,16 +94,22 @@ class PullActivities:
         return min((1 + before) * SPACING_SECONDS, WIDEST_SPACING_SECONDS)
 
     async def _pull_for_a_round(self, progress: PullProgress, beat: Callable[[PullProgress], None]) -> None:
-        ends_at = asyncio.get_running_loop().time() + ROUND_SECONDS
+        clock = asyncio.get_running_loop().time
+        ends_at, looks_at = clock() + ROUND_SECONDS, clock() + LOOK_SECONDS
         stopping = asyncio.create_task(activity.wait_for_worker_shutdown())
         poll: asyncio.Task[BatchRef | None] | None = None
         limiter = RateLimiter(SPACING_SECONDS)
         try:
-            while not stopping.done() and asyncio.get_running_loop().time() < ends_at:
+            while not stopping.done() and (poll is not None or clock() < ends_at):
                 poll = poll or asyncio.create_task(self._next(limiter))
-                await asyncio.wait((poll, stopping), return_when=asyncio.FIRST_COMPLETED)
-                if not poll.done():
+                await asyncio.wait((poll, stopping), timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                if stopping.done() and not poll.done():
                     return
+                if clock() >= looks_at:
+                    await self._start_left()  # also while batches keep coming: those left behind must not wait
+                    looks_at = clock() + LOOK_SECONDS
+                if not poll.done():
+                    continue
                 pulled, poll = poll.result(), None
                 await self._watch.succeeded(STREAM)
                 if pulled:
@@ -109,8 +117,6 @@ class PullActivities:
                     progress.batches += pulled.batches
                     progress.records += pulled.records
                     beat(progress)
-                else:  # an operator's retry or repair may have left batches to execute
-                    await self._start_left()
         finally:
             left = [task for task in (stopping, poll) if task is not None and not task.done()]
             for task in left:

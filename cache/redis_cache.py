@@ -10,7 +10,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from models.errors import describe
+from configuration.logs import OutageLog
 
 log = structlog.get_logger(__name__)
 
@@ -20,7 +20,8 @@ ANSWER_SECONDS = 0.25
 CONNECTIONS = 32
 """Connections per process. A caller waits up to `ANSWER_SECONDS` for a free one."""
 REST_SECONDS = 1.0
-"""Pause after a failure in which Redis is not called, so that an unreachable Redis costs little time."""
+"""Pause after a failure in which Redis is not called, so that an unreachable Redis costs little time. After it one call
+tries Redis and all others skip it, since thousands of readers would otherwise time out at once."""
 
 
 def result_key(user_id: UUID, request_id: UUID) -> str:
@@ -54,6 +55,8 @@ class Cache:
             )
         )
         self._rest_until = 0.0
+        self._outage = OutageLog("cache.away", "cache.back", log)
+        self._away = False
 
     async def aclose(self) -> None:
         await self._redis.aclose()
@@ -67,6 +70,7 @@ class Cache:
         except (RedisError, OSError, TimeoutError) as error:
             self._failed(error)
             return None
+        self._answered()
         return found if isinstance(found, bytes) else None
 
     async def put(self, key: str, content: bytes, seconds: int) -> None:
@@ -84,6 +88,8 @@ class Cache:
                 await pipeline.execute()
         except (RedisError, OSError, TimeoutError) as error:
             self._failed(error)
+        else:
+            self._answered()
 
     async def keys(self, pattern: str) -> AsyncIterator[str]:
         """Keys below the prefix that match a glob pattern. Raises ``RedisError`` if Redis does not answer."""
@@ -111,8 +117,19 @@ class Cache:
         }
 
     def _resting(self) -> bool:
-        return time.monotonic() < self._rest_until
+        now = time.monotonic()
+        if now < self._rest_until:
+            return True
+        if self._away:
+            self._rest_until = now + REST_SECONDS  # this call tries, alone
+        return False
 
     def _failed(self, error: Exception) -> None:
         self._rest_until = time.monotonic() + REST_SECONDS
-        log.warning("cache.away", error=describe(error), rest_seconds=REST_SECONDS)
+        self._away = True
+        self._outage.failed(error, passes=False)
+
+    def _answered(self) -> None:
+        if self._away:
+            self._away, self._rest_until = False, 0.0
+            self._outage.succeeded()

@@ -88,7 +88,8 @@ class Quarantine:
         outcome: dict[tuple[int, int], Retried] = {}
         place = ("", 0, 0)
         while True:
-            async with self.engine.connect() as connection:
+            async with self.engine.begin() as connection:
+                await lock_applying(connection, stream)  # an applier that is quarantining a record commits first
                 page = await list_quarantined(connection, [stream], after=place, limit=PAGE)
             for item in page:
                 place = (item.stream, item.epoch, item.record)

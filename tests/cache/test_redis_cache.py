@@ -118,6 +118,21 @@ async def test_a_redis_that_does_not_answer_is_left_alone_for_a_while(monkeypatc
         await cache.aclose()
 
 
+async def test_after_the_pause_one_call_tries_and_the_others_do_not_wait_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(redis_cache, "ANSWER_SECONDS", 0.05)
+    asked: list[bytes] = []
+    async with await silent(asked) as server:
+        cache = Cache(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        assert await cache.get("first") is None
+        asked.clear()
+        cache._rest_until = 0
+        assert await asyncio.gather(*(cache.get(f"reader {number}") for number in range(20))) == [None] * 20
+        assert len({content for content in asked if b"reader" in content}) <= 1
+        await cache.aclose()
+
+
 async def test_what_was_flushed_or_is_damaged_is_a_miss_and_a_wrong_type_no_error(cache: Cache) -> None:
     name = key()
     await cache.put(name, b"x", 60)

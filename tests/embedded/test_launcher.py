@@ -30,12 +30,12 @@ def clone(tmp_path: Path) -> Path:
     """A clone with a launcher, requirements that need nothing, and a command line that says how it was called."""
     clone = tmp_path / "clone"
     (clone / "requirements").mkdir(parents=True)
-    (clone / "commands").mkdir()
+    (clone / "cli").mkdir()
     shutil.copy(CLONE / "airlock", clone / "airlock")
     for name in ("run", "test"):
         (clone / "requirements" / f"{name}.txt").write_text("# nothing\n")
-    (clone / "commands" / "__init__.py").touch()
-    (clone / "commands" / "__main__.py").write_text("import os, sys; print('called', sys.argv[1:], os.getcwd())")
+    (clone / "cli" / "__init__.py").touch()
+    (clone / "cli" / "__main__.py").write_text("import os, sys; print('called', sys.argv[1:], os.getcwd())")
     return clone
 
 
@@ -113,7 +113,7 @@ def test_it_works_from_anywhere_and_leaves_the_working_directory(
 @pytest.mark.parametrize(
     ("said", "advice"),
     [
-        ("Temporary failure in name resolution", "could not be reached"),
+        ("Temporary failure in name resolution", "cannot be reached"),
         ("No space left on device", "The disk is full"),
         ("THESE PACKAGES DO NOT MATCH THE HASHES", "not the pinned one"),
         ("something else", "Fix the error that pip reports"),

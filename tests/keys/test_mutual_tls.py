@@ -219,6 +219,6 @@ def test_half_a_configuration_of_the_client_is_refused_and_says_which(
 
 async def test_a_certificate_that_is_not_there_ends_the_start_with_a_sentence(networks: Networks) -> None:
     settings = settings_for(networks, port=1, tls_certificate="no.pem", tls_key="no.key")
-    with pytest.raises(ConfigurationError, match=r"there is no file no\.pem"):
+    with pytest.raises(ConfigurationError, match=r"the file no\.pem does not exist"):
         async with serving(create_app(settings), listeners(settings)):
             pass

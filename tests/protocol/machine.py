@@ -273,14 +273,17 @@ def damaged(wire: bytes, damage: str) -> bytes:
     return {"none": wire, "cut": wire[:-1], "longer": wire + b"\0"}[damage]
 
 
-def search(machine: Callable[[], CrossingMachine], examples: int, steps: int) -> None:
-    """Run the machine through so many examples, the same ones each time; raises what the first that fails raises."""
+def search(machine: Callable[[], CrossingMachine], examples: int, steps: int, begin: int = 20_261_122) -> None:
+    """Run the machine through so many examples, the same ones each time; raises what the first that fails raises.
+
+    ``begin`` is the seed of the examples.
+    """
 
     def fresh() -> CrossingMachine:
         return machine()
 
     run_state_machine_as_test(
-        seed(20261122)(fresh),  # type: ignore[arg-type]  # anything that makes one will do
+        seed(begin)(fresh),  # type: ignore[arg-type]  # anything that makes one will do
         settings=settings(
             max_examples=examples,
             stateful_step_count=steps,

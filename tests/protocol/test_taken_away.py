@@ -28,6 +28,8 @@ from tests.protocol.world import Work, World
 
 EXAMPLES, STEPS = 200, 12
 """More than any of these needs."""
+SEED = 20_261_126
+"""By which the slowest of them needs four examples, and by others up to a hundred."""
 
 TakeAway = Callable[[World, pytest.MonkeyPatch], None]
 
@@ -172,5 +174,5 @@ async def test_a_machine_fails_without(
     take_away(world, monkeypatch)
     world.failures.clear()
     with pytest.raises((AssertionError, IntegrityError, Flaky)):  # without locks, what fails may not fail every time
-        await asyncio.to_thread(search, lambda: small(world), EXAMPLES, STEPS)
+        await asyncio.to_thread(search, lambda: small(world), EXAMPLES, STEPS, SEED)
     assert any(re.search(sentence, str(failure)) for failure in world.failures), world.failures

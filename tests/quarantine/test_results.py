@@ -1,12 +1,16 @@
 """Results that were set aside in the request network: retried by the code that applies batches, or dropped."""
 
+import asyncio
+
 import pytest
 
 from exchange.audit.stored_rows import mark_unapplied
-from exchange.transfer.quarantine_store import list_quarantined
+from exchange.transfer.incoming import lock_applying, mark_applied
+from exchange.transfer.quarantine_store import list_quarantined, quarantine
 from fulfilment.callbacks import callbacks_due
 from models.errors import Conflict, InvalidInput, NotFound
 from models.streams import Network, StreamName
+from storage.database import autocommit, value
 from tests.activities.crossing import change, cross, new_id, one, result_record, submit, table
 from tests.quarantine.conftest import World
 
@@ -60,6 +64,23 @@ async def test_all_are_retried_each_for_itself(world: World) -> None:
     assert [(item.record, item.refused is None) for item in outcomes] == [(1, True), (2, False), (3, True), (4, False)]
     assert await table(world.networks.request, OPEN) == [(2,), (4,)]
     assert await world.count_in_receipt(RESULTS) == 2
+
+
+async def test_what_is_being_quarantined_is_waited_for_and_retried_with_the_others(world: World) -> None:
+    request_id = new_id()
+    batch = await cross(world.networks, RESULTS, [result_record(request_id)])
+    side = world.networks.request
+    async with side.engine.begin() as connection:
+        await lock_applying(connection, RESULTS)  # as the run that applies, which does not see the request yet
+        await quarantine(connection, RESULTS, 1, 1, 1, result_record(request_id), "a result for an unknown request")
+        await mark_applied(connection, RESULTS, batch.epoch, batch.sequence)
+        await submit(world.networks, request_id)
+        retrying = asyncio.create_task(world.quarantine(Network.REQUEST).retry_all(RESULTS))
+        async with autocommit(side.engine) as watching:
+            async with asyncio.timeout(20):
+                while not await value(watching, "SELECT count(*) FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+    assert [(item.record, item.refused) for item in await retrying] == [(1, None)]
 
 
 async def test_a_dropped_record_is_kept_with_who_and_why_and_is_never_applied_again(world: World) -> None:

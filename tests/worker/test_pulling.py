@@ -2,7 +2,7 @@
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -166,6 +166,32 @@ async def test_what_waited_together_is_executed_together_also_when_it_is_started
     with pytest.raises(ApplicationError):
         await attempt().run(pulling(networks, away, executed, together).pull_requests, PullProgress())
     assert executed == [lone], "the others are under way"
+
+
+async def test_a_batch_that_was_left_behind_does_not_wait_until_no_other_comes(
+    networks: Networks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("activities.pulling.LEFT_SECONDS", 0.0)
+    monkeypatch.setattr("activities.pulling.LOOK_SECONDS", 0.001)
+    executed: list[BatchRef] = []
+    first, second = batch(1), batch(2)
+    await seal(networks, b"{}")
+    work = pulling(networks, away, [])
+    with pytest.raises(ApplicationError):
+        await attempt().run(work.pull_requests, PullProgress())
+    await seal(networks, b"{}")
+    work = pulling(networks, away, executed, first, second)
+    running = work._running
+
+    async def ends() -> Sequence[BatchRef]:
+        """Both run at the first look. The execution of the first is terminated before the next look."""
+        monkeypatch.setattr(work, "_running", lambda: asyncio.sleep(0, [second]))
+        return await running()
+
+    monkeypatch.setattr(work, "_running", ends)
+    with pytest.raises(ApplicationError):
+        await attempt().run(work.pull_requests, PullProgress())
+    assert first in executed
 
 
 def batch(sequence: int, records: int = 1, epoch: int = 1, first: int | None = None) -> BatchRef:
