@@ -28,8 +28,6 @@ from tests.protocol.world import Work, World
 
 EXAMPLES, STEPS = 200, 12
 """More than any of these needs."""
-SEED = 20_261_126
-"""By which the slowest of them needs four examples, and by others up to a hundred."""
 
 TakeAway = Callable[[World, pytest.MonkeyPatch], None]
 
