@@ -114,7 +114,7 @@ def check_of_receipts(_: World, patch: pytest.MonkeyPatch) -> None:
         patch.setattr(module, "accept_receipt", believe)
 
 
-SEEDS = {cursor_in_the_same_transaction: 20_261_126, receipt_before_deletion: 20_261_126}
+SEEDS: dict[TakeAway, int] = {cursor_in_the_same_transaction: 20_261_126, receipt_before_deletion: 20_261_126}
 """Of what needs few examples by this seed, and up to a hundred by others."""
 
 COMMIT, SUBMIT, SEAL = "results_are_committed", "requests_are_submitted", "pending_records_are_sealed"
