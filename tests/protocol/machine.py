@@ -37,6 +37,7 @@ CRASHES = st.none() | st.tuples(
 PICK = st.integers(0, 11)
 JUMPS = st.sampled_from([-1e9, -86_400.0, -299.0, 0.0, 299.0, 86_400.0])
 DAMAGE = st.sampled_from([*["none"] * 6, "manifest", "signature", "payload", "cut", "longer"])
+SEED = 20_261_122
 REFUSED = (BadSignature, UnknownKey, LinkPaused, Malformed)
 
 
@@ -273,7 +274,7 @@ def damaged(wire: bytes, damage: str) -> bytes:
     return {"none": wire, "cut": wire[:-1], "longer": wire + b"\0"}[damage]
 
 
-def search(machine: Callable[[], CrossingMachine], examples: int, steps: int, begin: int = 20_261_122) -> None:
+def search(machine: Callable[[], CrossingMachine], examples: int, steps: int, begin: int = SEED) -> None:
     """Run the machine through so many examples, the same ones each time; raises what the first that fails raises.
 
     ``begin`` is the seed of the examples.
