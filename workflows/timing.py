@@ -39,8 +39,15 @@ OVER_THE_LINK: Timing = {
     ),
 }
 
-RESIDENT = OVER_THE_LINK
-"""Resident activities return by themselves after `orchestration.resident.ROUND_SECONDS`, well within 30 minutes."""
+RESIDENT: Timing = OVER_THE_LINK | {
+    # A link that is away names its own pause. The work of a dead worker is taken over without a long one.
+    "retry_policy": RetryPolicy(
+        initial_interval=timedelta(milliseconds=500),
+        maximum_interval=timedelta(seconds=1),
+        non_retryable_error_types=UNTIL_AN_OPERATOR_DECIDES,
+    ),
+}
+"""For activities that stay and listen. They return after `orchestration.resident.ROUND_SECONDS`, far below the bound."""
 
 WHOLE_BATCH: Timing = {
     "start_to_close_timeout": timedelta(hours=2),  # 5,000 requests of a slow type; results are stored on the way
