@@ -47,7 +47,7 @@ RESIDENT: Timing = OVER_THE_LINK | {
         non_retryable_error_types=UNTIL_AN_OPERATOR_DECIDES,
     ),
 }
-"""For activities that stay and listen. They return after `orchestration.resident.ROUND_SECONDS`, far below the bound."""
+"""For activities that stay and listen. They return after `orchestration.resident.ROUND_SECONDS`."""
 
 WHOLE_BATCH: Timing = {
     "start_to_close_timeout": timedelta(hours=2),  # 5,000 requests of a slow type; results are stored on the way
