@@ -125,6 +125,8 @@ class Cache:
         return False
 
     def _failed(self, error: Exception) -> None:
+        if isinstance(error.__cause__, TimeoutError) and not self._away:
+            return  # all connections are in use: a miss, and no sign that Redis is away
         self._rest_until = time.monotonic() + REST_SECONDS
         self._away = True
         self._outage.failed(error, passes=False)
