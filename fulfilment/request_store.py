@@ -110,16 +110,20 @@ async def find_idempotency_keys(
 
 
 async def store_idempotency_keys(connection: AsyncConnection, keys: Sequence[IdempotencyKey]) -> None:
-    """Store what each key was used for."""
-    for key in keys:
+    """Remember what each key was used for, in one statement: a group may have hundreds of them."""
+    if keys:
         await execute(
             connection,
-            "INSERT INTO idempotency_keys (user_id, key, fingerprint, request_ids)"
-            " VALUES (:user_id, :key, :fingerprint, CAST(:request_ids AS uuid[]))",
-            user_id=key.user_id,
-            key=key.key,
-            fingerprint=key.fingerprint,
-            request_ids=list(key.request_ids),
+            """
+            INSERT INTO idempotency_keys (user_id, key, fingerprint, request_ids)
+            SELECT user_id, key, fingerprint, CAST(string_to_array(ids, ',') AS uuid[])
+            FROM unnest(CAST(:user_ids AS uuid[]), CAST(:keys AS text[]), CAST(:fingerprints AS bytea[]),
+                        CAST(:ids AS text[])) AS given (user_id, key, fingerprint, ids)
+            """,
+            user_ids=[key.user_id for key in keys],
+            keys=[key.key for key in keys],
+            fingerprints=[key.fingerprint for key in keys],
+            ids=[",".join(map(str, key.request_ids)) for key in keys],
         )
 
 
