@@ -23,6 +23,7 @@ Constants = list[tuple[ModuleType, str, float]]
 """Module, name of the constant in it, value during the measurement."""
 
 PERIODIC: Constants = [
+    (activities.pulling, "LOOK_SECONDS", NEVER),
     (activities.executing, "FLUSH_SECONDS", NEVER),  # results are committed when enough are there, not by time
     (activities.pulling, "POLL_SECONDS", 60.0),  # the longest poll that the API allows
     (activities.pulling, "ROUND_SECONDS", NEVER),
