@@ -44,8 +44,8 @@ async def served(networks: Networks, tmp_path: Path) -> AsyncIterator[ApiProcess
 
 
 async def contents(networks: Networks) -> dict[str, tuple[int, str]]:
-    """Every table of the request network: rows, and a digest of them. Not who attends: the API goes on looking after the
-    batch that is stored, whoever else calls.
+    """Every table of the request network: rows, and a digest of them. Not who attends: the API goes on looking after
+    the batch that is stored, whoever else calls.
     """
     async with networks.request.engine.connect() as connection:
         names = [
