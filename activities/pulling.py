@@ -8,7 +8,7 @@ from temporalio import activity
 
 from exchange.carriers.http import POLL_SECONDS
 from exchange.errors import LinkError, LinkUnavailable
-from exchange.transfer.incoming import count_unapplied, unapplied
+from exchange.transfer.incoming import count_unapplied_pulls, unapplied
 from exchange.transfer.pulling import Pull, Started
 from exchange.transfer.rate_limiter import RateLimiter
 from exchange.wire.manifest import MAX_RECORDS
@@ -23,8 +23,9 @@ MOST_BATCHES = 500
 """Batches per poll at most. One workflow executes them together."""
 SPACING_SECONDS = 0.1
 WIDEST_SPACING_SECONDS = 1.0
-"""Seconds from one pull to the next: 0.1 for each batch that still waits to be executed, and 1 at most. Under load each
-pull brings more batches, so that the cost of orchestration, which is per pull, stays bounded. See `RateLimiter`."""
+"""Seconds from one pull to the next: 0.1, more by 0.1 for each earlier pull that is not executed yet, and 1 at most.
+Under load each pull brings more batches, so that the cost of orchestration, which is per pull, stays bounded. See
+`RateLimiter`."""
 START_SECONDS = 10.0
 """A new activity retries by itself for this time, because both networks may be starting."""
 LEFT_SECONDS = 5.0
@@ -90,7 +91,7 @@ class PullActivities:
     async def _spacing(self, pulled: BatchRef) -> float:
         """Seconds from this pull to the next."""
         async with autocommit(self._pull.engine) as connection:
-            before = await count_unapplied(connection, STREAM, pulled.epoch, pulled.begin)
+            before = await count_unapplied_pulls(connection, STREAM, pulled.epoch, pulled.begin)
         return min((1 + before) * SPACING_SECONDS, WIDEST_SPACING_SECONDS)
 
     async def _pull_for_a_round(self, progress: PullProgress, beat: Callable[[PullProgress], None]) -> None:

@@ -42,10 +42,12 @@ class FirstReads:
                 await execute(
                     connection,
                     """
-                    UPDATE results SET first_read_at = now() WHERE request_id IN (
-                        SELECT request_id FROM results JOIN requests USING (request_id)
-                        WHERE request_id = ANY(CAST(:ids AS uuid[])) AND first_read_at IS NULL AND closed IS NULL
-                        FOR UPDATE OF results SKIP LOCKED)
+                    WITH unread AS (
+                        SELECT request_id FROM unnest(CAST(:ids AS uuid[])) AS read (request_id)
+                        JOIN results USING (request_id) JOIN requests USING (request_id)
+                        WHERE first_read_at IS NULL AND closed IS NULL FOR UPDATE OF results SKIP LOCKED
+                    )
+                    UPDATE results SET first_read_at = now() FROM unread WHERE results.request_id = unread.request_id
                     """,
                     ids=list(read),
                 )

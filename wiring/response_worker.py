@@ -52,10 +52,7 @@ log = structlog.get_logger(__name__)
 
 
 async def start_execution(client: Client, batches: BatchRef) -> None:
-    """Start the execution of batches that were pulled together, unless it runs already.
-
-    For a single request Temporal returns the first task with its answer, so that this worker executes it at once.
-    """
+    """Start the execution of batches that were pulled together, unless it runs already. Any worker may take it."""
     await client.start_workflow(
         ExecuteRequests.run,
         batches,
@@ -65,7 +62,6 @@ async def start_execution(client: Client, batches: BatchRef) -> None:
         search_attributes=search_attributes(batches),
         static_summary=batches.summary,
         task_timeout=TASK_TIMEOUT,
-        request_eager_start=batches.records == 1,
     )
 
 

@@ -170,12 +170,15 @@ async def unapplied(
     return [BatchRef(stream=stream, epoch=epoch, sequence=sequence, records=count) for epoch, sequence, count in found]
 
 
-async def count_unapplied(connection: AsyncConnection, stream: StreamName, epoch: int, before: int) -> int:
-    """How many batches with numbers below ``before`` are stored and not applied."""
+async def count_unapplied_pulls(connection: AsyncConnection, stream: StreamName, epoch: int, before: int) -> int:
+    """How many earlier pulls brought batches, with numbers below ``before``, that are not all applied.
+
+    The batches of one pull are stored in one transaction, so they have the same ``received_at``.
+    """
     found: int = await value(
         connection,
-        "SELECT count(*) FROM received_batches WHERE stream = :stream AND epoch = :epoch AND sequence < :before"
-        " AND applied_at IS NULL",
+        "SELECT count(DISTINCT received_at) FROM received_batches"
+        " WHERE stream = :stream AND epoch = :epoch AND sequence < :before AND applied_at IS NULL",
         stream=stream,
         epoch=epoch,
         before=before,

@@ -3,6 +3,7 @@
 import signal
 import socket
 from collections import Counter
+from uuid import UUID
 
 from temporalio.api.worker.v1 import WorkerHeartbeat
 from temporalio.api.workflowservice.v1 import ListWorkersRequest
@@ -56,13 +57,16 @@ async def test_two_workers_side_by_side_share_the_work_are_both_listed_and_do_no
     await world.begin()
     for worker in pair:
         await worker.says("worker.ready")
-    ids = await world.submit({"number": 0})
-    for number in range(1, 400):
-        if {call["pid"] for call in world.calls()} == {worker.pid for worker in pair}:
-            break
-        ids |= await world.submit({"number": number})
+    ids: set[UUID] = set()
+
+    async def both_have_worked() -> bool:
+        """One request after the other, so that each is a workflow that either worker may take."""
+        ids.update(await world.submit({"number": len(ids)}))
+        await world.called(len(ids))
+        return {call["pid"] for call in world.calls()} == {worker.pid for worker in pair}
+
+    await eventually(both_have_worked, lambda: f"{len(ids)} requests, all executed by the same worker")
     await world.arrived(ids)
-    assert {call["pid"] for call in world.calls()} == {worker.pid for worker in pair}
     assert sorted(call["number"] for call in world.calls()) == list(range(len(ids)))
 
     async def both_are_listed() -> bool:

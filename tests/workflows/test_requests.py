@@ -6,14 +6,11 @@ import pytest
 from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.exceptions import CancelledError
 from temporalio.testing import WorkflowEnvironment
-from temporalio.worker import Worker
 
 from models.outcomes import ExecutionOutcome, PullProgress
-from models.streams import BatchRef, Network, StreamName
-from orchestration.client import task_queue
+from models.streams import BatchRef, StreamName
 from tests.workflows.conftest import Stage
-from tests.workflows.standins import StandIns, details, error, for_ever, summaries, timers
-from wiring.response_worker import start_execution
+from tests.workflows.standins import details, error, for_ever, summaries, timers
 from workflows.execution import ExecuteRequests
 from workflows.pulling import PullRequests
 from workflows.timing import WHILE_STOPPED
@@ -36,24 +33,6 @@ async def test_an_execution_that_fails_is_taken_up_again(stage: Stage, kind: str
     handle = await stage.start(ExecuteRequests.run, BATCH)
     assert (await handle.result()).records == 40
     assert [call.attempt for call in stage.activities.calls] == [1, 2, 3]
-
-
-@pytest.mark.parametrize("records", [1, 2])
-async def test_a_request_alone_begins_with_the_worker_that_pulled_it(
-    skipping: WorkflowEnvironment, records: int
-) -> None:
-    batch = BatchRef(stream=StreamName.REQUESTS, epoch=1, sequence=8, records=records)
-    async with Worker(
-        skipping.client,
-        task_queue=task_queue(Network.RESPONSE),
-        workflows=[ExecuteRequests],
-        activities=StandIns().activities(),
-    ):
-        await start_execution(skipping.client, batch)
-        handle = skipping.client.get_workflow_handle(batch.workflow_id("execute"))
-        await handle.result()
-    begun = (await handle.fetch_history()).events[0].workflow_execution_started_event_attributes
-    assert begun.eager_execution_accepted is (records == 1)
 
 
 def pulled(batches: int) -> PullProgress:
