@@ -1,7 +1,7 @@
 """A cache of bytes in Redis. Every failure counts as a miss."""
 
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from uuid import UUID
 
 import structlog
@@ -63,15 +63,21 @@ class Cache:
 
     async def get(self, key: str) -> bytes | None:
         """The cached bytes, or None."""
-        if self._resting():
-            return None
+        (found,) = await self.get_many([key])
+        return found
+
+    async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        """The cached bytes of each key in one round trip, or None for each that is not there."""
+        nothing: list[bytes | None] = [None] * len(keys)
+        if self._resting() or not keys:
+            return nothing
         try:
-            found = await self._redis.get(key)
+            found = await self._redis.mget(keys)
         except (RedisError, OSError, TimeoutError) as error:
             self._failed(error)
-            return None
+            return nothing
         self._answered()
-        return found if isinstance(found, bytes) else None
+        return [each if isinstance(each, bytes) else None for each in found]
 
     async def put(self, key: str, content: bytes, seconds: int) -> None:
         """Store bytes for ``seconds``, if Redis answers."""

@@ -72,17 +72,6 @@ async def stored_result_bodies(connection: AsyncConnection, request_ids: Sequenc
     return {request_id: body for request_id, body in found}
 
 
-async def find_outcome(connection: AsyncConnection, user_id: UUID, request_id: UUID) -> AnyRow | None:
-    """The outcome of this user's request: closed, closed_at, body. None if there is no such request."""
-    return await row(
-        connection,
-        "SELECT requests.closed, requests.closed_at, results.body FROM requests LEFT JOIN results USING (request_id)"
-        " WHERE requests.request_id = :request_id AND requests.user_id = :user_id",
-        request_id=request_id,
-        user_id=user_id,
-    )
-
-
 async def outcomes_among(
     connection: AsyncConnection, request_ids: Sequence[UUID], also_open: Sequence[UUID]
 ) -> Sequence[AnyRow]:

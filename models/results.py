@@ -50,3 +50,9 @@ def result_as_read(
 def with_source(body: bytes, source: str) -> bytes:
     """A result's bytes with ``source`` added as the last member, without parsing them."""
     return body.rstrip()[:-1] + b',"source":"' + source.encode() + b'"}'
+
+
+def is_result_of(cached: bytes, request_id: UUID) -> bool:
+    """Whether these bytes look like the result of this request, since Redis may hold anything under a key."""
+    whole = cached[:1] == b"{" and cached.rstrip()[-1:] == b"}"
+    return whole and str(request_id).encode() in cached

@@ -57,6 +57,7 @@ def create_app(settings: RequestSettings | None = None) -> FastAPI:
         lifespan=lifespan,
         generate_unique_id_function=operation_id,
         redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # looking for providers cost 5 % of each call
         redirect_slashes=False,  # behind a proxy, a redirect would name the wrong scheme
         openapi_tags=[
             {"name": "requests", "description": "Submit, follow, cancel; read results"},

@@ -16,7 +16,7 @@ from api.documentation import reference
 from api.problems import problem_responses
 from api.request.callers import caller_of, services_of
 from api.request.reading import check_media_type, read_submissions, to_submission
-from api.request.result_reading import find_result, status_of, wait_for_result
+from api.request.result_reading import find_result, status_of
 from models.requests import RequestSubmission, ResultBody
 
 router = APIRouter(prefix="/v1/requests", tags=["requests"], dependencies=[needs_key])
@@ -123,10 +123,8 @@ async def get_result(request: Request) -> Response:
     """The bytes of the result as they crossed the link, with `source` added."""
     services, caller = await services_of(request), await caller_of(request)
     asked = _RESULT.read(request)
-    if asked.wait and not services.stopping.is_set():
-        found = await wait_for_result(services, caller, asked.request_id, asked.wait)
-    else:
-        found = await find_result(services, caller, asked.request_id)
+    wait = 0 if services.stopping.is_set() else asked.wait
+    found = await find_result(services, caller, asked.request_id, wait)
     found = found or await status_of(services, caller, asked.request_id)
     if not found.is_final:
         return Response(found.body, 202, {"Retry-After": "1"}, "application/json")

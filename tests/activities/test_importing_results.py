@@ -6,7 +6,7 @@ import pytest
 
 from activities.importing import ImportActivities
 from fulfilment.request_store import cancel_request, find_request
-from fulfilment.result_store import find_outcome
+from fulfilment.result_store import outcomes_among
 from models.streams import StreamName
 from storage.notices import NotificationListener
 from tests.activities.crossing import (
@@ -128,8 +128,7 @@ async def test_a_late_result_after_a_cancellation_is_kept_and_not_served(
     await apply(networks.request, importing, await cross(networks, RESULTS, [result_record(key)]))
     assert await status(networks, key) == "cancelled"
     async with networks.request.engine.connect() as connection:
-        found = await find_outcome(connection, USER, key)
-    assert found is not None
+        (found,) = await outcomes_among(connection, [key], [])
     assert found.closed == "cancelled"
 
 
@@ -165,7 +164,8 @@ async def test_a_result_belongs_to_the_owner_of_its_request_whatever_it_says(
     await apply(networks.request, importing, await cross(networks, RESULTS, [body]))
     assert await one(networks.request, "SELECT user_id FROM results") == USER
     async with networks.request.engine.connect() as connection:
-        assert await find_outcome(connection, other, key) is None
+        (found,) = await outcomes_among(connection, [key], [])
+    assert found.user_id == USER
 
 
 async def test_a_batch_that_fails_to_apply_leaves_nothing_half_done(
