@@ -19,6 +19,9 @@ QUICK = (
 """Tests of ``--quick``: pure functions, and activities on a real PostgreSQL and Redis. Temporal, the APIs, whole
 Airlocks, fuzzing, faults and measurements are left out."""
 
+PARALLEL = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
+"""For the whole suite: a process for each core, each with servers of its own. Tests of one file share a process."""
+
 
 def checks(programs: Path) -> dict[str, list[str]]:
     """The checks before the tests, by name."""
@@ -59,7 +62,7 @@ def run_checks(
     if failed:
         typer.echo(typer.style(f"\nfailed so far: {', '.join(failed)}", fg=typer.colors.RED))
     _heading("pytest")
-    ended = _run([sys.executable, "-m", "pytest", *(QUICK if quick else ()), *(arguments or [])])
+    ended = _run([sys.executable, "-m", "pytest", *(QUICK if quick else ()), *(arguments or PARALLEL)])
     if ended or failed:
         raise typer.Exit(ended or 1)
 

@@ -11,6 +11,7 @@ from uuid import uuid4
 import asyncpg
 import certifi
 import pytest
+from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from configuration.logs import configure_logs
@@ -56,6 +57,11 @@ class Servers:
     async def administer(self, statement: str) -> None:
         """Run a statement as the superuser."""
         await self.superuser.execute(statement)
+
+    async def empty_redis(self) -> None:
+        """Empty the cache: the networks of different tests have the same batch numbers, and so the same keys."""
+        async with Redis.from_url(self.redis_url) as redis:
+            await redis.flushall()
 
     async def create_database(self, network: Network, name: str) -> str:
         """Create an empty, migrated database of this network; gives its connection string."""
@@ -156,6 +162,7 @@ def key_root(tmp_path: Path) -> Path:
 @pytest.fixture
 async def networks(servers: Servers, key_root: Path) -> AsyncIterator[Networks]:
     """Both networks with empty, migrated databases that nobody else uses."""
+    await servers.empty_redis()
     tag = uuid4().hex[:8]
     names = {network: f"test_{network}_{tag}" for network in Network}
     urls = await asyncio.gather(*(servers.create_database(network, name) for network, name in names.items()))

@@ -204,6 +204,7 @@ async def test_a_batch_whose_run_died_has_another_when_nobody_attends_any_more(d
     request = dispatched.networks.request
     async with request.engine.begin() as connection:
         assert await attend(connection, RESULTS, "of another process")
+    await change(request, "UPDATE attendances SET attended_until = now() + interval '1 hour'")
     for _ in range(2):
         await push(dispatched)
     await change(request, "UPDATE attendances SET attended_until = now()")

@@ -152,14 +152,14 @@ def test_all_checks_run_even_when_one_fails(airlock: Airlock, ran: list[list[str
     result = airlock("test")
     assert result.exit_code == 1
     assert len(ran) == 6
-    assert ran[-1][1:] == ["-m", "pytest"]
+    assert ran[-1][1:] == ["-m", "pytest", *checks.PARALLEL]
     assert "failed so far: mypy" in result.stdout
 
 
 def test_the_inner_loop_runs_the_checks_and_a_part_of_the_tests(airlock: Airlock, ran: list[list[str]]) -> None:
     airlock("test", "--quick")
     assert len(ran) == 5
-    assert ran[-1][1:] == ["-m", "pytest", *checks.QUICK]
+    assert ran[-1][1:] == ["-m", "pytest", *checks.QUICK, *checks.PARALLEL]
     assert all((CLONE / directory).is_dir() for directory in checks.QUICK)
     del ran[:]
     airlock("test", "--quick", "-x")

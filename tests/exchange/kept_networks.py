@@ -25,6 +25,7 @@ END $$
 async def make_networks(servers: Servers, root: Path, connections: int = 10) -> AsyncIterator[Networks]:
     """Both networks with migrated databases and keys of their own below ``root``."""
     ensure_link_keys(root)
+    await servers.empty_redis()
     tag = uuid4().hex[:8]
     async with AsyncExitStack() as stack:
         sides = {}
@@ -39,7 +40,8 @@ async def make_networks(servers: Servers, root: Path, connections: int = 10) -> 
 
 
 async def empty(networks: Networks) -> None:
-    """Leave nothing in any table but the record of the migrations."""
+    """Leave nothing in Redis, and nothing in any table but the record of the migrations."""
+    await networks.servers.empty_redis()
     for side in (networks.request, networks.response):
         async with side.engine.begin() as connection:
             await connection.execute(sql(EMPTY))
