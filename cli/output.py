@@ -78,7 +78,7 @@ def print_table(
     )
     for number, column in enumerate(columns):
         is_number = all(isinstance(row[number], int | float) for row in rows)
-        table.add_column(column, justify="right" if is_number else "left", overflow="fold")
+        table.add_column(Text(printable(column)), justify="right" if is_number else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(printable(cell(item))) for item in row), style=style)
     console.print(table)

@@ -34,8 +34,12 @@ def printable(text: str) -> str:
 
 
 def quoted(text: str, most: int = MAX_QUOTED) -> str:
-    """Somebody else's words within a message of ours: at most ``most`` characters, printable, in quotation marks."""
-    short = text if len(text) <= most else text[:most] + "…"
+    """Somebody else's words within a message of ours: at most ``most`` characters, printable, in quotation marks.
+
+    Runs of spaces become one: they could move the rest of the text to the beginning of a terminal's next line.
+    """
+    short = re.sub(" {2,}", " ", text[: 4 * most])
+    short = short if len(short) <= most else short[:most] + "…"
     return '"' + printable(short).replace('"', "'") + '"'
 
 
