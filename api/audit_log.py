@@ -18,22 +18,29 @@ _LINK_KEY = re.compile(r"key=([0-9a-f]{16});")
 
 
 class Refusals:
-    """Logs refused calls, at most `LINES` in `WINDOW_SECONDS`. A later line says how many were left out."""
+    """Logs refused calls: each kind of call of a caller once in `WINDOW_SECONDS`, and at most `LINES` in all. A later
+    line says how many were left out.
+    """
 
     def __init__(self) -> None:
-        self._since, self._logged, self._left_out = 0.0, 0, 0
+        self._since, self._left_out = 0.0, 0
+        self._seen: set[tuple[str, ...]] = set()
 
     def record(self, request: Request, status: int, kind: str) -> None:
         """Log one refusal: who called from where, what for, and why it was refused."""
         now = time.monotonic()
         if now - self._since >= WINDOW_SECONDS:
-            self._since, self._logged = now, 0
-        if self._logged >= LINES:
+            self._since = now
+            self._seen.clear()
+        caller, call = who(request), what(request)
+        same = (kind, *caller.values(), *call.values())
+        if same in self._seen or len(self._seen) >= LINES:
             self._left_out += 1
             return
+        self._seen.add(same)
         more = {"left_out_before": self._left_out} if self._left_out else {}
-        self._logged, self._left_out = self._logged + 1, 0
-        log.info("audit.refused", **who(request), **what(request), status=status, reason=kind, **more)
+        self._left_out = 0
+        log.info("audit.refused", **caller, **call, status=status, reason=kind, **more)
 
 
 def who(request: Request) -> dict[str, str]:

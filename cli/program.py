@@ -2,9 +2,12 @@
 
 import os
 import sys
-from typing import Annotated, NoReturn
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from cli import (
     access,
@@ -25,12 +28,37 @@ from cli.output import say
 from configuration.logs import configure_logs
 from configuration.version import VERSION
 from models.error_text import stack_trace
+from models.printable import printable
 
 PASSED_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": ["--help"]}
 """For a command that passes its arguments, options too, to another program."""
 
+
+class Commands(TyperGroup):
+    """Makes usage errors printable: they quote the arguments."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        with _printable_errors():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _printable_errors():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _printable_errors() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if hasattr(error, "format_message"):  # a usage error
+            error.message = printable(error.message)  # type: ignore[attr-defined]
+        raise
+
+
 app = typer.Typer(
     name="airlock",
+    cls=Commands,
     help="Two networks, one narrow door. Start with: airlock up",
     no_args_is_help=True,
     add_completion=False,

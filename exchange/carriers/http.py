@@ -156,7 +156,10 @@ class LinkClient:
             ) as response:
                 content = await _read(response)
         except (httpx.HTTPError, ssl.SSLError) as error:  # ssl reports a refused certificate when the answer is read
-            raise LinkUnavailable(f"{method} {target}: {describe(error)}") from error
+            told = describe(error)
+            if isinstance(error, httpx.RemoteProtocolError):  # its message quotes the answer
+                told = f"no valid HTTP. Unsigned answer, perhaps not from there: {quoted(told)}"
+            raise LinkUnavailable(f"{method} {target}: {told}") from error
         if response.status_code in (401, 403):
             raise _paused(content)
         if response.status_code in (429, 503):

@@ -276,6 +276,15 @@ async def test_no_command_shows_hostile_text_as_it_is(
         assert "none open" not in (await airlock("status")).stdout.splitlines()[0]
 
 
+@pytest.mark.parametrize(
+    "arguments", [("status", STORABLE), (STORABLE,), ("status", f"--{STORABLE}"), ("trace", STORABLE)]
+)
+async def test_a_usage_error_quotes_arguments_escaped(arguments: tuple[str, ...]) -> None:
+    result = await airlock(*arguments)
+    assert result.exit_code == 2
+    assert is_clean(result.stderr + result.stdout)
+
+
 # ---- what an unsigned answer says ----
 
 
@@ -317,6 +326,21 @@ async def test_what_an_unsigned_answer_says_is_short_quoted_and_marked(
         "clock_ahead": None,
     }
     assert "unsigned" in str(judge_link(state, 60)).lower()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"Alerts: none open \x1b]52;c;YQ==\x07\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nAlerts: none open\x9b2J\x00: x\r\n\r\n",
+        b"HTTP/1.1 200 " + STORABLE.replace("\n", "").encode() + b"\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 500 X\r\nContent-Length: x\r\n\r\n",
+    ],
+)
+async def test_what_is_no_http_is_quoted_too(networks: Networks, answer: bytes) -> None:
+    text = str(await refused(networks, lambda _: answer))
+    assert is_clean(text)
+    assert "Alerts" not in text or "unsigned" in text.lower()
 
 
 @pytest.mark.parametrize("status", [400, 404, 409, 422, 423])
