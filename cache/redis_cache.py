@@ -1,12 +1,15 @@
 """A cache of bytes in Redis. Every failure counts as a miss.
 
-What lies in Redis is hostile: others may write there. Keys stay bytes, a value is bytes or a miss, and whoever reads a
-value checks that it is what it should be.
+What lies in Redis is hostile: others may write there. Keys stay bytes, and a value counts only with the code that this
+network's processes give it (a keyed BLAKE2b hash over key and value, RFC 7693). Others can delete it, or put an older
+value of the same key back; they cannot make one.
 """
 
+import hashlib
+import hmac
 import re
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from uuid import UUID
 
 import structlog
@@ -26,6 +29,8 @@ CONNECTIONS = 32
 """Connections per process. A caller waits up to `ANSWER_SECONDS` for a free one."""
 MAX_SECONDS = 30 * 86_400
 """Longest time to live. A key of ours that would stay longer was not written by us."""
+CODE_BYTES = 16
+"""Size of the code before each value."""
 MAX_COUNT = 2**63 - 1
 """Larger numbers in Redis' own measurements are not believed."""
 OURS = re.compile(
@@ -56,9 +61,14 @@ def answer_key(type_name: str, version: int, params_sha256: str) -> str:
 
 
 class Cache:
-    """Reading and writing never raise: an error is a miss. Close the cache with `aclose`."""
+    """Reading and writing never raise: an error is a miss. Close the cache with `aclose`.
 
-    def __init__(self, url: str) -> None:
+    ``secret`` gives the present secret of this network's processes. Without it values have no code: for a process that
+    reads none.
+    """
+
+    def __init__(self, url: str, secret: Callable[[], bytes] | None = None) -> None:
+        self._secret = secret
         self._redis: Redis = Redis.from_pool(
             BlockingConnectionPool.from_url(
                 url,
@@ -95,7 +105,7 @@ class Cache:
         self._answered()
         if not isinstance(found, list) or len(found) != len(keys):
             return nothing
-        return [each if isinstance(each, bytes) else None for each in found]
+        return [self._opened(key, each) for key, each in zip(keys, found, strict=True)]
 
     async def put(self, key: str, content: bytes, seconds: int) -> None:
         """Store bytes for ``seconds``, if Redis answers."""
@@ -108,7 +118,7 @@ class Cache:
         try:
             async with self._redis.pipeline(transaction=False) as pipeline:
                 for key, content in contents.items():
-                    pipeline.set(key, content, ex=min(seconds, MAX_SECONDS))
+                    pipeline.set(key, self._code(key, content) + content, ex=min(seconds, MAX_SECONDS))
                 await pipeline.execute()
         except BROKEN as error:
             self._failed(error)
@@ -161,6 +171,20 @@ class Cache:
             "evicted": _count(info.get("evicted_keys")),
             "keys": _count(await self._redis.dbsize()),
         }
+
+    def _code(self, key: str, content: bytes) -> bytes:
+        if self._secret is None:
+            return b""
+        code = hashlib.blake2b(key=self._secret(), digest_size=CODE_BYTES)
+        code.update(key.encode() + b"\0")
+        code.update(content)
+        return code.digest()
+
+    def _opened(self, key: str, found: object) -> bytes | None:
+        if not isinstance(found, bytes) or self._secret is None:
+            return found if isinstance(found, bytes) else None
+        content = found[CODE_BYTES:]
+        return content if hmac.compare_digest(found[:CODE_BYTES], self._code(key, content)) else None
 
     def _resting(self) -> bool:
         now = time.monotonic()

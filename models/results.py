@@ -10,8 +10,6 @@ _REASONS = {
     "cancelled": "the request was cancelled by its owner",
 }
 
-_MEMBERS = {"request_id", "status", "data", "returned", "total", "truncated", "error"}
-
 
 def body_without_data(
     request_id: UUID,
@@ -55,11 +53,6 @@ def with_source(body: bytes, source: str) -> bytes:
 
 
 def is_result_of(cached: bytes, request_id: UUID) -> bool:
-    """Whether these bytes are a result of this request in form, since Redis may hold anything under a key."""
-    try:
-        found = orjson.loads(cached)
-    except orjson.JSONDecodeError:
-        return False
-    if not isinstance(found, dict) or "source" in found:
-        return False
-    return found.keys() >= _MEMBERS and found["request_id"] == str(request_id) and isinstance(found["data"], list)
+    """Whether these bytes look like the result of this request. `cache.redis_cache` has checked who wrote them."""
+    whole = cached[:1] == b"{" and cached.rstrip()[-1:] == b"}"
+    return whole and str(request_id).encode() in cached

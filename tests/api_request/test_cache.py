@@ -203,6 +203,9 @@ POISON: dict[str, Callable[[bytes], bytes]] = {
     "rows that are none": lambda body: orjson.dumps(orjson.loads(body) | {"data": "x"}),
     "a source of its own": lambda body: body[:-1] + b',"source":"database"}',
     "a list in JSON": lambda body: b"[" + body + b"]",
+    "false rows of the right form": lambda body: orjson.dumps(orjson.loads(body) | {"data": [{"n": 666}]}),
+    "the right bytes without their code": lambda body: body,
+    "a code of zeros": lambda body: bytes(16) + body,
 }
 
 
@@ -217,6 +220,17 @@ async def test_what_is_no_result_is_not_taken_for_one(reader: Reader, redis: Own
         await redis.client.set(key, POISON[kind](result_body(reader.request_id)))
     assert await reader.source() == "database"
     assert await reader.source() == "cache", "it was replaced"
+
+
+async def test_a_value_does_not_count_under_another_key(reader: Reader, redis: OwnRedis) -> None:
+    """Another's result is never read by copying it to one's own key."""
+    other = (await reader.http.post("/v1/requests", json=IST)).json()["id"]
+    await answer(reader.networks, other)
+    await reader.source()
+    (key,) = [key async for key in redis.client.scan_iter()]
+    await redis.client.copy(key, result_key(reader.user.user_id, UUID(other)))
+    found = (await reader.http.get(f"/v1/requests/{other}/result?wait=20")).json()
+    assert (found["source"], found["request_id"]) == ("database", other)
 
 
 @pytest.mark.parametrize("poison", [b"", b"\xff", b'{"settings":[]}', b'{"settings":[{"name":"number","value":666}]}'])

@@ -243,3 +243,26 @@ async def test_a_value_of_another_type_is_replaced(cache: Cache) -> None:
         assert await cache.get(name) is None
         await cache.put(name, b"%d" % number, 60)
         assert await cache.get(name) == b"%d" % number
+
+
+async def test_a_value_counts_only_with_the_code_of_this_networks_processes(servers: Servers) -> None:
+    secrets = [b"ours"]
+    ours, theirs, bare = (Cache(servers.redis_url, secret) for secret in (lambda: secrets[-1], lambda: b"x", None))
+    name, other = key(), key()
+    await ours.put(name, b"content", 60)
+    assert await ours.get(name) == b"content"
+    assert await theirs.get(name) is None
+    stored = await ours._redis.get(name)
+    assert isinstance(stored, bytes)
+    for forged in (b"content", stored[:-1], stored + b"x", b"\0" + stored[1:], b"", stored[:16]):
+        await ours._redis.set(name, forged)
+        assert await ours.get(name) is None, forged
+    await ours._redis.set(other, stored)
+    assert await ours.get(other) is None, "it belongs to another key"
+    await ours._redis.set(name, stored)
+    secrets.append(b"after a rotation")
+    assert await ours.get(name) is None
+    await ours.put(name, b"", 60)
+    assert await ours.get(name) == b""
+    for cache in (ours, theirs, bare):
+        await cache.aclose()
