@@ -79,6 +79,17 @@ async def test_an_error_of_the_driver_itself_says_no_argument(servers: Servers) 
     assert SECRET not in describe(raised.value)
 
 
+async def test_postgresqls_own_log_has_no_details_no_statements_and_no_parameters(servers: Servers) -> None:
+    connection = await asyncpg.connect(servers.databases.request)
+    shown = {}
+    try:
+        for name in ("log_error_verbosity", "log_min_error_statement", "log_parameter_max_length_on_error"):
+            shown[name] = await connection.fetchval(f"SHOW {name}")
+    finally:
+        await connection.close()
+    assert list(shown.values()) == ["terse", "panic", "0"]
+
+
 async def test_a_redis_error_has_its_code_and_neither_key_nor_value(servers: Servers) -> None:
     redis = Redis.from_url(servers.redis_url)
 
