@@ -1,7 +1,10 @@
 # syntax=docker/dockerfile:1
 # Airlock's one image: both networks' APIs, workers and migrations. docker-compose.yml says which a container is.
 
-FROM python:3.13-slim-trixie AS build
+# Give it with its digest to build from the same bytes each time: deploy/README.md.
+ARG PYTHON_IMAGE=python:3.13-slim-trixie
+
+FROM ${PYTHON_IMAGE} AS build
 
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /opt/venv
@@ -12,7 +15,7 @@ RUN sed -E -f /tmp/without-servers.sed /tmp/run.txt > /tmp/requirements.txt \
     && /opt/venv/bin/pip check \
     && /opt/venv/bin/python -m compileall -q /opt/venv
 
-FROM python:3.13-slim-trixie
+FROM ${PYTHON_IMAGE}
 
 # A number and not a name, so that an orchestrator can see that it is not root.
 RUN groupadd --gid 10001 airlock \

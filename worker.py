@@ -28,7 +28,8 @@ from configuration.home import home_directory
 from configuration.logs import configure_logs
 from configuration.settings import SETTINGS, NetworkSettings, RequestSettings, ResponseSettings
 from configuration.timing import WORKER_HEARTBEAT
-from models.errors import AirlockError, ConfigurationError
+from models.errors import AirlockError, ConfigurationError, describe
+from models.printable import printable
 from models.streams import Network
 from orchestration.client import sdk_runtime
 from wiring.request_worker import request_worker
@@ -90,6 +91,11 @@ def _no_longer_ready(file: Path) -> None:
             file.unlink()
 
 
+def _complain(text: str) -> None:
+    for line in text.split("\n"):
+        print(printable(line), file=sys.stderr)
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run the workers. Returns the exit code: 0 after a signal, 2 for a wrong configuration, otherwise 1."""
     names = [network.value for network in Network]
@@ -103,13 +109,13 @@ def main(arguments: Sequence[str]) -> int:
     try:
         asyncio.run(run([Network(argument) for argument in arguments] or list(Network)))
     except ConfigurationError as error:
-        print(f"worker: {error}", file=sys.stderr)
+        _complain(f"worker: {error}")
         return 2
     except AirlockError as error:
-        print(f"worker: {error}", file=sys.stderr)
+        _complain(f"worker: {error}")
         return 1
     except (RuntimeError, RPCError) as error:
-        print(f"worker: {error}. Is Temporal running, and are its address and namespace right?", file=sys.stderr)
+        _complain(f"worker: {describe(error)}. Is Temporal running, and are its address and namespace right?")
         return 1
     return 0
 

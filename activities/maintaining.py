@@ -4,11 +4,10 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 import structlog
-from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from temporalio import activity
 
-from cache.redis_cache import PREFIX, Cache, answer_key, settings_key
+from cache.redis_cache import BROKEN, PREFIX, Cache, answer_key, settings_key
 from execution.request_types import list_request_types
 from fulfilment.result_store import find_snapshot
 from models.errors import describe
@@ -38,7 +37,7 @@ class MaintenanceActivities:
         async with heartbeating() as beat:
             try:
                 outcome.cache_keys_dropped = await self._drop_stale_keys()
-            except (RedisError, OSError, TimeoutError) as error:
+            except BROKEN as error:
                 log.warning("maintenance.cache_away", error=describe(error))
             outcome.batches_emptied = await self._in_chunks(partial(empty_batches, age_seconds=self._retention))
             for table in deletable(self._network):
@@ -57,20 +56,28 @@ class MaintenanceActivities:
         return total
 
     async def _drop_stale_keys(self) -> int:
-        """Drop the settings of older snapshots, and the answers of request types that were changed or retired."""
+        """Drop the settings of older snapshots, the answers of request types that were changed or retired, and all keys
+        of ours that would stay for ever.
+        """
         if self._network is Network.REQUEST:
-            pattern, current = "settings:*", await self._current_settings()
+            kind, current = "settings:", await self._current_settings()
         else:
-            pattern, current = "answer:*", await self._current_answers()
+            kind, current = "answer:", await self._current_answers()
+        ours, kept = (PREFIX + kind).encode(), tuple(key.encode() for key in current)
         dropped = 0
-        stale: list[str] = []
-        async for key in self._cache.keys(pattern):
-            if not key.startswith(current):
-                stale.append(key)
-            if len(stale) >= KEYS_AT_ONCE:
-                dropped += await self._cache.drop(*stale)
-                stale.clear()
-        return dropped + await self._cache.drop(*stale)
+        found: list[bytes] = []
+
+        async def drop() -> int:
+            stale = [key for key in found if key.startswith(ours) and not key.startswith(kept)]
+            overstaying = await self._cache.overstaying(*found)
+            found.clear()
+            return await self._cache.drop(*{*stale, *overstaying})
+
+        async for key in self._cache.keys():
+            found.append(key)
+            if len(found) >= KEYS_AT_ONCE:
+                dropped += await drop()
+        return dropped + await drop()
 
     async def _current_settings(self) -> tuple[str, ...]:
         async with self._engine.connect() as connection:

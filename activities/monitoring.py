@@ -8,11 +8,10 @@ from typing import Any
 import orjson
 import psutil
 import structlog
-from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio import activity
 
-from cache.redis_cache import Cache
+from cache.redis_cache import BROKEN, Cache
 from configuration.cadences import Cadence
 from exchange.errors import StreamStopped
 from exchange.transfer.sealing import Sealer
@@ -85,7 +84,7 @@ class MonitoringActivities:
     async def _redis_state(self) -> dict[str, Any]:
         try:
             return {"available": True, **await self._cache.measure()}
-        except (RedisError, OSError, TimeoutError) as error:
+        except BROKEN as error:  # no message: it may quote what Redis said
             return {"available": False, "error": type(error).__name__}
 
 

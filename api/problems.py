@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.audit_log import Refusals
 from models.errors import AirlockError, InvalidInput, NotFound, Unavailable, describe
 from storage.database import is_unreachable
 
@@ -25,6 +26,7 @@ RETRY_AFTER_SECONDS = 2
 MAX_DETAIL = 10
 MAX_MESSAGE = 300
 """Characters of a message or a field's name, since both may quote a large input."""
+_refusals = Refusals()
 METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 
@@ -127,8 +129,10 @@ async def error_response(request: Request, error: Exception) -> Response:
     return await (_airlock_error if isinstance(error, AirlockError) else _unexpected_error)(request, error)
 
 
-async def _airlock_error(_request: Request, error: Exception) -> Response:
+async def _airlock_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, AirlockError)
+    if error.status in (401, 403):
+        _refusals.record(request, error.status, error.kind)
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if error.status in (429, 503) else {}
     if error.status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="airlock"'

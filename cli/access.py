@@ -7,7 +7,7 @@ from uuid import UUID
 import typer
 
 from cli.errors import answer, fail, response_database
-from cli.output import AsJson, print_json, print_table
+from cli.output import AsJson, print_json, print_table, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -112,5 +112,5 @@ def _show_key(user_id: UUID, name: str, key: str, as_json: bool) -> None:
     if as_json:
         print_json({"user_id": str(user_id), "name": name, "key": key})
         return
-    typer.echo(key)
-    typer.echo("This key is not shown again. The request network accepts it after the next settings export.", err=True)
+    say(key)
+    say("This key is not shown again. The request network accepts it after the next settings export.", err=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.errors import MISCONFIGURED, fail
-from cli.output import print_table
+from cli.output import print_table, say
 
 if TYPE_CHECKING:
     from bench.figures import Figure
@@ -89,7 +89,7 @@ def _measured(figures: "list[Figure]", rounds: int | None, scale: float) -> "Rep
     configure_logs(level="ERROR")  # standard output is for the table
     with tempfile.TemporaryDirectory(prefix="airlock-bench-", ignore_cleanup_errors=True) as directory:
         Path(directory).chmod(0o755)  # PostgreSQL runs as another user if we are root
-        session = Session(figures, Path(directory), lambda text: typer.echo(text, err=True), rounds, scale)
+        session = Session(figures, Path(directory), lambda text: say(text, err=True), rounds, scale)
         asyncio.run(_until_stopped(session))
         return session.report()
 
@@ -114,17 +114,21 @@ def _show(report: "Report", earlier: "Report | None") -> None:
 
     print_table("Airlock, its limit, and Celery: median (lowest to highest)", COLUMNS, rows(report))
     for sentence in falls_short(report):
-        typer.echo(sentence)
+        say(sentence)
     for number, note in enumerate(notes(report)):
-        typer.echo(f"  {note}" if number else f"\nHow it was measured\n  {note}")
+        for line in () if number else ("", "How it was measured"):
+            say(line)
+        say(f"  {note}")
     if report.scale != 1.0:
         from bench.figures import QUICK_SCALE
 
         says = "this shows that it works, not how fast it is" if report.scale <= QUICK_SCALE else "for orientation"
-        typer.echo(f"  at {report.scale:g} of the full size: {says}")
-    typer.echo(f"\n{in_words(report.machine)}; {report.date}")
+        say(f"  at {report.scale:g} of the full size: {says}")
+    say("")
+    say(f"{in_words(report.machine)}; {report.date}")
     if earlier is not None:
         columns = ("figure", "then", "now", "now / then", "")
-        print_table(f"\nAgainst the run of {earlier.date}", columns, comparison(report, earlier), "nothing in common")
+        say("")
+        print_table(f"Against the run of {earlier.date}", columns, comparison(report, earlier), "nothing in common")
         if dict(earlier.machine) != dict(report.machine):
-            typer.echo(f"another machine or other versions then: {in_words(earlier.machine)}")
+            say(f"another machine or other versions then: {in_words(earlier.machine)}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.errors import MISCONFIGURED, fail
-from cli.output import AsJson, print_json, print_table
+from cli.output import AsJson, print_json, print_table, say
 
 if TYPE_CHECKING:
     from chaos.plan import Fault, FaultKind
@@ -66,7 +66,7 @@ def _run(seed: int, minutes: float, rate: float, plan: "list[Fault]", home: Path
 
     options = Options(seed, minutes, rate, plan, home.resolve() if home else None, keep)
     try:
-        return asyncio.run(Harness(options, lambda line: typer.echo(line, err=True)).run())
+        return asyncio.run(Harness(options, lambda line: say(line, err=True)).run())
     except CannotRun as error:
         raise fail(str(error), CANNOT_RUN) from None
 
@@ -87,6 +87,6 @@ def _show_summary(summary: "Summary") -> None:
 
     print_table("Chaos", ("", ""), as_rows(summary))
     for each in summary.faults_without_effect:
-        typer.echo(f"could not be done: {each}")
+        say(f"could not be done: {each}")
     for discrepancy in summary.discrepancies:
-        typer.echo(str(discrepancy))
+        say(str(discrepancy))

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from cli.errors import fail
+from cli.output import say
 from configuration.home import CLONE
 
 QUICK = (
@@ -60,7 +61,8 @@ def run_checks(
         before.pop("dependencies", None)
     failed = [name for name, command in before.items() if not _passes(name, command)]
     if failed:
-        typer.echo(typer.style(f"\nfailed so far: {', '.join(failed)}", fg=typer.colors.RED))
+        say("")
+        say(f"failed so far: {', '.join(failed)}", colour=typer.colors.RED)
     _heading("pytest")
     ended = _run([sys.executable, "-m", "pytest", *(QUICK if quick else ()), *(arguments or PARALLEL)])
     if ended or failed:
@@ -72,13 +74,14 @@ def _passes(name: str, command: list[str]) -> bool:
     started = time.monotonic()
     code = _run(command)
     good = code == 0
-    word = typer.style("passed", fg=typer.colors.GREEN) if good else typer.style("failed", fg=typer.colors.RED)
-    typer.echo(f"{name} {word} in {time.monotonic() - started:.1f} s")
+    word, colour = ("passed", typer.colors.GREEN) if good else ("failed", typer.colors.RED)
+    say(f"{name} {word} in {time.monotonic() - started:.1f} s", colour=colour)
     return good
 
 
 def _heading(name: str) -> None:
-    typer.echo(typer.style(f"\n== {name}", bold=True))
+    say("")
+    say(f"== {name}", bold=True)
 
 
 def _run(command: list[str]) -> int:

@@ -7,7 +7,7 @@ import typer
 
 from cli.both_sides import link_client
 from cli.errors import FAILED, answer, fail, response_database, temporal_of
-from cli.output import AsJson, print_json, print_table
+from cli.output import AsJson, print_json, print_table, say
 
 if TYPE_CHECKING:
     from models.traces import Trace
@@ -69,4 +69,4 @@ def _show(found: "Trace") -> None:
             for step in found.steps
         ],
     )
-    typer.echo(f"Waits for: {found.waits_for}" if found.waits_for else "Waits for nothing.")
+    say(f"Waits for: {found.waits_for}" if found.waits_for else "Waits for nothing.")

@@ -15,6 +15,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from cli.errors import fail
+from cli.output import say
 from configuration.home import CLONE
 
 PINNED = ("run.txt", "test.txt")
@@ -116,10 +117,10 @@ def main() -> None:
     """Print all errors and fail, or print that there is none."""
     wrong, count = check(CLONE / "requirements")
     for line in wrong:
-        typer.echo(line)
+        say(line)
     if wrong:
         raise fail("the installed packages are not the pinned ones; remove .venv and run ./airlock test")
-    typer.echo(f"{count} packages: each pinned to one version with its SHA-256, and that version installed, no other")
+    say(f"{count} packages: each pinned to one version with its SHA-256, and that version installed, no other")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import typer
 
 from cli.errors import MISCONFIGURED, explained, fail
 from cli.naming import StreamText
-from cli.output import AsJson, print_json
+from cli.output import AsJson, print_json, say
 from models.wording import counted
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def new_epoch(
     if as_json:
         print_json(outcome.model_dump(mode="json"))
         return
-    typer.echo(
+    say(
         f"{stream}: epoch {outcome.epoch} follows batch {outcome.previous_epoch}.{outcome.previous_sequence};"
         f" {counted(outcome.resealed, 'record')} sealed again in {counted(outcome.resealed_batches, 'batch')},"
         f" {outcome.taken_back} taken back, {outcome.given_back} given back, {outcome.lost} lost"
@@ -63,7 +63,7 @@ async def _order(stream: "StreamName", reason: str, accept_loss: bool) -> "Epoch
 
     async with both_sides() as (settings, local, remote):
         sealer = Sealer(local.keys, settings.link_id)
-        ordering = EpochOrdering(local, remote, sealer, lambda step: typer.echo(step, err=True))
+        ordering = EpochOrdering(local, remote, sealer, lambda step: say(step, err=True))
         outcome = await ordering.order(stream, reason, getpass.getuser(), accept_loss)
     await _deliver_now(stream)
     return outcome
@@ -84,8 +84,8 @@ async def _deliver_now(stream: "StreamName") -> None:
     try:
         async with response_temporal() as client:
             if (await describe(client, schedule)).paused:
-                typer.echo(f"{schedule} is paused: nothing is delivered until it is resumed", err=True)
+                say(f"{schedule} is paused: nothing is delivered until it is resumed", err=True)
             else:
                 await trigger(client, schedule, ResponseSettings.load().cadences)
     except AirlockError as error:
-        typer.echo(f"{schedule} could not be triggered ({error}); its next run delivers the stream", err=True)
+        say(f"{schedule} could not be triggered ({error}); its next run delivers the stream", err=True)

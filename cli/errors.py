@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 import typer
 
+from cli.output import say
+
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
     from temporalio.client import Client
@@ -23,10 +25,13 @@ PATIENCE = 20.0
 
 
 def fail(message: str, code: int = FAILED) -> typer.Exit:
-    """Print an error, in red on a terminal. Raise the returned exit."""
-    text = f"airlock: {message}"
-    typer.echo(typer.style(text, fg=typer.colors.RED) if sys.stderr.isatty() else text, err=True)
+    """Print an error, in one line, in red on a terminal. Raise the returned exit."""
+    _complain(f"airlock: {message}")
     return typer.Exit(code)
+
+
+def _complain(line: str) -> None:
+    say(line, err=True, colour=typer.colors.RED if sys.stderr.isatty() else None)
 
 
 @contextmanager
@@ -37,7 +42,11 @@ def explained() -> Iterator[None]:
     try:
         yield
     except ConfigurationError as error:
-        raise fail(str(error), MISCONFIGURED) from None
+        first, *others = str(error).split("\n")  # one line per variable
+        exit_code = fail(first, MISCONFIGURED)
+        for line in others:
+            _complain(line)
+        raise exit_code from None
     except AirlockError as error:
         raise fail(str(error)) from None
 

@@ -11,7 +11,7 @@ import typer
 from cli.both_sides import link_client
 from cli.errors import database_of, explained, fail, networks_here
 from cli.naming import NetworkName
-from cli.output import AsJson, print_json, print_table
+from cli.output import AsJson, print_json, print_table, say
 
 if TYPE_CHECKING:
     from configuration.settings import NetworkSettings
@@ -48,8 +48,8 @@ def create_keys(
         )
         return
     for network, key in made.items():
-        typer.echo(f"{network}: key {key} in {directory / network}")
-    typer.echo("Give each network only its own directory: the other one must not see signing.pem.", err=True)
+        say(f"{network}: key {key} in {directory / network}")
+    say("Give each network only its own directory: the other one must not see signing.pem.", err=True)
 
 
 @keys.command("rotate")
@@ -70,20 +70,20 @@ def rotate(
 
     steps: list[dict[str, str]] = []
 
-    def say(step: str, text: str) -> None:
+    def tell(step: str, text: str) -> None:
         steps.append({"step": step, "text": text})
         if not as_json:
-            typer.echo(f"{step}: {text}")
+            say(f"{step}: {text}")
 
     async def work(settings: "NetworkSettings", live: "LiveKeys") -> Rotated:
         async with _exchange(settings, live) as exchange:
-            return await Rotation(live, exchange, overlap, wait, say).run()
+            return await Rotation(live, exchange, overlap, wait, tell).run()
 
     done = _run(network, work)
     if as_json:
         print_json(asdict(done) | {"steps": steps})
     else:
-        typer.echo(f"done: {done.now} signs, {done.before} retires at {done.retires_at:%Y-%m-%d %H:%M:%S}Z")
+        say(f"done: {done.now} signs, {done.before} retires at {done.retires_at:%Y-%m-%d %H:%M:%S}Z")
 
 
 @keys.command("list")
@@ -116,7 +116,7 @@ def retire(key_id: KeyId, network: Side = None, as_json: AsJson = False) -> None
             return f"{text} {await _tell(exchange)}".strip()
 
     text = _run(network, work)
-    print_json({"key_id": key_id, "text": text}) if as_json else typer.echo(text)
+    print_json({"key_id": key_id, "text": text}) if as_json else say(text)
 
 
 @keys.command("trust")
@@ -135,7 +135,7 @@ def trust(
     if as_json:
         print_json({"key_id": key_id})
     else:
-        typer.echo(f"key {key_id} is trusted from now on; running processes accept it within a second")
+        say(f"key {key_id} is trusted from now on; running processes accept it within a second")
 
 
 def _run(network: NetworkName | None, work: "Callable[[NetworkSettings, LiveKeys], Awaitable[Answer]]") -> Answer:

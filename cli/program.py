@@ -2,10 +2,12 @@
 
 import os
 import sys
-from typing import Annotated, NoReturn
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, NoReturn
 
-import structlog
 import typer
+from typer.core import TyperGroup
 
 from cli import (
     access,
@@ -22,24 +24,52 @@ from cli import (
     streams,
     verification,
 )
+from cli.output import say
+from configuration.logs import configure_logs
 from configuration.version import VERSION
+from models.error_text import stack_trace
+from models.printable import printable
 
 PASSED_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": ["--help"]}
 """For a command that passes its arguments, options too, to another program."""
 
+
+class Commands(TyperGroup):
+    """Makes usage errors printable: they quote the arguments."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        with _printable_errors():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _printable_errors():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _printable_errors() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if hasattr(error, "format_message"):  # a usage error
+            error.message = printable(error.message)  # type: ignore[attr-defined]
+        raise
+
+
 app = typer.Typer(
     name="airlock",
+    cls=Commands,
     help="Two networks, one narrow door. Start with: airlock up",
     no_args_is_help=True,
     add_completion=False,
-    pretty_exceptions_show_locals=False,
+    pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
 def _say_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"airlock {VERSION}")
+        say(f"airlock {VERSION}")
         raise typer.Exit
 
 
@@ -73,12 +103,15 @@ app.add_typer(access.users, name="users")
 
 def main() -> NoReturn:
     """Run the command line and end the process with its exit code."""
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output is for results
+    configure_logs("console", stream=sys.stderr)  # standard output is for results
     code: object = 1
     try:
         app(prog_name="airlock")
     except SystemExit as ended:
         code = ended.code
+    except Exception as error:  # a defect: Python's own report would quote what the error quotes
+        for line in stack_trace(error).splitlines():
+            say(line, err=True)
     leave(code if isinstance(code, int) else 0 if code is None else 1)
 
 

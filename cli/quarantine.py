@@ -11,7 +11,7 @@ import typer
 
 from cli.errors import FAILED, MISCONFIGURED, answer, database_of, fail, networks_here
 from cli.naming import NetworkName, StreamText
-from cli.output import AsJson, print_json, print_table
+from cli.output import AsJson, print_bytes, print_json, print_table, say
 
 if TYPE_CHECKING:
     from exchange.recovery.quarantine import Quarantine, Retried
@@ -66,14 +66,14 @@ def list_records(
             item.quarantined_at,
             item.size,
             item.retries,
-            escaped(item.reason),
+            item.reason,
         )
         for item in found
     ]
     if dropped:
         columns += ("dropped", "by", "because")
         rows = [
-            (*row, item.dropped_at, escaped(item.dropped_by or ""), escaped(item.drop_reason or ""))
+            (*row, item.dropped_at, item.dropped_by or "", item.drop_reason or "")
             for row, item in zip(rows, found, strict=True)
         ]
     print_table("Dropped" if dropped else "Quarantine", columns, rows)
@@ -97,13 +97,12 @@ def show(stream: StreamArgument, record: RecordArgument, as_json: AsJson = False
     found, body = _in_its_network(stream, work)
     if as_json:
         print_json(_plain(found) | _body(body))
-    elif sys.stdout.isatty():
-        typer.echo(f"{stream} {found.name}, batch {found.epoch}.{found.sequence}: {escaped(found.reason)}", err=True)
-        typer.echo(escaped(body.decode("utf-8", "backslashreplace")))
-    else:
-        sys.stdout.flush()
-        sys.stdout.buffer.write(body)
-        sys.stdout.buffer.flush()
+        return
+    if sys.stdout.isatty():
+        say(f"{stream} {found.name}, batch {found.epoch}.{found.sequence}: {found.reason}", err=True)
+        say(body.decode("utf-8", "backslashreplace"))  # one line, whatever it holds
+        return
+    print_bytes(body)
 
 
 @app.command()
@@ -137,7 +136,7 @@ def retry(
         )
     else:
         rows = [
-            (f"{item.epoch}.{item.record}", "applied" if item.refused is None else "stays", escaped(item.refused or ""))
+            (f"{item.epoch}.{item.record}", "applied" if item.refused is None else "stays", item.refused or "")
             for item in outcome
         ]
         print_table(f"Retried in {stream}", ("record", "outcome", "reason"), rows, "nothing was open")
@@ -159,18 +158,13 @@ def drop(
         return await quarantine.drop(stream, epoch, number, by or _who(), reason)
 
     dropped = _in_its_network(stream, work)
-    typer.echo(f"{stream} {dropped.name} dropped by {escaped(dropped.dropped_by or '')}")
-
-
-def escaped(text: str) -> str:
-    """The text in one line. Characters that control a terminal or the direction of text are escaped."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    say(f"{stream} {dropped.name} dropped by {dropped.dropped_by or ''}")
 
 
 def _place(record: str) -> tuple[int, int]:
     found = re.fullmatch(r"([0-9]{1,9})\.([0-9]{1,18})", record)
     if found is None:
-        raise fail(f"{escaped(record)!r} is not a record: write epoch.record, such as 1.17", MISCONFIGURED)
+        raise fail(f"{record!r} is not a record: write epoch.record, such as 1.17", MISCONFIGURED)
     return int(found[1]), int(found[2])
 
 

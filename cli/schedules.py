@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.errors import answer, fail, response_temporal
-from cli.output import AsJson, cell, print_json, print_table, seconds
+from cli.output import AsJson, cell, print_json, print_table, say, seconds
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -50,7 +50,7 @@ def trigger(schedule: ScheduleId, as_json: AsJson = False) -> None:
 
     view = _operate(lambda client: act(client, schedule, _cadences()), as_json)
     if isinstance(view, Triggered) and view.answered_by and not as_json:
-        typer.echo(f"No run was started: {view.answered_by} is under way and delivers what is ready at once.")
+        say(f"No run was started: {view.answered_by} is under way and delivers what is ready at once.")
 
 
 @app.command()
@@ -132,9 +132,9 @@ def _operate(act: "Callable[[Client], Awaitable[ScheduleView]]", as_json: bool) 
         "running": ", ".join(view.running) or None,
         "counts": f"{view.actions} started, {view.skipped_overlap} skipped for overlap, {view.missed_catch_up} missed",
     }
-    typer.echo(view.id)
+    say(view.id)
     for name, text in lines.items():
-        typer.echo(f"  {name:9} {cell(text)}")
+        say(f"  {name:9} {cell(text)}")
     return view
 
 

@@ -6,6 +6,7 @@ import typer
 
 from cli.errors import MISCONFIGURED, database_trouble, explained, fail
 from cli.naming import NetworkName
+from cli.output import say
 
 NETWORK = typer.Argument(help="Which network.")
 
@@ -83,4 +84,4 @@ def migrate(network: Annotated[NetworkName, NETWORK]) -> None:
             if isinstance(trouble, AirlockError):
                 raise trouble from error
             raise fail(f"the database refused the migration: {describe(error)}") from error
-    typer.echo(f"The {network} network's database is up to date.")
+    say(f"The {network} network's database is up to date.")

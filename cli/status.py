@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 
 from cli.errors import FAILED, answer, database_of, explained, networks_here, temporal_of
-from cli.output import AsJson, print_json, print_table, seconds
+from cli.output import AsJson, print_json, print_table, say, seconds
 from cli.schedules import schedules_now, show_schedules
 from cli.streams import show_streams, stream_states_now
 
@@ -145,4 +145,4 @@ def _show(found: dict[str, Any]) -> None:
         [(item["network"], item["workflow"], item["id"], ago(item["started_at"])) for item in found["workflows"]],
     )
     for error in found["errors"]:
-        typer.echo(f"airlock: {error}", err=True)
+        say(f"airlock: {error}", err=True)

@@ -1,13 +1,12 @@
 """The positions of the streams, and a preview of the bytes that would cross."""
 
-import sys
 from typing import Annotated, Any
 
 import typer
 
 from cli.errors import answer, response_database
 from cli.naming import StreamText
-from cli.output import AsJson, print_json, print_table, seconds
+from cli.output import AsJson, print_bytes, print_json, print_table, seconds
 
 COLUMNS = ("stream", "way", "batch", "delivered", "applied", "pending", "in flight", "oldest", "heard", "state")
 
@@ -68,7 +67,4 @@ def preview(
         async with response_database() as connection:
             return await bytes_of(connection, StreamName(stream))
 
-    content = answer(work)
-    sys.stdout.flush()
-    sys.stdout.buffer.write(content)
-    sys.stdout.buffer.flush()
+    print_bytes(answer(work))

@@ -8,7 +8,7 @@ import typer
 
 from cli.both_sides import both_sides, own_side
 from cli.errors import MISCONFIGURED, answer, fail, networks_here
-from cli.output import AsJson, print_json
+from cli.output import AsJson, print_json, say
 from cli.verification_output import show_progress, show_reports, show_set_aside, to_json
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def verify(
     if set_aside:
         return show_set_aside(answer(_list_set_aside), as_json)
     if put_back is not None:
-        return typer.echo(answer(lambda: _put_back(put_back)))
+        return say(answer(lambda: _put_back(put_back)))
     if unknown := set(stream or ()) - set(StreamName):
         raise fail(f"there is no stream {unknown.pop()!r}; there are {', '.join(StreamName)}", UNCHECKED)
     streams = list(dict.fromkeys(StreamName(name) for name in stream or StreamName))
@@ -73,12 +73,12 @@ def verify(
         else:
             reports, outcome = _checked(lambda: _online(streams, progress, repair))
     if export is not None:
-        typer.echo(f"summary written to {export}", err=True)
+        say(f"summary written to {export}", err=True)
         if not good:
             raise fail("rows of this side differ from its batches; the summary names them", DIFFERS)
         return None
     if offline is not None and doubt:
-        typer.echo(doubt, err=True)
+        say(doubt, err=True)
     if as_json:
         print_json(to_json(reports, outcome))
     else:

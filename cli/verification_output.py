@@ -6,9 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import typer
-
-from cli.output import print_json, print_table
+from cli.output import print_json, print_table, say, say_in_place
 
 if TYPE_CHECKING:
     from exchange.audit.verifier import StreamReport
@@ -38,19 +36,19 @@ def show_progress(quiet: bool) -> "Iterator[Callable[[StreamName, Network, int, 
     terminal = sys.stderr.isatty()
     said_at = time.monotonic()
 
-    def say(stream: "StreamName", network: "Network", done: int, of: int) -> None:
+    def show(stream: "StreamName", network: "Network", done: int, of: int) -> None:
         nonlocal said_at
         if quiet or time.monotonic() - said_at < (0.1 if terminal else SAY_EVERY):
             return
         said_at = time.monotonic()
         text = f"{stream}, {network} network: batch {done} of {of}"
-        typer.echo(f"\r\x1b[2K{text}" if terminal else text, err=True, nl=not terminal)
+        say_in_place(text) if terminal else say(text, err=True)
 
     try:
-        yield say
+        yield show
     finally:
         if terminal and not quiet:
-            typer.echo("\r\x1b[2K", err=True, nl=False)
+            say_in_place("")
 
 
 def show_reports(reports: "list[StreamReport]", outcome: "RepairOutcome | None") -> None:
@@ -93,16 +91,14 @@ def show_reports(reports: "list[StreamReport]", outcome: "RepairOutcome | None")
         ],
     )
     if more := sum(report.unlisted for report in reports):
-        typer.echo(f"and {more} more")
+        say(f"and {more} more")
     if outcome is not None:
         again = "; a batch of requests will be executed again" if outcome.taken_up_again else ""
-        typer.echo(f"Repair: {outcome.rebuilt} rebuilt or resent, {outcome.set_aside} set aside{again}")
+        say(f"Repair: {outcome.rebuilt} rebuilt or resent, {outcome.set_aside} set aside{again}")
         if outcome.set_aside:
-            typer.echo(
-                "Rows set aside are kept complete: airlock verify --set-aside lists those of the configured network"
-            )
+            say("Rows set aside are kept complete: airlock verify --set-aside lists those of the configured network")
         for place, reason in outcome.left.items():
-            typer.echo(f"Left: {place}: {reason}")
+            say(f"Left: {place}: {reason}")
 
 
 def show_set_aside(found: "dict[str, list[OrphanedRow]]", as_json: bool) -> None:

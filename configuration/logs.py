@@ -2,18 +2,23 @@
 
 INFO is for an operator: a process started or stopped, a setting or a key changed, an alert was cleared. A line at WARN
 or above needs attention; a healthy system writes none. Normal work, such as a batch that was pulled, is DEBUG.
+
+A line holds no parameters and rows that an error quotes (`models.error_text`), and nothing that controls a terminal.
 """
 
 import logging
 import os
 import sys
+import threading
 import time
-from typing import Any, Literal
+from types import TracebackType
+from typing import Any, Literal, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor
 
-from models.errors import describe
+from models.error_text import describe, stack_trace
+from models.printable import printable
 
 GRACE_SECONDS = 10.0
 """A shorter outage is not logged, as when one network starts a little after the other."""
@@ -52,38 +57,48 @@ class OutageLog:
         self._since = self._told = None
 
 
-def configure_logs(form: Literal["console", "json"] | None = None, level: str | None = None) -> None:
-    """Write the lines of structlog and of the standard library's loggers to standard output in one form."""
+def configure_logs(
+    form: Literal["console", "json"] | None = None, level: str | None = None, stream: TextIO | None = None
+) -> None:
+    """Write the lines of structlog and of the standard library's loggers in one form, to standard output by default.
+
+    Errors that nobody catches are logged too, instead of being printed with their messages.
+    """
     form = form or ("json" if os.environ.get("AIRLOCK_LOG_FORMAT", "").lower() == "json" else "console")
     level = (level or os.environ.get("AIRLOCK_LOG_LEVEL") or "INFO").upper()
+    stream = stream or sys.stdout
     shared: list[Processor] = [
         _fields_of_sdk,
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    render: list[Processor] = (
-        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+    render: Processor = (
+        structlog.processors.JSONRenderer(ensure_ascii=False)
         if form == "json"
-        else [
-            structlog.dev.ConsoleRenderer(
-                colors=sys.stdout.isatty(),
-                pad_event_to=0,
-                pad_level=False,
-                exception_formatter=structlog.dev.plain_traceback,  # the rich one prints variables: secrets
-            )
-        ]
+        else structlog.dev.ConsoleRenderer(
+            colors=stream.isatty(),
+            pad_event_to=0,
+            pad_level=False,
+            exception_formatter=structlog.dev.plain_traceback,  # `_with_stack_trace` has written it already
+        )
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stdout)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(allow=[])],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
+            processors=[
+                _without_repr,
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                _printable,
+                _with_stack_trace,
+                render,
+            ],
         )
     )
     root = logging.getLogger()
@@ -91,6 +106,8 @@ def configure_logs(form: Literal["console", "json"] | None = None, level: str | 
     root.setLevel(level)
     for noisy in NOISY:
         logging.getLogger(noisy).setLevel("WARNING")
+    sys.excepthook = _uncaught
+    threading.excepthook = lambda seen: _uncaught(seen.exc_type, seen.exc_value, seen.exc_traceback)
 
 
 def _fields_of_sdk(_logger: Any, _method: str, event: EventDict) -> EventDict:
@@ -99,3 +116,42 @@ def _fields_of_sdk(_logger: Any, _method: str, event: EventDict) -> EventDict:
     if forwarded is not None:
         event.update({name: value for name, value in forwarded.fields.items() if value}, target=forwarded.target)
     return event
+
+
+def _without_repr(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Keep the first line of asyncio's messages: the others are the repr of a task with its error."""
+    if getattr(event.get("_record"), "name", "") == "asyncio":
+        event["event"] = str(event["event"]).partition("\n")[0]
+    return event
+
+
+def _with_stack_trace(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Replace the error of a line by its stack trace: messages as `describe` gives them, no variables."""
+    error: Any = event.pop("exc_info", None)
+    if error is True:
+        error = sys.exc_info()
+    if isinstance(error, tuple):
+        error = error[1]
+    if isinstance(error, BaseException):
+        event["exception"] = stack_trace(error)
+    return event
+
+
+def _printable(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Escape what could control a terminal or begin another line, in names and values."""
+    return {printable(str(name)): value if name == "exc_info" else _escaped(value) for name, value in event.items()}
+
+
+def _escaped(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, dict):
+        return {printable(str(name)): _escaped(item) for name, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_escaped(item) for item in value]
+    return printable(describe(value) if isinstance(value, BaseException) else str(value))
+
+
+def _uncaught(kind: type[BaseException], error: BaseException | None, _traceback: TracebackType | None) -> None:
+    if error is not None and not issubclass(kind, SystemExit | KeyboardInterrupt):
+        structlog.get_logger(__name__).critical("process.broke", exc_info=error)

@@ -35,6 +35,8 @@ SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_line_prefix": "%m ",
+    "log_error_verbosity": "terse",  # DETAIL quotes rows
+    "log_min_error_statement": "panic",  # no statements
 }
 SERIOUS = ("WARNING:", "ERROR:", "FATAL:", "PANIC:")
 BOOTING = ("the database system is", "terminating connection due to administrator command")

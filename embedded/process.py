@@ -126,7 +126,7 @@ class Process:
             self._reading.cancel()
 
     def _take(self, raw: bytes) -> None:
-        line = raw.decode("utf-8", "replace").rstrip()
+        line = raw.decode("utf-8", "replace").rstrip().expandtabs()
         if not line:
             return
         self.tail.append(line)

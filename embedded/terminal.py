@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
+from models.printable import printable
+
 COLOURS = ("36", "33", "35", "32", "34", "96", "93", "95")
 RED, BOLD = "31", "1"
 
@@ -20,17 +22,21 @@ class Terminal:
         self.colour = self._stream.isatty() and not os.environ.get("NO_COLOR")
 
     def line(self, name: str, text: str) -> None:
-        """Print a line that a process wrote."""
-        colour = self._names.setdefault(name, COLOURS[len(self._names) % len(COLOURS)])
-        self._write(f"{self._painted(name.ljust(self._width), colour)} | {text}")
+        """Print a line that a process wrote. What would control the terminal is escaped."""
+        self._put(name, printable(text))
 
     def event(self, name: str, text: str, *, bad: bool = False) -> None:
         """Print a line of ours about a process."""
-        self.line(name, self._painted(text, RED if bad else BOLD))
+        self._put(name, self._painted(printable(text), RED if bad else BOLD))
 
     def say(self, text: str, *, bad: bool = False) -> None:
-        """Print a line of ours."""
-        self._write(self._painted(text, RED) if bad else text)
+        """Print lines of ours."""
+        for line in map(printable, text.split("\n")):
+            self._write(self._painted(line, RED) if bad else line)
+
+    def _put(self, name: str, text: str) -> None:
+        colour = self._names.setdefault(name, COLOURS[len(self._names) % len(COLOURS)])
+        self._write(f"{self._painted(name.ljust(self._width), colour)} | {text}")
 
     def _painted(self, text: str, colour: str) -> str:
         return f"\033[{colour}m{text}\033[0m" if self.colour else text
@@ -54,13 +60,13 @@ class LogFile:
         return self._path.open("a", encoding="utf-8", buffering=1, errors="replace")
 
     def write(self, line: str) -> None:
-        """Append a line. On a full disk the line is lost, and the process goes on."""
+        """Append a line, escaped as on the terminal. On a full disk the line is lost, and the process goes on."""
         with contextlib.suppress(OSError):
             if self._file.tell() > self._limit:
                 self._file.close()
                 self._path.replace(self._path.with_name(self._path.name + ".1"))
                 self._file = self._open()
-            self._file.write(line + "\n")
+            self._file.write(printable(line) + "\n")
 
     def close(self) -> None:
         """Close the file."""

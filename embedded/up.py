@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import signal
-import traceback
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from embedded.boot import Boot
 from embedded.errors import CannotStart
 from embedded.home import Home
 from embedded.terminal import Terminal
+from models.error_text import stack_trace
 from models.errors import AirlockError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -74,7 +75,7 @@ async def _until_stopped(boot: Boot, terminal: Terminal) -> int:
     if isinstance(failure, AirlockError):
         terminal.say(str(failure), bad=True)
     else:
-        terminal.say("".join(traceback.format_exception(failure)).rstrip(), bad=True)
+        terminal.say(stack_trace(failure), bad=True)
     return 1
 
 
@@ -84,12 +85,14 @@ async def _boot_and_stay(boot: Boot) -> None:
 
 
 def show_addresses(addresses: dict[str, Any]) -> None:
-    """Print the addresses, the keys and a sample request."""
+    """Print the addresses and a sample request. The keys are shown to a terminal only: a log would keep them."""
     from rich.console import Console
     from rich.panel import Panel
     from rich.table import Table
 
     request, response = addresses["request_api"], addresses["response_api"]
+    to_terminal = sys.stdout.isatty()
+    redis = addresses["redis"] if to_terminal else addresses["redis"].rpartition("@")[2]  # may hold a password
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -98,17 +101,19 @@ def show_addresses(addresses: dict[str, Any]) -> None:
     table.add_row("request network", f"{request}   docs: {request}/docs")
     table.add_row("response network", f"{response}   docs: {response}/docs")
     table.add_row("Temporal", f"{addresses['temporal']}   namespaces: {', '.join(addresses['namespaces'])}")
-    table.add_row("Redis", addresses["redis"])
+    table.add_row("Redis", redis)
     table.add_row("PostgreSQL", f"127.0.0.1:{addresses['postgres_port']}")
-    table.add_row("sample user's key", addresses["api_key"])
-    table.add_row("operator's key", addresses["operator_key"])
-    table.add_row("all of this", f"{addresses['home']}/up.json")
+    if to_terminal:
+        table.add_row("sample user's key", addresses["api_key"])
+        table.add_row("operator's key", addresses["operator_key"])
+    key = addresses["api_key"] if to_terminal else "$KEY"
+    table.add_row("all of this" if to_terminal else "keys and all of this", f"{addresses['home']}/up.json")
     with contextlib.suppress(OSError):  # the terminal may be gone
         console = Console(highlight=False, soft_wrap=True, markup=False)
         console.width = max(console.width, 100)
         console.print(Panel(table, title="Airlock", subtitle="Ctrl-C stops everything", expand=False))
         console.print("Try it:", style="bold")
         console.print(
-            f"  curl -s {request}/v1/requests -H 'Authorization: Bearer {addresses['api_key']}'"
+            f"  curl -s {request}/v1/requests -H 'Authorization: Bearer {key}'"
             """ -H 'Content-Type: application/json' -d '{"type": "airport", "params": {"iata": "IST"}}'"""
         )

@@ -1,5 +1,6 @@
 """The trace of one request: the response network's part, and both networks' parts joined."""
 
+import re
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -137,7 +138,7 @@ def result_batch_of(trace: Trace) -> BatchRef | None:
         if step.step == "result-applied" and step.batch:
             stream, _, place = step.batch.partition(" ")
             epoch, _, sequence = place.partition(".")
-            if stream == StreamName.RESULTS and epoch.isdigit() and sequence.isdigit():
+            if stream == StreamName.RESULTS and all(re.fullmatch("[0-9]{1,18}", part) for part in (epoch, sequence)):
                 return BatchRef(stream=StreamName.RESULTS, epoch=int(epoch), sequence=int(sequence))
     return None
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from execution.registry import ExecutableType
-from models.errors import InvalidInput
+from models.errors import InvalidInput, describe
 from models.executors import executor_spec
 from models.parameters import ParameterCheck
 from models.requests import Limits
@@ -120,5 +120,5 @@ async def executable_types(connection: AsyncConnection) -> dict[str, ExecutableT
                 executor_spec.validate_python(found.executor),
             )
         except (ValidationError, InvalidInput) as error:
-            log.error("execution.type_unusable", type=found.name, error=str(error))
+            log.error("execution.type_unusable", type=found.name, error=describe(error))
     return types

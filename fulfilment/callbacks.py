@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import ipaddress
 import socket
 import time
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from exchange.wire.keys import LinkKeys
+from fulfilment.public_addresses import is_public
 from models.errors import describe
 from models.outcomes import CallbackOutcome
 from models.results import closed_body
@@ -122,9 +122,10 @@ class CallbackSender:
         except (OSError, UnicodeError, httpx.InvalidURL):
             return Target(None), None
         addresses = [str(item[4][0]) for item in found]
-        inside = [address for address in addresses if not _is_public(address)]
+        inside = [address for address in addresses if not is_public(address)]
         if inside:
-            return Target(None), f"{parsed.host} is not a public address ({inside[0]})"
+            log.warning("callback.not_public", host=parsed.host, address=inside[0])
+            return Target(None), f"{parsed.host} is not a public address"  # which one it is stays here
         return Target(parsed.copy_with(host=addresses[0]), parsed.netloc.decode(), parsed.raw_host.decode()), None
 
     async def _post(self, target: "Target", request_id: UUID, body: bytes) -> str | None:
@@ -153,8 +154,19 @@ class CallbackSender:
         except TimeoutError:
             return f"no answer within {CALLBACK_SECONDS:g} s"
         except (httpx.HTTPError, OSError, ValueError) as error:
-            return describe(error)
+            # The owner reads the reason: no addresses, and nothing that a server inside said.
+            log.debug("callback.error", request_id=str(request_id), error=describe(error))
+            return _WORDS.get(type(error), "its host cannot be reached")
         return None if response.is_success else f"status {response.status_code}"
+
+
+_WORDS: dict[type[Exception], str] = {
+    httpx.ConnectTimeout: f"no answer within {CALLBACK_SECONDS:g} s",
+    httpx.ReadTimeout: f"no answer within {CALLBACK_SECONDS:g} s",
+    httpx.RemoteProtocolError: "its answer is not HTTP, or was cut off",
+    httpx.ReadError: "the connection broke",
+    httpx.WriteError: "the connection broke",
+}
 
 
 @dataclass(frozen=True)
@@ -164,8 +176,3 @@ class Target:
     url: httpx.URL | None
     host: str = ""
     name: str = ""
-
-
-def _is_public(address: str) -> bool:
-    found = ipaddress.ip_address(address)
-    return found.is_global and not found.is_multicast

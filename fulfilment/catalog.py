@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from uuid import UUID
 
 import orjson
@@ -47,9 +48,11 @@ class Catalog:
     types: Mapping[str, CheckedType] = field(default_factory=dict)
     settings: tuple[PublicSetting, ...] = ()
 
+    @cached_property
     def settings_json(self) -> bytes:
         return orjson.dumps({"settings": [setting.model_dump() for setting in self.settings]})
 
+    @cached_property
     def types_json(self) -> bytes:
         return orjson.dumps({"request_types": [item.type.model_dump(mode="json") for item in self.types.values()]})
 

@@ -3,15 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-
-def describe(error: BaseException) -> str:
-    """The first line of an error's message, or the name of its type if the message is empty, as in httpx's timeouts.
-
-    For an error of SQLAlchemy, which repeats the statement and its parameters, the driver's message is used.
-    """
-    driver: BaseException | None = getattr(error, "orig", None)
-    cause = error if driver is None else driver.__cause__ or driver
-    return str(cause).strip().partition("\n")[0].strip() or type(cause).__name__
+from models.error_text import describe as describe
 
 
 class AirlockError(Exception):

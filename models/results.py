@@ -53,6 +53,6 @@ def with_source(body: bytes, source: str) -> bytes:
 
 
 def is_result_of(cached: bytes, request_id: UUID) -> bool:
-    """Whether these bytes look like the result of this request, since Redis may hold anything under a key."""
+    """Whether these bytes look like the result of this request. `cache.redis_cache` has checked who wrote them."""
     whole = cached[:1] == b"{" and cached.rstrip()[-1:] == b"}"
     return whole and str(request_id).encode() in cached

@@ -31,6 +31,6 @@ class Trace(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     request_id: UUID
-    status: str
+    status: str = Field(max_length=40)
     steps: list[TraceStep] = Field(description="In the order of the events", max_length=50)
     waits_for: str | None = Field(description="The next event; null if there is none", max_length=300)

@@ -8,6 +8,9 @@ from typing import Any
 import httpx
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from models.printable import printable
 
 REQUESTS: list[dict[str, Any]] = [
     {"type": "airport", "params": {"iata": "IST"}, "name": "Istanbul's airport"},
@@ -43,7 +46,8 @@ async def run_samples(request_api: str, api_key: str) -> None:
     for request, result in zip(REQUESTS, results, strict=True):
         first = result["data"][0] if result["data"] else {}
         shown = ", ".join(str(first[key]) for key in ("iata", "name", "country", "distance_km") if first.get(key))
-        table.add_row(request["name"], result["status"], f"{result['returned']} of {result['total']}", shown)
+        told = (request["name"], result["status"], f"{result['returned']} of {result['total']}", shown)
+        table.add_row(*(Text(printable(str(item))) for item in told))
         if result["status"] != "completed":
             raise SampleFailed(f"the sample request {request['name']!r} ended as {result['status']}: {result['error']}")
     Console().print(table)

@@ -48,6 +48,7 @@ def connect(
     """
     engine = create_async_engine(
         driver_url(url),
+        hide_parameters=True,  # its errors would quote them in logs and in Temporal's histories
         pool_size=connections,
         max_overflow=0,
         pool_timeout=10,

@@ -40,7 +40,7 @@ async def upgrade(database_url: str, network: str) -> None:
 
     Raises `ConfigurationError` if another version made the database and this one cannot upgrade it.
     """
-    engine = create_async_engine(driver_url(database_url), poolclass=NullPool)
+    engine = create_async_engine(driver_url(database_url), poolclass=NullPool, hide_parameters=True)
     try:
         async with asyncio.timeout(300), engine.begin() as connection:
             await lock_until_commit(connection, "airlock migrations")

@@ -27,6 +27,7 @@ from exchange.transfer.delivery import Delivery
 from exchange.transfer.pulling import Pull
 from exchange.transfer.receiving import Receiver
 from exchange.transfer.sealing import Sealer
+from exchange.wire.derived_secret import derived_secret
 from exchange.wire.http_signature import HttpSigner
 from execution.http import HttpCalls
 from execution.python import PythonFunctions
@@ -106,7 +107,7 @@ async def response_worker(settings: ResponseSettings, runtime: Runtime) -> Async
         engine = connect(url, settings.database_connections, "airlock-response-worker")
         stack.push_async_callback(engine.dispose)
         keys = LiveKeys(engine, Network.RESPONSE, settings.keys)
-        cache = Cache(settings.redis_url.get_secret_value())
+        cache = Cache(settings.redis_url.get_secret_value(), lambda: derived_secret(keys, "cache"))
         stack.push_async_callback(cache.aclose)
         signer = HttpSigner(keys, settings.link_id, settings.clock_skew)
         link = LinkClient(settings.link_url, signer, settings.link_timeout, client_tls(settings))

@@ -27,8 +27,9 @@ async def caller_of(request: Request) -> Caller:
 CallerOf = Annotated[Caller, Depends(caller_of)]
 
 
-async def operator(caller: CallerOf) -> Caller:
+async def operator(request: Request, caller: CallerOf) -> Caller:
     """The caller, who must be an operator. Raises `Forbidden` otherwise."""
+    request.state.caller = {"user": caller.name, "user_id": str(caller.user_id)}
     if caller.role != "operator":
         raise Forbidden("This needs an operator's API key")
     return caller

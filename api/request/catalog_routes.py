@@ -39,24 +39,24 @@ _RESPONSES = {304: {"description": "Nothing has changed since this ETag"}, **pro
 @router.get("/request-types", summary="List request types", response_model=RequestTypes, responses=_RESPONSES)
 async def list_request_types(services: App, _caller: CallerOf, if_none_match: IfNoneMatch = None) -> Response:
     """The active request types, with the JSON Schema of their parameters."""
-    return await _through_cache(services, "types", Catalog.types_json, if_none_match)
+    return await _through_cache(services, "types", lambda catalog: catalog.types_json, if_none_match)
 
 
 @router.get("/settings", summary="List public settings", response_model=Settings, responses=_RESPONSES)
 async def list_settings(services: App, _caller: CallerOf, if_none_match: IfNoneMatch = None) -> Response:
     """The public settings of the newest snapshot from the response network."""
-    return await _through_cache(services, "settings", Catalog.settings_json, if_none_match)
+    return await _through_cache(services, "settings", lambda catalog: catalog.settings_json, if_none_match)
 
 
 async def _through_cache(
     services: Services, part: str, make: Callable[[Catalog], bytes], if_none_match: str | None
 ) -> Response:
-    """The cache key contains the number of the snapshot, so that parts of an older one are never returned."""
+    """What Redis has counts only if it is what this process would write: others may write there too."""
     catalog = await services.catalog.get()
     key = settings_key(catalog.epoch, catalog.sequence, part)
-    body, source = await services.cache.get(key), "cache"
-    if body is None:
-        body, source = make(catalog), "database"
+    body, source = make(catalog), "cache"
+    if await services.cache.get(key) != body:
+        source = "database"
         await services.cache.put(key, body, CACHE_SECONDS)
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     headers = {"ETag": etag, "Cache-Control": "private, no-cache", "Airlock-Source": source}

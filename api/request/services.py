@@ -17,6 +17,7 @@ from configuration.settings import RequestSettings
 from exchange.link_keys.live_keys import LiveKeys
 from exchange.transfer.receiving import Receiver
 from exchange.transfer.sealing import Sealer
+from exchange.wire.derived_secret import derived_secret
 from exchange.wire.http_signature import HttpSigner
 from fulfilment.catalog import CurrentCatalog
 from fulfilment.first_reads import FirstReads
@@ -84,7 +85,7 @@ async def open_services(settings: RequestSettings) -> AsyncIterator[Services]:
         engine = connect(url, settings.database_connections, "airlock-request-api")
         stack.push_async_callback(engine.dispose)
         keys = LiveKeys(engine, Network.REQUEST, settings.keys)
-        cache = Cache(settings.redis_url.get_secret_value())
+        cache = Cache(settings.redis_url.get_secret_value(), lambda: derived_secret(keys, "cache"))
         stack.push_async_callback(cache.aclose)
         sealer = Sealer(keys, settings.link_id)
         # ERROR: the dispatcher logs once that Temporal is away.

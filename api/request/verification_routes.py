@@ -9,13 +9,12 @@ from uuid import UUID
 
 from fastapi import Path, Response
 from pydantic import BaseModel, TypeAdapter, ValidationError
-from redis.exceptions import RedisError
 
 from api.request.callers import App
 from api.request.custody import trace_of
 from api.request.services import Services
 from api.request.signed_routes import BYTES, TAKES_BYTES, Body, signed_router
-from cache.redis_cache import result_key
+from cache.redis_cache import BROKEN, result_key
 from exchange.audit.summaries import Orphans, RepairOrder, SummaryQuestion
 from exchange.errors import Malformed
 from exchange.recovery.local_side import LocalSide
@@ -103,7 +102,7 @@ def _side(services: Services) -> LocalSide:
     async def evict(user_id: UUID, request_id: UUID) -> None:
         try:
             await services.cache.drop(result_key(user_id, request_id))
-        except (RedisError, OSError, TimeoutError):
+        except BROKEN:
             pass  # it is away, and what it may still hold runs out by itself
 
     return LocalSide(services.engine, Network.REQUEST, services.settings.retention, services.keys, evict)

@@ -2,18 +2,17 @@
 
 from typing import Any, Literal
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
-from api.bearer import needs_key
-from api.problems import problem_responses
 from api.response.callers import App, OperatorOf
+from api.response.operator_routes import operator_router
 from api.response.stream_metrics import refresh
 from api.response.stream_routes import AlertView
 from models.streams import Network
 from monitoring.measurement_store import open_alerts, recent_measurements, stream_states
 
-router = APIRouter(tags=["health"], dependencies=[needs_key], responses=problem_responses(401, 403, 503))
+router = operator_router("", "health")
 
 
 class Health(BaseModel):

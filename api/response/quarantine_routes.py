@@ -3,20 +3,18 @@
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Path, Query
+from fastapi import Body, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.bearer import needs_key
 from api.pagination import DEFAULT_LIMIT, PageLimit
 from api.problems import problem_responses
 from api.response.callers import App, OperatorOf
+from api.response.operator_routes import operator_router
 from exchange.recovery.quarantine import Quarantine
 from exchange.transfer.quarantine_store import list_quarantined
 from models.streams import Network, StreamName
 
-router = APIRouter(
-    prefix="/v1/quarantine", tags=["quarantine"], dependencies=[needs_key], responses=problem_responses(401, 403, 503)
-)
+router = operator_router("/v1/quarantine", "quarantine")
 
 Epoch = Annotated[int, Path(ge=1, le=2**31 - 1)]
 Record = Annotated[int, Path(ge=1, le=2**63 - 1)]

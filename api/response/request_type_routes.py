@@ -3,13 +3,13 @@
 from datetime import datetime
 from typing import Annotated, Any, Self
 
-from fastapi import APIRouter, Path
+from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from api.bearer import needs_key
 from api.problems import problem_responses
 from api.response.callers import App, Operator, OperatorOf
+from api.response.operator_routes import operator_router
 from api.response.request_type_checks import check_request_type
 from api.response.storable import storable
 from execution.request_types import (
@@ -24,12 +24,7 @@ from models.executors import ExecutorSpec
 from models.requests import Limits, PublicRequestType, TypeName
 from storage.database import lock_until_commit
 
-router = APIRouter(
-    prefix="/v1/request-types",
-    tags=["request types"],
-    dependencies=[needs_key],
-    responses=problem_responses(401, 403, 503),
-)
+router = operator_router("/v1/request-types", "request types")
 
 Name = Annotated[TypeName, Path(examples=["airport"])]
 

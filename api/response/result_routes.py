@@ -4,20 +4,18 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from pydantic import ConfigDict, Field
 
-from api.bearer import needs_key
 from api.pagination import DEFAULT_LIMIT, Page, PageCursor, PageItem, PageLimit, decode_cursor
 from api.problems import problem_responses
 from api.response.callers import App, OperatorOf
+from api.response.operator_routes import operator_router
 from execution.execution_store import find_result_body, list_results
 from models.errors import NotFound
 from models.requests import RequestStatus, ResultBody, TypeName
 
-router = APIRouter(
-    prefix="/v1/results", tags=["results"], dependencies=[needs_key], responses=problem_responses(401, 403, 503)
-)
+router = operator_router("/v1/results", "results")
 
 
 class ResultSummary(PageItem):

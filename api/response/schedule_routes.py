@@ -2,21 +2,16 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Path
+from fastapi import Body, Path
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from api.bearer import needs_key
 from api.problems import problem_responses
 from api.response.callers import App, OperatorOf
+from api.response.operator_routes import operator_router
 from schedules import operating
 from schedules.views import ScheduleView, describe, list_schedules
 
-router = APIRouter(
-    prefix="/v1/schedules",
-    tags=["schedules"],
-    dependencies=[needs_key],
-    responses=problem_responses(401, 403, 503),
-)
+router = operator_router("/v1/schedules", "schedules")
 
 ScheduleId = Annotated[str, Path(max_length=100, examples=["export-results"])]
 

@@ -4,12 +4,12 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 import orjson
-from fastapi import APIRouter, Path
+from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from api.bearer import needs_key
 from api.problems import invalid_fields, problem_responses
 from api.response.callers import App, OperatorOf
+from api.response.operator_routes import operator_router
 from api.response.storable import storable
 from models.errors import Conflict, NotFound, TooLarge
 from models.settings import SettingName
@@ -18,9 +18,7 @@ from storage.database import lock_until_commit
 
 MAX_VALUE_BYTES = 64 * 1024
 
-router = APIRouter(
-    prefix="/v1/settings", tags=["settings"], dependencies=[needs_key], responses=problem_responses(401, 403, 503)
-)
+router = operator_router("/v1/settings", "settings")
 
 Visibility = Literal["public", "secret"]
 Name = Annotated[SettingName, Path(examples=["banner.text"])]

@@ -3,19 +3,17 @@
 from datetime import datetime
 from typing import Any, Literal
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 from pydantic import BaseModel, Field
 
-from api.bearer import needs_key
 from api.problems import problem_responses
 from api.response.callers import App, OperatorOf
+from api.response.operator_routes import operator_router
 from api.response.preview import MEDIA_TYPE, preview
 from models.streams import Network, StreamName
 from monitoring.measurement_store import open_alerts, stream_states
 
-router = APIRouter(
-    prefix="/v1/streams", tags=["streams"], dependencies=[needs_key], responses=problem_responses(401, 403, 503)
-)
+router = operator_router("/v1/streams", "streams")
 
 
 class AlertView(BaseModel):

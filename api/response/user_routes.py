@@ -4,17 +4,13 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from api.bearer import needs_key
-from api.problems import problem_responses
 from api.response.callers import App, OperatorOf
+from api.response.operator_routes import operator_router
 from people.users import list_users
 
-router = APIRouter(
-    prefix="/v1/users", tags=["users"], dependencies=[needs_key], responses=problem_responses(401, 403, 503)
-)
+router = operator_router("/v1/users", "users")
 
 
 class UserView(BaseModel):

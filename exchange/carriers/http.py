@@ -15,6 +15,7 @@ from exchange.wire.batch import MAX_WIRE_BYTES, MEDIA_TYPE, from_bundle
 from exchange.wire.http_signature import HEADER, HttpSigner
 from exchange.wire.messages import EpochOrder, Heartbeat, Receipt, SignedMessage
 from models.errors import ConfigurationError, NotFound, describe
+from models.printable import printable, quoted
 from models.streams import Network, StreamName
 
 Message = TypeVar("Message", bound=SignedMessage)
@@ -22,6 +23,8 @@ Message = TypeVar("Message", bound=SignedMessage)
 POLL_SECONDS = 25.0
 """How long the other side may hold a poll before it answers that nothing is new."""
 
+MAX_DETAIL = 500
+"""Characters of a signed refusal's reason."""
 MAX_RETRY_AFTER = 600.0
 """Seconds that an answer may ask us to wait at most: such answers are not signed."""
 
@@ -153,16 +156,21 @@ class LinkClient:
             ) as response:
                 content = await _read(response)
         except (httpx.HTTPError, ssl.SSLError) as error:  # ssl reports a refused certificate when the answer is read
-            raise LinkUnavailable(f"{method} {target}: {describe(error)}") from error
+            told = describe(error)
+            if isinstance(error, httpx.RemoteProtocolError):  # its message quotes the answer
+                told = f"no valid HTTP. Unsigned answer, perhaps not from there: {quoted(told)}"
+            raise LinkUnavailable(f"{method} {target}: {told}") from error
         if response.status_code in (401, 403):
             raise _paused(content)
         if response.status_code in (429, 503):
-            detail = f"status {response.status_code} from the request network: {_detail(content)}"
-            raise LinkUnavailable(detail, _retry_after(response))
+            detail = f"status {response.status_code} from the request network's address"
+            raise LinkUnavailable(f"{detail}. {_unsigned(content)}", _retry_after(response))
         if response.status_code == 413:  # perhaps a proxy's answer, unsigned: it only delays the batch
-            raise Oversize(_detail(content))
+            raise Oversize(f"status 413 from the request network's address. {_unsigned(content)}")
         if response.status_code >= 500:
-            raise LinkUnavailable(f"{method} {target}: status {response.status_code} from the request network")
+            raise LinkUnavailable(
+                f"{method} {target}: status {response.status_code} from the request network's address"
+            )
         await self._signer.know(response.headers.get(HEADER, ""))
         try:
             self._signer.verify_response(response.headers.get(HEADER, ""), signature, response.status_code, content)
@@ -208,7 +216,7 @@ async def _read(response: httpx.Response) -> bytes:
 def _refusal(status: int, content: bytes) -> LinkError:
     """The error for a signed refusal."""
     problem = _problem(content)
-    detail = str(problem.get("detail", f"status {status}"))
+    detail = printable(str(problem.get("detail", f"status {status}"))[:MAX_DETAIL])
     expected = problem.get("expected")
     extra = {"expected": expected} if isinstance(expected, int) else {}
     if status == 409 and extra:
@@ -230,8 +238,8 @@ def _paused(content: bytes) -> LinkPaused:
     problem = _problem(content)
     theirs = problem.get("server_time")
     return LinkPaused(
-        f"the request network refuses our signature: {_detail(content)}",
-        refusal=str(problem.get("type", "")).rpartition(":")[2],
+        f"something at the request network's address refuses our signature. {_unsigned(content)}",
+        refusal=str(problem.get("type", ""))[-40:].rpartition(":")[2],
         clock_ahead=theirs - datetime.now(UTC).timestamp() if isinstance(theirs, int | float) else None,
     )
 
@@ -244,8 +252,12 @@ def _problem(content: bytes) -> dict[str, object]:
     return loaded if isinstance(loaded, dict) else {}
 
 
-def _detail(content: bytes) -> str:
-    return str(_problem(content).get("detail", "no reason given"))[:500]
+def _unsigned(content: bytes) -> str:
+    """What an answer says that anybody on the way may have written: shortened, quoted, marked."""
+    detail = _problem(content).get("detail")
+    if not isinstance(detail, str) or not detail.strip():
+        return "The answer is unsigned and gives no reason"
+    return f"Unsigned answer, perhaps not from there: {quoted(detail)}"
 
 
 def _retry_after(response: httpx.Response) -> float | None:

@@ -70,13 +70,13 @@ class LinkKeys:
         """Load this key if it is new. Called before a signature is verified; `LiveKeys` overrides it."""
 
     def _reason_untrusted(self, key_id: str) -> str:
-        trusted = f"trusted: {', '.join(sorted(self.trusted)) or 'none'}"
+        """Why a key is not trusted, without the keys that are: a stranger may have asked."""
         if key_id not in self.ended:
-            return f"key {key_id!r} is not trusted here, it was never introduced; {trusted}"
+            return f"key {key_id!r} is not trusted here, it was never introduced; see: airlock keys list"
         moment = f"{self.ended[key_id].astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
         if key_id in self.retired:
-            return f"key {key_id} is no longer trusted, it retired at {moment}: sign with a newer one; {trusted}"
-        return f"key {key_id} is no longer trusted, it was revoked at {moment}; {trusted}"
+            return f"key {key_id} is no longer trusted, it retired at {moment}: sign with a newer one"
+        return f"key {key_id} is no longer trusted, it was revoked at {moment}"
 
 
 def keys_of_sender(keys: LinkKeys, stream: StreamName, network: Network) -> LinkKeys:

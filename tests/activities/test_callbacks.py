@@ -14,6 +14,7 @@ from cryptography.exceptions import InvalidSignature
 from activities import fulfilling
 from fulfilment import callbacks
 from fulfilment.callbacks import RETRY_SECONDS
+from fulfilment.public_addresses import is_public
 from fulfilment.request_store import cancel_request
 from models.outcomes import CallbackOutcome
 from tests.activities.calling import call_back, calling, finish, finished, lost, make_due, not_made, submitted
@@ -111,14 +112,15 @@ async def test_a_private_address_is_refused_and_never_called(
     assert (outcome.given_up, outcome.failed_attempts) == (1, 0)
     assert receiver.asked == []
     assert "is not a public address" in (await lost(networks))[0]
+    assert "(" not in (await lost(networks))[0], "the owner does not hear which address it is"
 
 
 @pytest.mark.parametrize(
     "address", ["10.0.0.1", "169.254.169.254", "192.168.1.1", "100.64.0.1", "fd00::1", "fe80::1", "224.0.0.1"]
 )
 def test_addresses_that_are_not_public(address: str) -> None:
-    assert not callbacks._is_public(address)
-    assert callbacks._is_public("93.184.215.14")
+    assert not is_public(address)
+    assert is_public("93.184.215.14")
 
 
 async def test_the_address_that_was_looked_at_is_the_one_that_is_called(

@@ -260,6 +260,53 @@ async def test_answers_of_changed_and_retired_types_are_dropped_from_the_cache(
     assert await cache.get(answer_key("rows", 2, "a")) == b"x"
 
 
+@pytest.mark.parametrize("network", list(Network))
+async def test_what_others_wrote_into_redis_is_left_alone_and_never_fails_the_maintenance(
+    networks: Networks, cache: Cache, network: Network
+) -> None:
+    foreign = [
+        b"\xff",
+        b"airlock:\xff\xfe",
+        b"airlock:settings:\xff:all",
+        b"airlock:answer:rows:2:\xff",
+        b"airlock:settings:1.1:all\n",
+        b"airlock:settings:1.1",
+        b"airlock:answer:rows",
+        b"airlock:result:" + b"x" * 100_000,
+        b"airlock:other:1",
+        b"celery-task-meta-1",
+        b"x-airlock:settings:1.1:all",
+        b"",
+    ]
+    redis = cache._redis
+    for key in foreign:
+        await redis.set(key, b"theirs")
+    assert (await tend(getattr(networks, network), cache)).cache_keys_dropped == 0
+    assert [await redis.get(key) for key in foreign] == [b"theirs"] * len(foreign)
+
+
+@pytest.mark.parametrize("network", list(Network))
+async def test_a_key_of_ours_that_would_stay_for_ever_goes(networks: Networks, cache: Cache, network: Network) -> None:
+    async with networks.request.engine.begin() as connection:
+        await store_snapshot(connection, StreamName.SETTINGS, 1, 12, NOW, b"{}")
+    async with networks.response.engine.begin() as connection:
+        await put_request_type(connection, "rows", "", {}, {}, {}, "test")
+    names = [settings_key(1, 12, "all"), answer_key("rows", 1, "a" * 64), result_key(USER, new_id())]
+    redis = cache._redis
+    for key in names:
+        await redis.set(key, b"for ever")
+    long = result_key(USER, new_id())
+    await redis.set(long, b"for a hundred years", ex=100 * 365 * 86_400)
+    lists = [settings_key(1, 12, "list"), result_key(USER, new_id())]
+    for key in lists:
+        await redis.rpush(key, "a", "b")
+    fine = result_key(USER, new_id())
+    await cache.put(fine, b"x", 3600)
+    await tend(getattr(networks, network), cache)
+    assert [await redis.exists(key) for key in (*names, long, *lists)] == [0] * 6
+    assert await cache.get(fine) == b"x"
+
+
 async def test_with_redis_away_retention_is_applied_all_the_same(networks: Networks) -> None:
     away = Cache("redis://127.0.0.1:1")
     await change(networks.response, f"INSERT INTO measurements VALUES ({OLD}, '{{}}')")

@@ -4,13 +4,15 @@ import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from uuid import UUID
 
 import httpx
+import orjson
 import pytest
 from redis.asyncio import Redis
+from uuid_utils.compat import uuid7
 
 from cache.redis_cache import REST_SECONDS, result_key, settings_key
 from embedded.ports import free_port
@@ -189,7 +191,25 @@ async def test_what_lies_under_another_users_key_is_never_read(reader: Reader, r
     assert await reader.source() == "cache"
 
 
-@pytest.mark.parametrize("kind", ["list", "empty", "cut off", "no JSON"])
+POISON: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda _: b"",
+    "cut off": lambda body: body[: len(body) // 2],
+    "no JSON": lambda _: b"\xff\x00",
+    "no JSON between braces": lambda body: body[:60] + b" \xff " + body[60:],
+    "deep": lambda body: body[:-1] + b',"x":' + b"[" * 100_000 + b"}",
+    "another request's": lambda _: result_body(str(uuid7())),
+    "another request's that names ours": lambda body: result_body(str(uuid7()))[:-1] + b',"x":' + body + b"}",
+    "without rows": lambda body: body.replace(b'"data"', b'"other"'),
+    "rows that are none": lambda body: orjson.dumps(orjson.loads(body) | {"data": "x"}),
+    "a source of its own": lambda body: body[:-1] + b',"source":"database"}',
+    "a list in JSON": lambda body: b"[" + body + b"]",
+    "false rows of the right form": lambda body: orjson.dumps(orjson.loads(body) | {"data": [{"n": 666}]}),
+    "the right bytes without their code": lambda body: body,
+    "a code of zeros": lambda body: bytes(16) + body,
+}
+
+
+@pytest.mark.parametrize("kind", ["list", *POISON])
 async def test_what_is_no_result_is_not_taken_for_one(reader: Reader, redis: OwnRedis, kind: str) -> None:
     await reader.source()
     (key,) = [key async for key in redis.client.scan_iter()]
@@ -197,9 +217,35 @@ async def test_what_is_no_result_is_not_taken_for_one(reader: Reader, redis: Own
     if kind == "list":
         await redis.client.rpush(key, "a", "b")
     else:
-        body = result_body(reader.request_id)
-        await redis.client.set(key, {"empty": b"", "cut off": body[: len(body) // 2], "no JSON": b"\xff\x00"}[kind])
+        await redis.client.set(key, POISON[kind](result_body(reader.request_id)))
     assert await reader.source() == "database"
+    assert await reader.source() == "cache", "it was replaced"
+
+
+async def test_a_value_does_not_count_under_another_key(reader: Reader, redis: OwnRedis) -> None:
+    """Another's result is never read by copying it to one's own key."""
+    other = (await reader.http.post("/v1/requests", json=IST)).json()["id"]
+    await answer(reader.networks, other)
+    await reader.source()
+    (key,) = [key async for key in redis.client.scan_iter()]
+    await redis.client.copy(key, result_key(reader.user.user_id, UUID(other)))
+    found = (await reader.http.get(f"/v1/requests/{other}/result?wait=20")).json()
+    assert (found["source"], found["request_id"]) == ("database", other)
+
+
+@pytest.mark.parametrize("poison", [b"", b"\xff", b'{"settings":[]}', b'{"settings":[{"name":"number","value":666}]}'])
+async def test_false_settings_and_types_in_redis_are_never_shown(
+    reader: Reader, redis: OwnRedis, poison: bytes
+) -> None:
+    types = (await reader.http.get("/v1/request-types")).content
+    assert await reader.settings() == ("database", 1)
+    keys = [key async for key in redis.client.scan_iter()]
+    assert len(keys) == 2
+    for key in keys:
+        await redis.client.set(key, poison)
+    assert await reader.settings() == ("database", 1)
+    assert (await reader.http.get("/v1/request-types")).content == types
+    assert await reader.settings() == ("cache", 1)
 
 
 async def test_settings_of_an_older_snapshot_lie_under_another_key(reader: Reader, redis: OwnRedis) -> None:

@@ -308,3 +308,28 @@ def test_the_setup_job_makes_the_search_attributes() -> None:
     script = (CLONE / "deploy/temporal-setup.sh").read_text()
     made = dict(re.findall(r"^attribute (\w+) (\w+)$", script, re.MULTILINE))
     assert made == {"AirlockStream": "Keyword", "AirlockBatch": "Int", "AirlockRecords": "Int"}
+
+
+PINNED = {
+    "POSTGRES_IMAGE": ("postgres", 2),
+    "REDIS_IMAGE": ("redis", 2),
+    "TEMPORAL_IMAGE": ("temporalio/server", 2),
+    "TEMPORAL_ADMIN_TOOLS_IMAGE": ("temporalio/admin-tools", 4),
+    "TEMPORAL_UI_IMAGE": ("temporalio/ui", 2),
+}
+
+
+def test_every_image_from_a_registry_can_be_pinned_by_its_digest() -> None:
+    digest = "@sha256:" + "0a" * 32
+    pinned = resolved(
+        "docker-compose.yml",
+        PYTHON_IMAGE=f"python:3.13{digest}",
+        **{name: f"{image}:1{digest}" for name, (image, _) in PINNED.items()},
+    )
+    images = [service["image"] for service in pinned["services"].values()]
+    for image, services in PINNED.values():
+        assert images.count(f"{image}:1{digest}") == services
+    assert {image for image in images if digest not in image} == {"airlock:local"}
+    assert pinned["services"]["request-migrate"]["build"]["args"] == {"PYTHON_IMAGE": f"python:3.13{digest}"}
+    bases = re.findall(r"^FROM (\S+)", (CLONE / "Dockerfile").read_text(), re.M)
+    assert bases == ["${PYTHON_IMAGE}"] * 2

@@ -142,10 +142,34 @@ async def test_a_damaged_answer_in_redis_is_a_miss(executors: Executors, name: s
     asked = kind(python("rows"), REUSE, name=name)
     await ask(executors, asked, {"count": 2})
     [key] = [key async for key in executors.cache.keys(f"answer:{name}:*")]
-    assert key.startswith(answer_key(name, 1, ""))
-    await executors.cache.put(key, b"\xff\xfe torn", 60)
+    assert key.startswith(answer_key(name, 1, "").encode())
+    for torn in POISON:
+        await executors.cache.put(key.decode(), torn, 60)
+        before = len(functions.calls)
+        _, body = await ask(executors, asked, {"count": 2})
+        assert (body.returned, len(functions.calls)) == (2, before + 1), torn[:40]
+    await executors.cache._redis.delete(key)
+    await executors.cache._redis.hset(key, "a", "b")
     _, body = await ask(executors, asked, {"count": 2})
     assert body.returned == 2
+
+
+POISON = [
+    b"",
+    b"\xff\xfe torn",
+    b"null\n{",
+    b"2\n[1\n2],[3",
+    b"-1",
+    b"true\n1",
+    b'"2"\n1\n2',
+    b"1e3\n1",
+    b"9" * 5000,
+    b"9223372036854775808\n1",
+    b"[" * 100_000,
+    b"null\n" + b"[" * 100_000,
+    b'null\n{"a":1}\n\xff',
+    b"null\n",
+]
 
 
 async def test_requests_executed_at_the_same_time_get_their_own_results(executors: Executors) -> None:

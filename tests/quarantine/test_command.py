@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.program import app
-from cli.quarantine import escaped
+from models.printable import printable
 from models.streams import StreamName
 from tests.activities.crossing import cross, new_id, request_record, result_record, submit
 from tests.quarantine.conftest import World
@@ -80,5 +80,5 @@ async def test_what_cannot_be_done_is_one_sentence(known: World, arguments: tupl
 
 def test_what_a_terminal_could_obey_is_shown_as_escapes() -> None:
     text = POISON.decode("utf-8", "backslashreplace") + "\u202e\n"
-    assert escaped(text) == "\\x1b]0;owned\\x07\\xff torn\\u202e\\n"
-    assert escaped("Zürich – 東京") == "Zürich – 東京"  # noqa: RUF001
+    assert printable(text) == "\\x1b]0;owned\\x07\\xff torn\\u202e\\n"
+    assert printable("Zürich – 東京") == "Zürich – 東京"  # noqa: RUF001

@@ -18,3 +18,4 @@ FORMER_KEY = "alk_former-canary-6c3b"
 
 PUBLIC_SETTING = 'public<"canary-0a0a">&é'
 PUBLIC_PARAM = "public-param-5555"
+RESULT_ROW = "row-canary-92b7"

@@ -38,12 +38,13 @@ class ApiProcess:
 
 
 @asynccontextmanager
-async def api_process(network: str, home: Path, **told: str) -> AsyncIterator[ApiProcess]:
+async def api_process(network: str, home: Path, level: str = "ERROR", **told: str) -> AsyncIterator[ApiProcess]:
     """Serve a network's API until the block ends. ``told`` are its variables without ``AIRLOCK_…_``."""
     home.mkdir(parents=True, exist_ok=True)
     port, prefix = free_port(), f"AIRLOCK_{network.upper()}_"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRLOCK_")}
-    environment |= {"AIRLOCK_HOME": str(home), "PYTHONPATH": str(CLONE), "AIRLOCK_LOG_LEVEL": "ERROR"}
+    environment |= {"AIRLOCK_HOME": str(home), "PYTHONPATH": str(CLONE), "AIRLOCK_LOG_LEVEL": level}
+    environment["AIRLOCK_LOG_FORMAT"] = "json"
     environment |= {prefix + name.upper(): value for name, value in (told | {"port": str(port)}).items()}
     log = home / f"{network}-api.log"
     with log.open("ab") as output:
