@@ -32,7 +32,9 @@ log = structlog.get_logger(__name__)
 
 FLUSH_RESULTS = 500
 FLUSH_SECONDS = 0.25
-"""Results are committed at this number, or this long after the first one: early results do not wait for late ones."""
+FLUSH_BYTES = 16 * 1024 * 1024
+"""Results are committed at this number or size, or this long after the first one: early results do not wait for late
+ones, and large ones do not fill the memory."""
 WINDOW = 64
 """At most this many tasks exist at a time, so that thousands of requests start in order of priority."""
 
@@ -130,7 +132,11 @@ class ExecutionActivities:
                 if not finished:
                     first_at = time.monotonic()
                 finished += [task.result() for task in done]
-                if len(finished) >= FLUSH_RESULTS or (running and time.monotonic() - first_at >= FLUSH_SECONDS):
+                if (
+                    len(finished) >= FLUSH_RESULTS
+                    or sum(len(result.body) for result in finished) >= FLUSH_BYTES
+                    or (running and time.monotonic() - first_at >= FLUSH_SECONDS)
+                ):
                     stored += await self._flush(finished)
                     progress(stored)
         finally:

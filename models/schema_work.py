@@ -50,8 +50,8 @@ class Work:
 
 @dataclass
 class SchemaWork:
-    """Measures a schema. Each value is checked with the subschemas of its place only, so of ``properties`` the costliest
-    one counts, and of everything that applies to the same value, the sum.
+    """Measures a schema. Each value is checked with the subschemas of its place only, so of ``properties`` the
+    costliest one counts, and of everything that applies to the same value, the sum.
 
     A reference to a subschema that it is part of counts once: the validator remembers what it found there for a value.
     ``recursive`` has these references, by the identity of the subschema that makes them.
