@@ -48,6 +48,7 @@ async def request_worker(settings: RequestSettings, runtime: Runtime) -> AsyncIt
         listener = NotificationListener()
         importing = ImportActivities(engine, listener)
         sender = CallbackSender(engine, keys, settings.callback_private_addresses, settings.callback_give_up, http)
+        stack.callback(sender.close)
         fulfilment = FulfilmentActivities(engine, sender, listener)
         maintenance = MaintenanceActivities(Network.REQUEST, engine, cache, settings.retention)
         await ensure_search_attributes(client)
