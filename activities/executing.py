@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -20,12 +20,11 @@ from execution.execution_store import (
     waiting_requests,
 )
 from execution.intake import take_requests
-from execution.registry import ExecutableType, Executors
-from execution.request_types import executable_types
+from execution.rechecks import Rechecks
+from execution.registry import Executors
 from models.outcomes import ExecutionOutcome
 from models.streams import BatchRef, StreamName
 from orchestration.resident import heartbeating
-from settings.setting_store import secret_settings
 from storage.database import autocommit
 
 log = structlog.get_logger(__name__)
@@ -53,22 +52,15 @@ class ExecutionActivities:
     async def execute_batches(self, batches: BatchRef) -> ExecutionOutcome:
         """Open received batches, execute what has no result yet, and store the results for delivery."""
         async with heartbeating() as beat:
-            async with concurrently(self._catalog()) as catalog:
+            rechecks = Rechecks(self._engine, batches)
+            async with concurrently(rechecks.look()):
                 quarantined = await self._open(batches)
-            types, secrets = catalog.result()
             async with autocommit(self._engine) as connection:
                 waiting = await waiting_requests(connection, batches)
             outcome = ExecutionOutcome(records=batches.records, quarantined=quarantined)
-            await self._execute(
-                waiting, types, secrets, lambda done: beat(outcome.model_copy(update={"executed": done}))
-            )
+            await self._execute(waiting, rechecks, lambda done: beat(outcome.model_copy(update={"executed": done})))
             outcome.by_status = await self._close(batches)
         return outcome
-
-    async def _catalog(self) -> tuple[Mapping[str, ExecutableType], Mapping[str, str]]:
-        """The request types, and the secrets that executors use."""
-        async with autocommit(self._engine) as connection:
-            return await executable_types(connection), await secret_settings(connection)
 
     async def _close(self, batch: BatchRef) -> dict[str, int]:
         """Mark the batches as applied; returns their results, counted by status."""
@@ -102,11 +94,7 @@ class ExecutionActivities:
         return rejections + len(aside)
 
     async def _execute(
-        self,
-        waiting: list[WaitingRequest],
-        types: Mapping[str, ExecutableType],
-        secrets: Mapping[str, str],
-        progress: Callable[[int], None],
+        self, waiting: list[WaitingRequest], rechecks: Rechecks, progress: Callable[[int], None]
     ) -> None:
         """Execute these requests in order of priority. Calls ``progress`` with the number of results stored so far."""
         finished: list[FinishedResult] = []
@@ -115,7 +103,8 @@ class ExecutionActivities:
 
         async def one(request: WaitingRequest) -> FinishedResult:
             async with self._slots:
-                return await self._executors.result(request, types, secrets)
+                current, now = await rechecks.before(request)
+                return await self._executors.result(current, now.types, now.secrets)
 
         ahead = iter(waiting)
         running: set[asyncio.Task[FinishedResult]] = set()
