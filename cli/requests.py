@@ -154,4 +154,4 @@ async def _user_id(connection: "AsyncConnection", user: str | None) -> UUID | No
     for caller in known:
         if caller.name == user:
             return caller.user_id
-    raise NotFound(f"The newest settings have no user {escaped(user)!r}; a user without a key is named by id")
+    raise NotFound(f"The newest settings have no user {user!r}; a user without a key is named by id")
