@@ -13,8 +13,10 @@ MAX_WORK = 100_000
 """Steps for one value. An ordinary schema takes fewer than 100."""
 UNEVALUATED_FACTOR = 4
 """``unevaluated…`` checks the subschemas beside it again, up to four times as measured. It multiplies when nested."""
-MULTIPLE_OF_STEPS = 100
-"""``multipleOf`` computes with fractions: 12 µs for 1e300."""
+OPTION_STEPS = 4
+"""An alternative, or a list or object among the options of an ``enum``: 140 ns, where a step takes 10 to 40."""
+MULTIPLE_OF_STEPS = 400
+"""``multipleOf`` computes with fractions: up to 27 µs for 1e300."""
 
 _LISTS = ("allOf", "anyOf", "oneOf")
 _IN_PLACE = ("not", "if", "then", "else")
@@ -133,7 +135,11 @@ class SchemaWork:
         steps = 1
         options = schema.get("enum")
         if isinstance(options, list) and not all(isinstance(option, str) for option in options):
-            steps += sum(1 for option in options for _ in _values(option))
+            for option in options:
+                steps += OPTION_STEPS * sum(1 for _ in _values(option)) if isinstance(option, dict | list) else 1
+        for keyword in ALTERNATIVES:
+            if isinstance(several := schema.get(keyword), list):
+                steps += OPTION_STEPS * len(several)
         if "const" in schema:
             steps += sum(1 for _ in _values(schema["const"]))
         required = schema.get("required")

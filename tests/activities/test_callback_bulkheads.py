@@ -163,6 +163,7 @@ async def test_a_name_that_does_not_resolve_holds_up_no_other_name(monkeypatch: 
         slow = [lookups.addresses(f"slow{number}.example", hostile) for number in range(100)]
         assert all(isinstance(each, TimeoutError) for each in await asyncio.gather(*slow, return_exceptions=True))
         assert len(asked) == name_lookups.PER_USER
+        assert await asyncio.to_thread(len, "x") == 1, "the threads that apply results are others"
         monkeypatch.setattr(name_lookups, "LOOKUP_SECONDS", 60.0)
         for _ in range(3):
             assert await lookups.addresses("quick.example", user) == ["93.184.215.14"]
