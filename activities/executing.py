@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -20,19 +20,20 @@ from execution.execution_store import (
     waiting_requests,
 )
 from execution.intake import take_requests
-from execution.registry import ExecutableType, Executors
-from execution.request_types import executable_types
+from execution.rechecks import Rechecks
+from execution.registry import Executors
 from models.outcomes import ExecutionOutcome
 from models.streams import BatchRef, StreamName
 from orchestration.resident import heartbeating
-from settings.setting_store import secret_settings
 from storage.database import autocommit
 
 log = structlog.get_logger(__name__)
 
 FLUSH_RESULTS = 500
 FLUSH_SECONDS = 0.25
-"""Results are committed at this number, or this long after the first one: early results do not wait for late ones."""
+FLUSH_BYTES = 16 * 1024 * 1024
+"""Results are committed at this number or size, or this long after the first one: early results do not wait for late
+ones, and large ones do not fill the memory."""
 WINDOW = 64
 """At most this many tasks exist at a time, so that thousands of requests start in order of priority."""
 
@@ -51,22 +52,15 @@ class ExecutionActivities:
     async def execute_batches(self, batches: BatchRef) -> ExecutionOutcome:
         """Open received batches, execute what has no result yet, and store the results for delivery."""
         async with heartbeating() as beat:
-            async with concurrently(self._catalog()) as catalog:
+            rechecks = Rechecks(self._engine, batches)
+            async with concurrently(rechecks.look()):
                 quarantined = await self._open(batches)
-            types, secrets = catalog.result()
             async with autocommit(self._engine) as connection:
                 waiting = await waiting_requests(connection, batches)
             outcome = ExecutionOutcome(records=batches.records, quarantined=quarantined)
-            await self._execute(
-                waiting, types, secrets, lambda done: beat(outcome.model_copy(update={"executed": done}))
-            )
+            await self._execute(waiting, rechecks, lambda done: beat(outcome.model_copy(update={"executed": done})))
             outcome.by_status = await self._close(batches)
         return outcome
-
-    async def _catalog(self) -> tuple[Mapping[str, ExecutableType], Mapping[str, str]]:
-        """The request types, and the secrets that executors use."""
-        async with autocommit(self._engine) as connection:
-            return await executable_types(connection), await secret_settings(connection)
 
     async def _close(self, batch: BatchRef) -> dict[str, int]:
         """Mark the batches as applied; returns their results, counted by status."""
@@ -100,11 +94,7 @@ class ExecutionActivities:
         return rejections + len(aside)
 
     async def _execute(
-        self,
-        waiting: list[WaitingRequest],
-        types: Mapping[str, ExecutableType],
-        secrets: Mapping[str, str],
-        progress: Callable[[int], None],
+        self, waiting: list[WaitingRequest], rechecks: Rechecks, progress: Callable[[int], None]
     ) -> None:
         """Execute these requests in order of priority. Calls ``progress`` with the number of results stored so far."""
         finished: list[FinishedResult] = []
@@ -113,7 +103,8 @@ class ExecutionActivities:
 
         async def one(request: WaitingRequest) -> FinishedResult:
             async with self._slots:
-                return await self._executors.result(request, types, secrets)
+                current, now = await rechecks.before(request)
+                return await self._executors.result(current, now.types, now.secrets)
 
         ahead = iter(waiting)
         running: set[asyncio.Task[FinishedResult]] = set()
@@ -130,7 +121,11 @@ class ExecutionActivities:
                 if not finished:
                     first_at = time.monotonic()
                 finished += [task.result() for task in done]
-                if len(finished) >= FLUSH_RESULTS or (running and time.monotonic() - first_at >= FLUSH_SECONDS):
+                if (
+                    len(finished) >= FLUSH_RESULTS
+                    or sum(len(result.body) for result in finished) >= FLUSH_BYTES
+                    or (running and time.monotonic() - first_at >= FLUSH_SECONDS)
+                ):
                     stored += await self._flush(finished)
                     progress(stored)
         finally:

@@ -1,13 +1,14 @@
 """Closes overdue requests and makes callbacks."""
 
-import asyncio
 import time
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from temporalio import activity
 
 from configuration.timing import RENEW_SECONDS
-from fulfilment.callbacks import CallbackSender, callbacks_due
+from fulfilment.callback_store import callbacks_due
+from fulfilment.callbacks import CallbackSender
+from fulfilment.callbacks_in_flight import CallbacksInFlight
 from fulfilment.request_store import expire_overdue, group_state, mark_groups_fulfilled, mark_groups_seen
 from models.outcomes import CallbackOutcome, GroupState
 from models.streams import BatchRef
@@ -15,8 +16,8 @@ from orchestration.resident import Resident, earlier_progress, heartbeating, res
 from storage.attendance import CALLBACKS, Attendance
 from storage.notices import FINISHED, NotificationListener
 
-CALLBACKS_AT_A_TIME = 64
-"""Limits the bodies in memory. Callbacks to a slow receiver delay the others by one such round at most."""
+CALLING_SECONDS = 1.0
+"""How often to look for further callbacks while some are in flight, should no notice come."""
 ATTENDS_SECONDS = 60.0
 """How long a run attends after the last callback. A request that finishes later gets its callback after its group's
 next look, which comes within 60 s."""
@@ -53,23 +54,26 @@ class FulfilmentActivities:
 
     async def _attend(self, outcome: CallbackOutcome, here: Resident) -> None:
         attendance = Attendance(self._engine, CALLBACKS, activity.info().workflow_id or "")
+        calls = CallbacksInFlight(self._engine, self._sender, outcome)
         last_at = time.monotonic()
-        while await attendance.renew_in_time():
-            async with self._engine.connect() as connection:
-                due = await callbacks_due(connection, CALLBACKS_AT_A_TIME)
-            await asyncio.gather(*(self._sender.send(callback, outcome) for callback in due))
-            if due:
-                here.beat(outcome)
-            if here.is_over:
-                outcome.unfinished = True
-                return
-            if len(due) == CALLBACKS_AT_A_TIME:
-                continue
-            if due:
-                last_at = time.monotonic()
-            elif time.monotonic() - last_at > ATTENDS_SECONDS and await attendance.leave_unless(_is_one_due):
-                return
-            await here.wait(RENEW_SECONDS)
+        told = outcome.model_copy()
+        try:
+            while await attendance.renew_in_time():
+                if here.is_over:
+                    await calls.finish()
+                    outcome.unfinished = True
+                    return
+                await calls.start_due()
+                if outcome != told:
+                    told = outcome.model_copy()
+                    here.beat(outcome)
+                if len(calls):
+                    last_at = time.monotonic()
+                elif time.monotonic() - last_at > ATTENDS_SECONDS and await attendance.leave_unless(_is_one_due):
+                    return
+                await here.wait(RENEW_SECONDS if not len(calls) else CALLING_SECONDS, calls.ended)
+        finally:
+            await calls.cancel()
 
 
 async def _is_one_due(connection: AsyncConnection) -> bool:

@@ -19,6 +19,9 @@ from api.problems import error_response, invalid_fields
 
 Model = TypeVar("Model")
 
+USUAL_QUERY = 256
+"""Bytes of a query that is remembered. Longer ones would fill the memory."""
+
 
 class DirectRoutes:
     """Answers these routes and passes all other calls to the app."""
@@ -72,7 +75,7 @@ class Parameters(Generic[Model]):
         """Read the parameters. Raises `InvalidInput` with every invalid parameter."""
         given: dict[str, Any] = {name: request.path_params[name] for name in self._path}
         if query := request.scope["query_string"]:
-            asked = _parsed(query)
+            asked = _parsed(query) if len(query) <= USUAL_QUERY else QueryParams(query)
             given |= {name: asked[name] for name in self._query if name in asked}
         for name, header in self._headers.items():
             if (content := request.headers.get(header)) is not None:

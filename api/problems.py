@@ -1,6 +1,7 @@
 """Errors as RFC 9457 problem documents. The only place that maps errors to HTTP answers."""
 
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -80,9 +81,9 @@ def error_problem(error: AirlockError, headers: Mapping[str, str] | None = None)
 
 def invalid_fields(problems: Iterable[tuple[str, str]]) -> InvalidInput:
     """The error for invalid fields, given as names with messages. It lists at most `MAX_DETAIL` of them."""
-    found = list(problems)
+    found = list(islice(problems, MAX_DETAIL + 1))
     errors = [{"field": _short(name), "message": _short(message)} for name, message in found[:MAX_DETAIL]]
-    more = f"; and {len(found) - MAX_DETAIL} more" if len(found) > MAX_DETAIL else ""
+    more = "; and more" if len(found) > MAX_DETAIL else ""
     return InvalidInput("; ".join(f"{item['field']}: {item['message']}" for item in errors) + more, errors=errors)
 
 
@@ -141,13 +142,13 @@ async def _airlock_error(request: Request, error: Exception) -> Response:
 
 async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    fields = [
+    fields = (
         (
             ".".join(str(part) for part in item["loc"][1:]) or str(item["loc"][0]),
             item["msg"].removeprefix("Value error, "),
         )
         for item in error.errors()
-    ]
+    )
     return await _airlock_error(request, invalid_fields(fields))
 
 

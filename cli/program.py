@@ -18,6 +18,7 @@ from cli import (
     epochs,
     keys,
     quarantine,
+    requests,
     schedules,
     servers,
     status,
@@ -92,6 +93,8 @@ app.add_typer(schedules.app, name="schedules")
 app.command()(streams.streams)
 app.add_typer(epochs.app, name="stream")
 app.add_typer(quarantine.app, name="quarantine")
+app.add_typer(requests.app, name="requests")
+app.add_typer(requests.callbacks, name="callbacks")
 app.command()(streams.preview)
 app.command()(verification.verify)
 app.command()(custody.trace)

@@ -65,6 +65,7 @@ async def _alerts(settings: "NetworkSettings", schedules: "list[ScheduleView]") 
     from models.streams import Network
     from monitoring.alerting import judge_stream
     from monitoring.measurement_store import open_alerts, stream_states
+    from monitoring.waiting import judge_waiting, oldest_waiting
 
     wanted: dict[str, str] = {}
     async with database_of(settings) as engine, engine.begin() as connection:
@@ -73,6 +74,8 @@ async def _alerts(settings: "NetworkSettings", schedules: "list[ScheduleView]") 
             paused = {each.id for each in schedules if each.paused}
             for state in await stream_states(connection, Network.RESPONSE):
                 wanted |= judge_stream(state, settings.cadences, paused)
+        oldest = await oldest_waiting(connection, settings.network)
+        wanted |= judge_waiting(oldest, settings.network, settings.waiting_alert)
     found = {name: (message, datetime.now(UTC)) for name, message in wanted.items()} | found
     return [
         {"network": settings.network.value, "name": name, "message": message, "raised_at": raised_at}

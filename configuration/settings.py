@@ -75,6 +75,7 @@ class NetworkSettings(BaseSettings):
     retention: float = Field(
         7 * 86400, gt=0, description="Seconds that delivered payloads, requests, results and history are kept"
     )
+    waiting_alert: float = Field(300.0, gt=0, description="Seconds after which a request without result is an alert")
     clock_skew: float = Field(300.0, gt=0, description="Seconds by which the other side's clock may differ")
     drain_seconds: float = Field(30.0, ge=0, le=600, description="Seconds that a stopping worker gives its work")
 

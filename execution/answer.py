@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -103,6 +103,19 @@ def not_completed(
     error = {"reason": reason, "message": _text(message[:2000])}
     rounded = None if duration_ms is None else round(duration_ms, 3)
     return body_without_data(request_id, status, error, datetime.now(UTC), rounded)
+
+
+def json_rows(items: Iterable[Any], wanted: int, most_bytes: int) -> list[bytes]:
+    """The rows as JSON, taken one at a time until they exceed ``wanted`` or ``most_bytes``. The row that exceeds
+    a limit is the last one, so that `completed` sees that rows were cut off.
+    """
+    rows: list[bytes] = []
+    for item in items:
+        rows.append(to_json(item))
+        most_bytes -= len(rows[-1]) + 1
+        if len(rows) > wanted or most_bytes < 0:
+            break
+    return rows
 
 
 def one_line(row: bytes) -> bytes:

@@ -134,6 +134,26 @@ async def waiting_requests(connection: AsyncConnection, batch: BatchRef) -> list
     return [WaitingRequest(*item) for item in found]
 
 
+async def waiting_requests_closed(connection: AsyncConnection, batch: BatchRef) -> list[tuple[UUID, bool]]:
+    """The requests of these batches that were cancelled (True), or whose deadline has passed (False), and that have no
+    result.
+    """
+    found = await rows(
+        connection,
+        """
+        SELECT requests.request_id, cancellations.request_id IS NOT NULL
+        FROM requests LEFT JOIN cancellations ON cancellations.request_id = requests.request_id
+        WHERE epoch = :epoch AND sequence BETWEEN :first AND :last
+          AND (cancellations.request_id IS NOT NULL OR deadline_at < now())
+          AND NOT EXISTS (SELECT FROM results WHERE results.request_id = requests.request_id)
+        """,
+        epoch=batch.epoch,
+        first=batch.begin,
+        last=batch.sequence,
+    )
+    return [(request_id, cancelled) for request_id, cancelled in found]
+
+
 async def store_results(connection: AsyncConnection, results: Sequence[FinishedResult]) -> list[FinishedResult]:
     """Store results. Return the new ones in order, for the outbox.
 

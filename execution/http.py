@@ -1,5 +1,6 @@
 """The http executor: one HTTP call with a templated JSON body. JSON Pointers select the rows of the answer."""
 
+import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,13 +10,17 @@ import httpx
 import orjson
 import structlog
 
-from execution.answer import MAX_TOTAL, Answer, ExecutionFailed, rows_wanted, to_json
+from execution.answer import MAX_TOTAL, Answer, ExecutionFailed, json_rows, rows_wanted
+from execution.content_coding import CODINGS, MAX_ANSWER_BYTES, decoded, too_large
 from models.executors import HttpExecutor
 from models.requests import Limits
 
 log = structlog.get_logger(__name__)
 
-MAX_ANSWER_BYTES = 64 * 1024 * 1024
+SMALL_BYTES = 256 * 1024
+"""Larger or compressed answers are read in a thread, one at a time: their values take several times their bytes."""
+MAX_VALUES = 5_000_000
+"""Each takes up to 100 bytes of memory, however short its JSON is."""
 _INDEX = re.compile(r"0|[1-9][0-9]{0,9}")
 _PLACEHOLDER = re.compile(r"\{\{\s*([A-Za-z_]\w*)\s*\}\}")
 
@@ -25,7 +30,10 @@ class HttpCalls:
 
     def __init__(self, hosts: Sequence[str]) -> None:
         self._hosts = frozenset(hosts)
-        self._client = httpx.AsyncClient(follow_redirects=False, trust_env=False)
+        self._client = httpx.AsyncClient(
+            follow_redirects=False, trust_env=False, headers={"Accept-Encoding": ", ".join(CODINGS)}
+        )
+        self._large = asyncio.Semaphore(1)
 
     async def aclose(self) -> None:
         await self._client.aclose()
@@ -52,26 +60,34 @@ class HttpCalls:
         )
         response = await self._client.send(request, stream=True)
         try:
-            body = await _bounded(response)
+            raw = await _bounded(response)
         finally:
             await response.aclose()
         if response.status_code >= 500 or response.status_code == 429:
             raise httpx.HTTPStatusError(f"status {response.status_code}", request=request, response=response)
         if not response.is_success:
             raise ExecutionFailed("call-refused", f"the called service answered with status {response.status_code}")
-        return _answer(spec, body, rows_wanted(limits, params))
+        coding, wanted = response.headers.get("content-encoding", ""), rows_wanted(limits, params)
+        if len(raw) <= SMALL_BYTES and not coding:
+            return _answer(spec, raw, coding, wanted, limits.bytes)
+        async with self._large:
+            return await asyncio.to_thread(_answer, spec, raw, coding, wanted, limits.bytes)
 
 
 async def _bounded(response: httpx.Response) -> bytes:
+    """The body as it was sent: httpx would inflate a whole chunk before anybody can count."""
     body = bytearray()
-    async for chunk in response.aiter_bytes():
+    async for chunk in response.aiter_raw():
         body += chunk
         if len(body) > MAX_ANSWER_BYTES:
-            raise ExecutionFailed("answer-too-large", f"the called service answered more than {MAX_ANSWER_BYTES} bytes")
+            raise too_large()
     return bytes(body)
 
 
-def _answer(spec: HttpExecutor, body: bytes, wanted: int) -> Answer:
+def _answer(spec: HttpExecutor, raw: bytes, coding: str, wanted: int, most_bytes: int) -> Answer:
+    body = decoded(raw, coding)
+    if body.count(b",") > MAX_VALUES:
+        raise ExecutionFailed("answer-too-large", f"the called service answered more than {MAX_VALUES} values")
     try:
         loaded = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -82,7 +98,7 @@ def _answer(spec: HttpExecutor, body: bytes, wanted: int) -> Answer:
     total = resolve(loaded, spec.total) if spec.total is not None else len(rows)
     if not isinstance(total, int) or isinstance(total, bool):
         raise ExecutionFailed("answer-without-total", "the answer has no whole number where its total is expected")
-    return Answer([to_json(row) for row in rows[: wanted + 1]], min(max(total, 0), MAX_TOTAL))
+    return Answer(json_rows(rows, wanted, most_bytes), min(max(total, 0), MAX_TOTAL))
 
 
 def fill(template: Any, params: Mapping[str, Any]) -> Any:

@@ -6,12 +6,11 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from typing import Any
 
 import structlog
 
-from execution.answer import MAX_TOTAL, Answer, ExecutionFailed, one_line, rows_wanted, to_json
+from execution.answer import MAX_TOTAL, Answer, ExecutionFailed, json_rows, one_line, rows_wanted
 from models.executors import PythonExecutor
 from models.requests import Limits
 
@@ -46,7 +45,7 @@ class PythonFunctions:
         _takes(function, params)
         wanted = rows_wanted(limits, params)
         if not inspect.iscoroutinefunction(function):
-            return await self._in_thread(lambda: _answer(function(**params), wanted))
+            return await self._in_thread(lambda: _answer(function(**params), wanted, limits.bytes))
         try:
             returned = await function(**params)
         except asyncio.CancelledError:
@@ -56,7 +55,7 @@ class PythonFunctions:
             raise ExecutionFailed("function-failed", "the function cancelled itself") from None
         except RAISED as error:
             raise _explained(error) from error
-        return await self._in_thread(lambda: _answer(returned, wanted))
+        return await self._in_thread(lambda: _answer(returned, wanted, limits.bytes))
 
     async def _in_thread(self, work: Callable[[], Answer]) -> Answer:
         def caught() -> Answer | BaseException:
@@ -104,15 +103,20 @@ def _explained(error: BaseException) -> ExecutionFailed:
     return ExecutionFailed("function-failed", f"the function raised {name}; the response network's log says more")
 
 
-def _answer(returned: Any, wanted: int) -> Answer:
-    """The returned value as an `Answer`. From an iterator only the wanted rows are taken; its total is then unknown."""
+def _answer(returned: Any, wanted: int, most_bytes: int) -> Answer:
+    """The returned value as an `Answer`. From an iterator, rows are taken until a limit is exceeded; its total is then
+    unknown.
+    """
     if isinstance(returned, Answer):
         total = returned.total
         if total is not None and not (isinstance(total, int) and 0 <= total <= MAX_TOTAL):
             raise ExecutionFailed("answer-not-rows", "the total of the function's answer is not a count of rows")
-        return Answer([one_line(row) for row in returned.rows], total)
+        return Answer([one_line(row) for row in returned.rows[: wanted + 1]], total)
     if isinstance(returned, str | bytes | dict) or not isinstance(returned, Iterable):
         raise ExecutionFailed("answer-not-rows", "the function did not return rows")
-    rows = list(islice(returned, wanted + 1))
-    known = len(rows) if len(rows) <= wanted else None
-    return Answer([to_json(row) for row in rows], len(returned) if isinstance(returned, Sized) else known)
+    remaining = iter(returned)
+    rows = json_rows(remaining, wanted, most_bytes)
+    if isinstance(returned, Sized):
+        return Answer(rows, len(returned))
+    within = len(rows) <= wanted and sum(map(len, rows)) + len(rows) <= most_bytes
+    return Answer(rows, len(rows) if within else None)

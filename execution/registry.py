@@ -10,7 +10,6 @@ from typing import Any
 import httpx
 import orjson
 import structlog
-from jsonschema_rs import ValidationError
 
 from cache.redis_cache import Cache, answer_key
 from execution.answer import Answer, ExecutionFailed, completed, not_completed, rows_wanted
@@ -72,7 +71,8 @@ class Executors:
             if kind is None:
                 raise ExecutionFailed("unknown-type", f"there is no active request type {request.type!r}")
             params: dict[str, Any] = orjson.loads(request.params)
-            kind.check.validate(params)
+            if (problem := kind.check.problem(params)) is not None:
+                raise ExecutionFailed("invalid-params", ": ".join(problem))
             answer = await self._answer(kind, params, secrets)
             wanted = rows_wanted(kind.limits, params)
             body, returned = completed(request.request_id, answer, kind.limits, wanted, _ms(started))
@@ -83,9 +83,6 @@ class Executors:
         except ExecutionFailed as failed:
             status, reason = RequestStatus.FAILED, failed.reason
             body = not_completed(request.request_id, status, reason, str(failed), _ms(started))
-        except ValidationError as error:
-            status, reason = RequestStatus.FAILED, "invalid-params"
-            body = not_completed(request.request_id, status, reason, error.message, _ms(started))
         except Exception as error:  # every request must get a result
             log.exception("execution.broke", request_id=str(request.request_id), type=request.type)
             status, reason = RequestStatus.FAILED, "executor-failed"

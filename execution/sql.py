@@ -1,4 +1,7 @@
-"""The sql executor: one read-only query with bound parameters and limits on time, rows and bytes."""
+"""The sql executor: one read-only query with bound parameters and limits on time, rows and bytes.
+
+The source counts the bytes too, so that this process never holds more rows than the type's limit allows.
+"""
 
 import math
 from functools import lru_cache
@@ -19,12 +22,17 @@ from storage.database import autocommit, connect, is_unreachable
 log = structlog.get_logger(__name__)
 
 # PostgreSQL writes the JSON of the rows, which is passed on without being parsed. All rows are counted; only those to
-# return become JSON.
+# return become JSON, and only those within the bytes leave the server. The first one always does, for the total.
 _WRAPPED = """
 WITH answer AS MATERIALIZED (
 {query}
+), returned AS (
+SELECT row_to_json(answer.*)::text AS body, count(*) OVER () AS total FROM answer LIMIT {limit}
+), measured AS (
+SELECT body, total, row_number() OVER counted AS number, sum(octet_length(body) + 1::bigint) OVER counted AS used
+FROM returned WINDOW counted AS (ROWS UNBOUNDED PRECEDING)
 )
-SELECT row_to_json(answer.*)::text, count(*) OVER () FROM answer LIMIT {limit}
+SELECT CASE WHEN used <= {bytes} THEN body END, total FROM measured WHERE used <= {bytes} OR number = 1
 """
 _TIMEOUT_STATE = "57014"
 _LONGEST_SECONDS = 610.0
@@ -57,7 +65,7 @@ class SqlSources:
             )
         limit = max(1, rows_wanted(limits, params))
         try:
-            statement = _statement(spec.query, limit)
+            statement = _statement(spec.query, limit, limits.bytes)
             values = {name: params.get(name) for name in statement._bindparams}
             async with autocommit(engine) as connection:
                 driver = (await connection.get_raw_connection()).driver_connection
@@ -72,13 +80,14 @@ class SqlSources:
             raise _explained(error, limits) from error
         except (StatementError, ArgumentError) as error:
             raise ExecutionFailed("invalid-query", "the query of this request type cannot be run") from error
-        return Answer([one_line(row.encode()) for row, _ in found], found[0][1] if found else 0)
+        fitting = [one_line(row.encode()) for row, _ in found if row is not None]
+        return Answer(fitting, found[0][1] if found else 0)
 
 
 @lru_cache(maxsize=1024)
-def _statement(query: str, limit: int) -> TextClause:
+def _statement(query: str, limit: int, most_bytes: int) -> TextClause:
     """The wrapped query, cached: parsing it for parameters takes as long as a short query."""
-    return text(_WRAPPED.format(query=query.strip().rstrip(";"), limit=limit))
+    return text(_WRAPPED.format(query=query.strip().rstrip(";"), limit=limit, bytes=most_bytes))
 
 
 async def _begin(driver: Any, seconds: float) -> None:

@@ -2,54 +2,58 @@
 
 import asyncio
 import base64
-import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from uuid import UUID
 
 import httpx
 import structlog
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from exchange.wire.keys import LinkKeys
+from fulfilment.callback_store import (
+    DueCallback,
+    find_callback,
+    finish_callback,
+    put_off_host,
+    try_callback_again,
+)
+from fulfilment.name_lookups import NameLookups
 from fulfilment.public_addresses import is_public
 from models.errors import describe
 from models.outcomes import CallbackOutcome
 from models.results import closed_body
-from storage.database import AnyRow, execute, rows
 
 log = structlog.get_logger(__name__)
 
 CALLBACK_SECONDS = 10.0
-CALLBACKS_AT_ONCE = 32
 RETRY_SECONDS = (1.0, 5.0, 30.0, 120.0, 600.0, 3600.0)
 """Seconds from a failed attempt to the next one: after the first attempt, after the second, and so on; then every hour
 until the callback is given up."""
+SILENT_ATTEMPTS = 3
+"""After this many attempts without any answer in a row, all callbacks to the host are put off."""
+PUT_OFF_SECONDS = (30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
+MAX_RETRY_AFTER = 86_400.0
+MAX_ADDRESSES = 3
+GONE = 410
 
 
-async def callbacks_due(connection: AsyncConnection, limit: int) -> Sequence[AnyRow]:
-    """Finished requests whose callback is due, oldest first: request_id, callback_url, closed, closed_at, body,
-    finished_at, callback_attempts.
-    """
-    return await rows(
-        connection,
-        """
-        SELECT requests.request_id, callback_url, closed, closed_at, results.body,
-               coalesce(closed_at, received_at) AS finished_at, callback_attempts
-        FROM requests LEFT JOIN results USING (request_id)
-        WHERE callback_url IS NOT NULL AND callback_at IS NULL
-          AND (callback_after IS NULL OR callback_after <= now())
-          AND (closed IS NOT NULL OR results.request_id IS NOT NULL)
-        ORDER BY requests.request_id LIMIT :limit
-        """,
-        limit=limit,
-    )
+@dataclass(frozen=True)
+class Failure:
+    """Why an attempt failed. ``silent``: nobody answered. ``wait``: the seconds that the receiver asked for."""
+
+    reason: str
+    silent: bool = False
+    gone: bool = False
+    wait: float = 0.0
 
 
 class CallbackSender:
-    """Makes up to `CALLBACKS_AT_ONCE` callbacks at once. Each is signed with this network's Ed25519 key (webhook-id,
-    webhook-timestamp, webhook-signature ``v1a``).
+    """Makes callbacks. Each is signed with this network's Ed25519 key (webhook-id, webhook-timestamp, webhook-signature
+    ``v1a``). A host that does not answer is put off with all its callbacks, so that it does not take others' places.
     """
 
     def __init__(
@@ -60,104 +64,128 @@ class CallbackSender:
         self._allow_private = allow_private
         self._give_up_seconds = give_up_seconds
         self._http = http
-        self._slots = asyncio.Semaphore(CALLBACKS_AT_ONCE)
+        self._lookups = NameLookups()
+        self._silent: dict[str, int] = {}
+        """Attempts in a row without an answer, by host. Only of hosts that did not answer."""
 
-    async def send(self, callback: AnyRow, outcome: CallbackOutcome) -> None:
-        """Make one callback, a row of `callbacks_due`. Record its outcome in the database and count it."""
-        async with self._slots:
-            await self._send(callback, outcome)
+    def close(self) -> None:
+        self._lookups.close()
 
-    async def _send(self, callback: AnyRow, outcome: CallbackOutcome) -> None:
+    async def send(self, due: DueCallback, outcome: CallbackOutcome) -> None:
+        """Make one callback. Record its outcome in the database and count it."""
+        async with self._engine.connect() as connection:
+            callback = await find_callback(connection, due.request_id)
+        if callback is None:
+            return
         closed = callback.closed is not None  # a result that came later does not count
-        body = closed_body(callback.request_id, callback.closed, callback.closed_at) if closed else callback.body
-        target, problem = await self._target(callback.callback_url)
+        body = closed_body(due.request_id, callback.closed, callback.closed_at) if closed else callback.body
+        target, problem = await self._target(callback.callback_url, due.user_id)
         if problem is None:
-            failure = await self._post(target, callback.request_id, body)
+            failure = await self._post(target, due.request_id, body)
             if failure is None:
+                self._silent.pop(due.host, None)
                 outcome.delivered += 1
-                await self._finish(callback.request_id, None)
+                await self._finish(due.request_id, None)
                 return
-            if time.time() - callback.finished_at.timestamp() < self._give_up_seconds:
+            if not failure.gone and time.time() - callback.finished_at.timestamp() < self._give_up_seconds:
                 pause = RETRY_SECONDS[min(callback.callback_attempts, len(RETRY_SECONDS) - 1)]
-                log.warning("callback.failed", request_id=str(callback.request_id), error=failure, again_in=pause)
+                pause = max(pause, failure.wait)
+                log.warning("callback.failed", request_id=str(due.request_id), error=failure.reason, again_in=pause)
                 outcome.failed_attempts += 1
-                await self._try_again_in(pause, callback.request_id)
+                await self._try_again(due, failure, pause, outcome)
                 return
-            problem = f"given up after {self._give_up_seconds:g} s: {failure}"
-        log.error("callback.given_up", request_id=str(callback.request_id), reason=problem)
+            problem = (
+                "its receiver answered 410 Gone"
+                if failure.gone
+                else f"given up after {self._give_up_seconds:g} s: {failure.reason}"
+            )
+        log.error("callback.given_up", request_id=str(due.request_id), reason=problem)
         outcome.given_up += 1
-        await self._finish(callback.request_id, problem)
+        await self._finish(due.request_id, problem)
 
     async def _finish(self, request_id: UUID, lost: str | None) -> None:
-        """Record that the callback was delivered, or given up for the reason ``lost``."""
         async with self._engine.begin() as connection:
-            await execute(
-                connection,
-                "UPDATE requests SET callback_at = now(), callback_lost = :lost WHERE request_id = :request_id",
-                request_id=request_id,
-                lost=lost,
-            )
+            await finish_callback(connection, request_id, lost)
 
-    async def _try_again_in(self, seconds: float, request_id: UUID) -> None:
+    async def _try_again(self, due: DueCallback, failure: Failure, pause: float, outcome: CallbackOutcome) -> None:
+        """Record the failed attempt. Put off the host if it asked for that, or has not answered several times."""
+        put_off = failure.wait
+        if failure.silent:
+            if len(self._silent) > 10_000:
+                self._silent.clear()
+            self._silent[due.host] = silent = self._silent.get(due.host, 0) + 1
+            if silent >= SILENT_ATTEMPTS:
+                put_off = PUT_OFF_SECONDS[min(silent - SILENT_ATTEMPTS, len(PUT_OFF_SECONDS) - 1)]
+        else:
+            self._silent.pop(due.host, None)
         async with self._engine.begin() as connection:
-            await execute(
-                connection,
-                "UPDATE requests SET callback_attempts = callback_attempts + 1,"
-                " callback_after = now() + make_interval(secs => :seconds) WHERE request_id = :request_id",
-                request_id=request_id,
-                seconds=seconds,
-            )
+            if put_off:
+                outcome.given_up += await put_off_host(connection, due.host, put_off, self._give_up_seconds)
+                log.warning("callback.host_put_off", host=due.host, seconds=put_off)
+            await try_callback_again(connection, due.request_id, pause)
 
-    async def _target(self, url: str) -> tuple["Target", str | None]:
-        """The address to post to, or the reason why it is refused: a callback must not reach a private address.
+    async def _target(self, url: str, user_id: UUID) -> tuple["Target", str | None]:
+        """The addresses to post to, or the reason why they are refused: a callback must not reach a private address.
 
         The checked address is the one that is called, since the name may resolve to another one a moment later.
         """
         try:
             parsed = httpx.URL(url)
-            if self._allow_private:
-                return Target(parsed), None
-            loop = asyncio.get_running_loop()
-            found = await loop.getaddrinfo(parsed.raw_host.decode(), None, type=socket.SOCK_STREAM)
+            addresses = await self._lookups.addresses(parsed.raw_host.decode(), user_id)
+        except TimeoutError as error:
+            return Target((), trouble=str(error) or "the look-up of its host takes too long"), None
         except (OSError, UnicodeError, httpx.InvalidURL):
-            return Target(None), None
-        addresses = [str(item[4][0]) for item in found]
-        inside = [address for address in addresses if not is_public(address)]
+            return Target((), trouble="its host cannot be found"), None
+        inside = [] if self._allow_private else [address for address in addresses if not is_public(address)]
         if inside:
             log.warning("callback.not_public", host=parsed.host, address=inside[0])
-            return Target(None), f"{parsed.host} is not a public address"  # which one it is stays here
-        return Target(parsed.copy_with(host=addresses[0]), parsed.netloc.decode(), parsed.raw_host.decode()), None
+            return Target(()), f"{parsed.host} is not a public address"  # which one it is stays here
+        urls = [parsed.copy_with(host=address) for address in addresses[:MAX_ADDRESSES]]
+        return Target(urls, parsed.netloc.decode(), parsed.raw_host.decode()), None
 
-    async def _post(self, target: "Target", request_id: UUID, body: bytes) -> str | None:
-        """Post the result. Return the reason of a failure, or None. Only the status of the answer is read."""
-        if target.url is None:
-            return "its host cannot be found"
+    async def _post(self, target: "Target", request_id: UUID, body: bytes) -> Failure | None:
+        """Post the result. Return the failure, or None. Only status and Retry-After of the answer are read."""
+        if target.trouble:
+            return Failure(target.trouble, silent=True)
         message_id, moment = f"msg_{request_id}", str(int(time.time()))
         signature = self._keys.signing.sign(b".".join((message_id.encode(), moment.encode(), body)))
         headers = {
             "Content-Type": "application/json",
+            "Host": target.host,
             "webhook-id": message_id,
             "webhook-timestamp": moment,
             "webhook-signature": "v1a," + base64.b64encode(signature).decode(),
         }
-        extensions: dict[str, str] = {}
-        if target.host:
-            headers["Host"] = target.host
-            extensions["sni_hostname"] = target.name
-        request = self._http.build_request(
-            "POST", target.url, content=body, headers=headers, timeout=CALLBACK_SECONDS, extensions=extensions
-        )
+        problem = "no address"
         try:
             async with asyncio.timeout(CALLBACK_SECONDS):
-                response = await self._http.send(request, stream=True)
-                await response.aclose()
+                for url in target.urls:
+                    request = self._http.build_request(
+                        "POST",
+                        url,
+                        content=body,
+                        headers=headers,
+                        timeout=CALLBACK_SECONDS,
+                        extensions={"sni_hostname": target.name},
+                    )
+                    try:
+                        response = await self._http.send(request, stream=True)
+                    except httpx.ConnectError as error:
+                        problem = _reason(request_id, error)
+                        continue
+                    await response.aclose()
+                    return _failure(response)
         except TimeoutError:
-            return f"no answer within {CALLBACK_SECONDS:g} s"
+            problem = f"no answer within {CALLBACK_SECONDS:g} s"
         except (httpx.HTTPError, OSError, ValueError) as error:
-            # The owner reads the reason: no addresses, and nothing that a server inside said.
-            log.debug("callback.error", request_id=str(request_id), error=describe(error))
-            return _WORDS.get(type(error), "its host cannot be reached")
-        return None if response.is_success else f"status {response.status_code}"
+            problem = _reason(request_id, error)
+        return Failure(problem, silent=True)
+
+
+def _reason(request_id: UUID, error: Exception) -> str:
+    """The reason for the owner, who learns no address, and nothing that a server inside said."""
+    log.debug("callback.error", request_id=str(request_id), error=describe(error))
+    return _WORDS.get(type(error), "its host cannot be reached")
 
 
 _WORDS: dict[type[Exception], str] = {
@@ -171,8 +199,33 @@ _WORDS: dict[type[Exception], str] = {
 
 @dataclass(frozen=True)
 class Target:
-    """The URL to call. If its host was resolved, ``url`` holds the address; ``host`` and ``name`` hold the name."""
+    """The URLs to call, with addresses as hosts; ``host`` and ``name`` hold the name. ``trouble``: why none."""
 
-    url: httpx.URL | None
+    urls: Sequence[httpx.URL]
     host: str = ""
     name: str = ""
+    trouble: str = ""
+
+
+def _failure(response: httpx.Response) -> Failure | None:
+    if response.is_success:
+        return None
+    return Failure(
+        f"status {response.status_code}",
+        gone=response.status_code == GONE,
+        wait=_retry_after(response.headers.get("retry-after", "")),
+    )
+
+
+def _retry_after(header: str) -> float:
+    """Seconds that the receiver asks to wait (RFC 9110, 10.2.3), a day at most; 0 without such a header."""
+    header = header.strip()
+    if header.isascii() and header.isdigit():
+        return min(float(header[:9]), MAX_RETRY_AFTER)
+    try:
+        moment = parsedate_to_datetime(header)
+    except ValueError:
+        return 0.0
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return min(max((moment - datetime.now(UTC)).total_seconds(), 0.0), MAX_RETRY_AFTER)

@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from fulfilment.result_store import find_snapshot
-from models.errors import Unauthenticated, describe
+from models.errors import InvalidInput, Unauthenticated, describe
 from models.parameters import ParameterCheck
 from models.requests import PublicRequestType
 from models.settings import ApiKeyRecord, PublicSetting, RequestTypeRecord, SettingRecord, SettingsRecord
@@ -68,7 +68,10 @@ def read_catalog(epoch: int, sequence: int, records: bytes) -> Catalog:
                 callers[bytes.fromhex(key.sha256)] = Caller(key.user_id, key.user, key.role)
             case RequestTypeRecord() as kind:
                 public = PublicRequestType.model_validate(kind.model_dump(exclude={"kind"}))
-                types[kind.name] = CheckedType(public, ParameterCheck(kind.params_schema))
+                try:
+                    types[kind.name] = CheckedType(public, ParameterCheck(kind.params_schema))
+                except InvalidInput as error:  # of a response network of another version: the other types still serve
+                    log.error("catalog.type_unusable", type=kind.name, error=str(error))
             case SettingRecord() as setting:
                 settings.append(PublicSetting(name=setting.name, value=setting.value, version=setting.version))
     return Catalog(epoch, sequence, callers, types, tuple(settings))

@@ -16,6 +16,8 @@ from storage.database import execute, lock_until_commit, row, rows
 
 OF_WORKFLOWS = "workflow-stuck:"
 """Prefix of the alerts that `monitoring.workflow_watch` raises and clears."""
+WAITING = "requests-waiting"
+"""The alert that `monitoring.waiting` raises and clears."""
 
 
 @dataclass(frozen=True)
@@ -124,13 +126,13 @@ async def settle_alerts(
 ) -> tuple[list[str], list[str], list[OpenAlert]]:
     """Raise the wanted alerts (name → message) and clear the other open ones, or only those whose names are ``among``.
 
-    With ``among``, look only at alerts of these names; otherwise at all but those of workflows. Returns the names
-    raised, the names cleared and all open alerts. Holds a lock until the transaction ends.
+    With ``among``, look only at alerts of these names; otherwise at all but those that a watch settles. Returns the
+    names raised, the names cleared and all open alerts. Holds a lock until the transaction ends.
     """
     await lock_until_commit(connection, "alerts")
     names = {alert.name for alert in await open_alerts(connection)}
     open_before = {
-        name for name in names if (name in among if among is not None else not name.startswith(OF_WORKFLOWS))
+        name for name in names if (name in among if among is not None else not name.startswith((OF_WORKFLOWS, WAITING)))
     }
     for name, message in wanted.items():
         await execute(

@@ -16,6 +16,7 @@ from configuration.settings import RequestSettings
 from exchange.link_keys.live_keys import LiveKeys
 from fulfilment.callbacks import CallbackSender
 from models.streams import Network
+from monitoring.waiting import WaitingWatch
 from monitoring.workflow_watch import WorkflowWatch
 from orchestration.client import connect_temporal
 from orchestration.workers import ensure_search_attributes, identity, make_worker, start_background_task
@@ -48,12 +49,14 @@ async def request_worker(settings: RequestSettings, runtime: Runtime) -> AsyncIt
         listener = NotificationListener()
         importing = ImportActivities(engine, listener)
         sender = CallbackSender(engine, keys, settings.callback_private_addresses, settings.callback_give_up, http)
+        stack.callback(sender.close)
         fulfilment = FulfilmentActivities(engine, sender, listener)
         maintenance = MaintenanceActivities(Network.REQUEST, engine, cache, settings.retention)
         await ensure_search_attributes(client)
         start_background_task(stack, keys.keep_current())
         start_background_task(stack, listen(url, listener.hear, listener.connected, "airlock-request-worker"))
         start_background_task(stack, WorkflowWatch(client, engine, BOUNDS).run())
+        start_background_task(stack, WaitingWatch(engine, Network.REQUEST, settings.waiting_alert).run())
         yield make_worker(
             client,
             settings,

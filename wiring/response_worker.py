@@ -37,6 +37,7 @@ from models.outcomes import PullProgress
 from models.streams import PULL_WORKFLOW_ID, BatchRef, Network, StreamName, named_by
 from monitoring.link_watch import LinkWatch
 from monitoring.temporal_state import TemporalState
+from monitoring.waiting import WaitingWatch
 from monitoring.workflow_watch import WorkflowWatch
 from orchestration.client import connect_temporal, task_queue
 from orchestration.search_attributes import STREAM, search_attributes
@@ -145,6 +146,7 @@ async def response_worker(settings: ResponseSettings, runtime: Runtime) -> Async
         start_background_task(
             stack, WorkflowWatch(client, engine, bounds(settings), partial(start_pulling, client)).run()
         )
+        start_background_task(stack, WaitingWatch(engine, Network.RESPONSE, settings.waiting_alert).run())
         start_background_task(stack, KeyExchange(keys, link, settings.link_id).run())
         yield make_worker(
             client,

@@ -24,6 +24,7 @@ from fulfilment.first_reads import FirstReads
 from fulfilment.group_commit import GroupCommit
 from fulfilment.waiters import Broadcast, FinishedRequests
 from models.streams import Network, StreamName
+from monitoring.waiting import WaitingWatch
 from orchestration.client import connect_temporal, sdk_runtime
 from storage.database import Ask, connect, listen
 
@@ -116,6 +117,7 @@ async def open_services(settings: RequestSettings) -> AsyncIterator[Services]:
             services.group_commit.run(),
             dispatcher.run(),
             keys.keep_current(),
+            WaitingWatch(engine, Network.REQUEST, settings.waiting_alert).run(),  # also while no worker runs
         ):
             stack.push_async_callback(_stop, _start(task))
         yield services

@@ -4,12 +4,14 @@ import asyncio
 from typing import Any
 
 ran: list[Any] = []
+waiting: list[str] = []
 _gate = asyncio.Event()
 
 
 def reset() -> None:
     global _gate
     ran.clear()
+    waiting.clear()
     _gate = asyncio.Event()
 
 
@@ -23,6 +25,7 @@ async def rows() -> list[dict[str, int]]:
 
 
 async def waits() -> list[int]:
+    waiting.append("waits")
     await _gate.wait()
     return []
 

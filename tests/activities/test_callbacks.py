@@ -1,18 +1,14 @@
 """Callbacks of finished requests: each signed, made again when it is not taken, and given up in the end."""
 
-import asyncio
 import base64
-import socket
 from datetime import timedelta
-from typing import Any
 
 import httpx
 import orjson
 import pytest
 from cryptography.exceptions import InvalidSignature
 
-from activities import fulfilling
-from fulfilment import callbacks
+from fulfilment import callbacks, callbacks_in_flight, name_lookups
 from fulfilment.callbacks import RETRY_SECONDS
 from fulfilment.public_addresses import is_public
 from fulfilment.request_store import cancel_request
@@ -135,10 +131,7 @@ async def test_the_address_that_was_looked_at_is_the_one_that_is_called(
         called.append(request)
         return httpx.Response(200)
 
-    async def resolve(_host: str, *_: Any, **__: Any) -> list[Any]:
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("93.184.215.14", 0))]
-
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
+    monkeypatch.setattr(name_lookups, "_look_up", lambda _name: ["93.184.215.14"])
     key = new_id()
     await submit(networks, key, callback="https://hooks.example:8443/in?a=b")
     await finish(networks, key)
@@ -183,7 +176,7 @@ async def test_a_receiver_that_never_answers_does_not_hold_up_the_round(
 async def test_all_callbacks_of_a_large_group_are_made_in_one_round(
     networks: Networks, http: httpx.AsyncClient, receiver: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fulfilling, "CALLBACKS_AT_A_TIME", 5)
+    monkeypatch.setattr(callbacks_in_flight, "PER_USER", 5)
     receiver.answers = [(500, {}, b"")] * 3 + [(200, {}, b"")]
     ids = await finished(networks, receiver, 15)
     outcome = await call_back(calling(networks, http))

@@ -13,6 +13,7 @@ from activities import executing
 from activities.executing import ExecutionActivities
 from cache.redis_cache import Cache
 from exchange.transfer.sealing import Sealer
+from execution import rechecks
 from execution.http import HttpCalls
 from execution.python import PythonFunctions
 from execution.registry import Executors
@@ -270,6 +271,71 @@ async def test_a_retired_type_fails_its_requests_with_the_reason(networks: Netwo
     await change(networks.response, "UPDATE request_types SET retired_at = now() WHERE name = 'rows'")
     await execute(activities(networks, executors), await cross(networks, REQUESTS, [request_record(new_id())]))
     assert await table(networks.response, "SELECT status, reason FROM results") == [("failed", "unknown-type")]
+
+
+@pytest.fixture
+async def half_done(networks: Networks, executors: Executors) -> AsyncIterator[tuple[asyncio.Task[object], list[UUID]]]:
+    """A range under way: the first request is executing, and four of each type have not begun."""
+    ids = [new_id() for _ in range(9)]
+    records = [request_record(ids[0], "waits", priority=9)]
+    records += [request_record(each, "rows") for each in ids[1:5]] + [
+        request_record(each, "counts") for each in ids[5:]
+    ]
+    batch = await cross(networks, REQUESTS, records)
+    run: asyncio.Task[object] = asyncio.create_task(execute(activities(networks, executors, concurrency=1), batch))
+
+    async def begun() -> bool:
+        return bool(functions.waiting)
+
+    await eventually(begun)
+    yield run, ids
+    await run
+
+
+@pytest.mark.usefixtures("_at_each_request")
+async def test_a_type_that_is_retired_takes_effect_on_what_has_not_begun(
+    networks: Networks, half_done: tuple[asyncio.Task[object], list[UUID]]
+) -> None:
+    run, ids = half_done
+    await change(networks.response, "UPDATE request_types SET retired_at = now() WHERE name IN ('rows', 'waits')")
+    functions.let_go()
+    await run
+    found = await results(networks)
+    assert [found[each] for each in ids] == ["completed"] + ["failed"] * 4 + ["completed"] * 4
+    assert functions.ran == [0] * 4
+
+
+@pytest.mark.usefixtures("_at_each_request")
+async def test_a_type_that_is_corrected_takes_effect_on_what_has_not_begun(
+    networks: Networks, half_done: tuple[asyncio.Task[object], list[UUID]]
+) -> None:
+    run, _ = half_done
+    async with networks.response.engine.begin() as connection:
+        corrected = {"kind": "python", "function": f"{MODULE}:counts"}
+        await put_request_type(connection, "rows", "", {"type": "object"}, {}, corrected, "test")
+    functions.let_go()
+    await run
+    assert functions.ran == [0] * 8
+
+
+@pytest.mark.usefixtures("_at_each_request")
+async def test_a_cancellation_and_a_deadline_take_effect_on_what_has_not_begun(
+    networks: Networks, executors: Executors, half_done: tuple[asyncio.Task[object], list[UUID]]
+) -> None:
+    run, ids = half_done
+    later = await cross(networks, REQUESTS, [cancellation(ids[1]), cancellation(ids[5])])
+    await execute(activities(networks, executors), later)
+    await change(networks.response, "UPDATE requests SET deadline_at = now() WHERE request_id = :key", key=ids[2])
+    functions.let_go()
+    await run
+    found = await results(networks)
+    assert [found[each] for each in (ids[1], ids[2], ids[5])] == ["cancelled", "expired", "cancelled"]
+    assert len(functions.ran) == 5
+
+
+@pytest.fixture
+def _at_each_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rechecks, "RECHECK_SECONDS", 0.0)
 
 
 async def test_an_empty_batch_and_one_that_is_not_here_are_done_at_once(

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from fulfilment.catalog import CurrentCatalog
+from fulfilment.catalog import CurrentCatalog, read_catalog
 from models.errors import Unauthenticated
 from storage.database import connect
 from tests.api_request.conftest import Api
@@ -171,3 +171,11 @@ async def test_the_last_known_catalog_serves_while_the_database_is_away_but_neve
     with pytest.raises(Unauthenticated):
         await catalog.caller(bytes(32))
     await away.dispose()
+
+
+def test_a_type_whose_schema_this_version_refuses_is_left_out_and_the_others_serve() -> None:
+    records = [
+        {"kind": "request-type", "name": name, "version": 1, "params_schema": schema}
+        for name, schema in (("good", {"type": "object"}), ("bad", {"$ref": "#"}))
+    ]
+    assert list(read_catalog(1, 1, b"\n".join(json.dumps(record).encode() for record in records)).types) == ["good"]

@@ -122,3 +122,8 @@ async def hangs_later() -> list[int]:
 
 
 not_callable = 5
+
+
+def wide_rows() -> Iterator[str]:
+    for _ in range(3000):
+        yield "x" * 1_000_000

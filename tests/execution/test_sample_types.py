@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import airportsdata
-import jsonschema_rs
 import pytest
 from pydantic import SecretStr
 
@@ -124,8 +123,7 @@ async def test_both_names_of_the_date_line_and_of_a_pole_are_the_same_place(samp
     ],
 )
 async def test_a_place_that_is_none_is_refused(sample: Executors, params: dict[str, Any]) -> None:
-    with pytest.raises(jsonschema_rs.ValidationError):
-        sample_type("airports-near").check.validate(params)
+    assert sample_type("airports-near").check.problem(params) is not None
     assert (await failure(sample, sample_type("airports-near"), params))[0] == "invalid-params"
 
 

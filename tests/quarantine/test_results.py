@@ -7,7 +7,7 @@ import pytest
 from exchange.audit.stored_rows import mark_unapplied
 from exchange.transfer.incoming import lock_applying, mark_applied
 from exchange.transfer.quarantine_store import list_quarantined, quarantine
-from fulfilment.callbacks import callbacks_due
+from fulfilment.callback_store import callbacks_due
 from models.errors import Conflict, InvalidInput, NotFound
 from models.streams import Network, StreamName
 from storage.database import autocommit, value
