@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from exchange.wire.batch import SealedBatch
 from models.streams import GENESIS, StreamName
+from models.wording import cleaned
 from storage.database import driver, execute, lock_until_commit, notify, row, rows, value
 from storage.notices import ready
 
@@ -144,9 +145,11 @@ async def take_results_back_from_outbox(connection: AsyncConnection, request_ids
     """Delete the results of these requests from the outbox. Returns how many there were."""
     return await execute(
         connection,
+        # Our own results begin with their id. A jsonb cannot hold every body: a string may have a NUL character.
         "DELETE FROM outbox WHERE stream = 'results'"
-        " AND CAST(convert_from(body, 'UTF8')::jsonb ->> 'request_id' AS uuid) = ANY(CAST(:request_ids AS uuid[]))",
-        request_ids=list(request_ids),
+        " AND substring(encode(substring(body FOR 100), 'escape') FROM :form) = ANY(CAST(:request_ids AS text[]))",
+        form='^\\{\\s*"request_id"\\s*:\\s*"([0-9a-f-]{36})"',
+        request_ids=[str(each) for each in request_ids],
     )
 
 
@@ -302,7 +305,7 @@ async def stop_outgoing(connection: AsyncConnection, stream: StreamName, reason:
         "UPDATE outgoing_streams SET stopped = :reason WHERE stream = :stream AND stopped IS NULL"
         " AND epoch = coalesce(CAST(:epoch AS integer), epoch)",
         stream=stream,
-        reason=reason,
+        reason=cleaned(reason),
         epoch=epoch,
     )
 

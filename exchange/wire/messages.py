@@ -14,6 +14,7 @@ from exchange.errors import Malformed, UnsupportedVersion
 from exchange.wire.keys import LinkKeys
 from exchange.wire.manifest import MAX_MANIFEST_BYTES, SPEC, Number, Sha256Hex
 from models.streams import StreamName
+from models.wording import Cleaned
 
 
 class Signed(BaseModel):
@@ -55,7 +56,7 @@ class SignedMessage(Signed):
     """A message about one stream."""
 
     stream: StreamName
-    epoch: int = Field(ge=1)
+    epoch: int = Field(ge=1, le=2**31 - 1)
     head: Sha256Hex = Field(description="Hash of the newest batch that the message covers")
 
 
@@ -88,10 +89,10 @@ class EpochOrder(SignedMessage):
     purpose = "epoch-order"
     media_type: ClassVar[str] = "application/vnd.airlock.epoch-order"
 
-    previous_epoch: int = Field(ge=1)
+    previous_epoch: int = Field(ge=1, le=2**31 - 1)
     previous_sequence: Number
-    reason: str = Field(min_length=1, max_length=400)
-    ordered_by: str = Field(min_length=1, max_length=100)
+    reason: Cleaned = Field(min_length=1, max_length=400)
+    ordered_by: Cleaned = Field(min_length=1, max_length=100)
     accept_loss: bool = Field(False, description="Go on without records whose payload is past retention")
 
     @property
