@@ -4,9 +4,10 @@ from enum import StrEnum
 from typing import Annotated, Literal, Protocol
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from exchange.wire.manifest import Number, Sha256Hex
+from models.requests import Moment
 from models.streams import Network, StreamName
 from models.wording import Cleaned
 
@@ -81,7 +82,7 @@ class StreamHead(BaseModel):
         None, description="Snapshot streams: last batch of the newest snapshot; null if it is of an earlier epoch"
     )
     snapshot_sha256: Sha256Hex | None = Field(None, description="Over the records of the newest snapshot")
-    read_at: AwareDatetime
+    read_at: Moment
 
 
 class RangeDigest(BaseModel):

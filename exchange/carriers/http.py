@@ -13,14 +13,19 @@ from configuration.settings import ResponseSettings
 from exchange.errors import Fork, Gap, LinkError, LinkPaused, LinkUnavailable, Malformed, Oversize, StreamStopped
 from exchange.wire.batch import MAX_WIRE_BYTES, MEDIA_TYPE, from_bundle
 from exchange.wire.http_signature import HEADER, HttpSigner
-from exchange.wire.messages import EpochOrder, Heartbeat, Receipt, SignedMessage
+from exchange.wire.messages import EpochOrder, Heartbeat, Receipt, Signed, SignedMessage
 from models.errors import ConfigurationError, NotFound, describe
 from models.streams import Network, StreamName
+from models.wording import cleaned
 
 Message = TypeVar("Message", bound=SignedMessage)
+AnySigned = TypeVar("AnySigned", bound=Signed)
 
 POLL_SECONDS = 25.0
 """How long the other side may hold a poll before it answers that nothing is new."""
+
+LAST_SECOND = 253_402_300_800
+"""Unix time of the end of the year 9999: a clock that says more is no clock."""
 
 MAX_RETRY_AFTER = 600.0
 """Seconds that an answer may ask us to wait at most: such answers are not signed."""
@@ -81,7 +86,7 @@ class LinkClient:
             target += f"&epoch={epoch}"
         if head is not None:
             target += f"&head={head.hex()}"
-        return from_bundle(await self._call("GET", f"{target}&most={most}", timeout=wait + self._timeout))
+        return from_bundle(await self._call("GET", f"{target}&most={most}", timeout=wait + self._timeout), most)
 
     async def send_receipt(self, stream: StreamName, receipt: Receipt) -> None:
         """Tell the sender which batches are stored here, so that it marks them delivered."""
@@ -120,7 +125,7 @@ class LinkClient:
         body = await self._call("POST", f"/link/v1/streams/{stream}/epochs", wire, EpochOrder.media_type)
         if stream.sender is Network.RESPONSE:
             return self._receipt(stream, body)
-        return self._own(stream, Heartbeat.from_wire(self._signer.keys, body))
+        return self._own(stream, self._signer.opened(Heartbeat, body))
 
     async def give_back(self, stream: StreamName, wire: bytes) -> None:
         """Return a batch to its sender, which has lost it. The sender puts its records into its next epoch."""
@@ -130,12 +135,16 @@ class LinkClient:
         """Send this network's key list and return the other's. See `exchange.link_keys.lists`."""
         return await self._call("POST", "/link/v1/keys", ours, "application/vnd.airlock.keys")
 
+    def opened(self, kind: type[AnySigned], wire: bytes) -> AnySigned:
+        """A signed message that came as an answer, verified. Raises `LinkError`."""
+        return self._signer.opened(kind, wire)
+
     async def trace(self, request_id: UUID) -> bytes:
         """The request network's trace of one request."""
         return await self._call("GET", f"/link/v1/traces/{request_id}")
 
     def _receipt(self, stream: StreamName, body: bytes) -> Receipt:
-        return self._own(stream, Receipt.from_wire(self._signer.keys, body))
+        return self._own(stream, self._signer.opened(Receipt, body))
 
     def _own(self, stream: StreamName, message: Message) -> Message:
         if message.stream is not stream or message.link != self._signer.link_id:
@@ -208,9 +217,9 @@ async def _read(response: httpx.Response) -> bytes:
 def _refusal(status: int, content: bytes) -> LinkError:
     """The error for a signed refusal."""
     problem = _problem(content)
-    detail = str(problem.get("detail", f"status {status}"))
+    detail = cleaned(str(problem.get("detail", f"status {status}")))
     expected = problem.get("expected")
-    extra = {"expected": expected} if isinstance(expected, int) else {}
+    extra = {"expected": expected} if isinstance(expected, int) and not isinstance(expected, bool) else {}
     if status == 409 and extra:
         return Gap(detail, **extra)
     if status == 422:
@@ -229,10 +238,11 @@ def _paused(content: bytes) -> LinkPaused:
     """
     problem = _problem(content)
     theirs = problem.get("server_time")
+    known = isinstance(theirs, int | float) and not isinstance(theirs, bool) and 0 <= theirs < LAST_SECOND
     return LinkPaused(
         f"the request network refuses our signature: {_detail(content)}",
-        refusal=str(problem.get("type", "")).rpartition(":")[2],
-        clock_ahead=theirs - datetime.now(UTC).timestamp() if isinstance(theirs, int | float) else None,
+        refusal=cleaned(str(problem.get("type", "")).rpartition(":")[2], 64),
+        clock_ahead=float(str(theirs)) - datetime.now(UTC).timestamp() if known else None,
     )
 
 
@@ -245,7 +255,7 @@ def _problem(content: bytes) -> dict[str, object]:
 
 
 def _detail(content: bytes) -> str:
-    return str(_problem(content).get("detail", "no reason given"))[:500]
+    return cleaned(str(_problem(content).get("detail", "no reason given")), 500)
 
 
 def _retry_after(response: httpx.Response) -> float | None:

@@ -36,7 +36,7 @@ class KeyExchange:
             async with self.keys.engine.connect() as connection:
                 ours = await key_list(connection, self.keys, self._link_id)
             answer = await self._link.exchange_keys(ours.to_wire(self.keys))
-            theirs = KeyList.from_wire(self.keys, answer)
+            theirs = self._link.opened(KeyList, answer)
             async with self.keys.engine.begin() as connection:
                 changed = await take_key_list(connection, self.keys, self._link_id, theirs)
             await self.keys.refresh()

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from exchange.errors import Malformed
@@ -26,6 +26,7 @@ from exchange.link_keys.store import (
 from exchange.wire.keys import key_id_of
 from exchange.wire.manifest import Sha256Hex
 from exchange.wire.messages import Signed
+from models.requests import Moment
 from models.streams import Network
 
 log = structlog.get_logger(__name__)
@@ -40,7 +41,7 @@ class KeyEntry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     public_key: Sha256Hex = Field(description="The 32 raw bytes, hexadecimal")
-    retires_at: AwareDatetime | None = None
+    retires_at: Moment | None = None
     revoked: bool = False
 
     @property

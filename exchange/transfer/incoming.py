@@ -186,6 +186,16 @@ async def unapplied(
     return [BatchRef(stream=stream, epoch=epoch, sequence=sequence, records=count) for epoch, sequence, count in found]
 
 
+async def count_unapplied_records(connection: AsyncConnection, stream: StreamName) -> int:
+    """Records in batches that are stored and not applied."""
+    found: int = await value(
+        connection,
+        "SELECT coalesce(sum(records), 0) FROM received_batches WHERE stream = :stream AND applied_at IS NULL",
+        stream=stream,
+    )
+    return found
+
+
 async def count_unapplied_pulls(connection: AsyncConnection, stream: StreamName, epoch: int, before: int) -> int:
     """How many earlier pulls brought batches, with numbers below ``before``, that are not all applied.
 

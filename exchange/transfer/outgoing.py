@@ -198,25 +198,34 @@ async def batch_after(connection: AsyncConnection, stream: StreamName, epoch: in
 
 
 async def batches_after(
-    connection: AsyncConnection, stream: StreamName, epoch: int, sequence: int, most: int, records: int, size: int
+    connection: AsyncConnection,
+    stream: StreamName,
+    epoch: int,
+    sequence: int,
+    most: int,
+    records: int,
+    size: int,
+    raw_bytes: int,
 ) -> list[StoredBatch]:
-    """The sealed batches after number ``sequence``: at most ``most``, with ``records`` records and ``size`` bytes on
-    the wire in total. The first one is included even if it is larger.
+    """The sealed batches after number ``sequence``: at most ``most``, with ``records`` records, ``size`` bytes on the
+    wire and ``raw_bytes`` bytes of records in total. The first one is included even if it is larger.
     """
     found = await rows(
         connection,
         """
         WITH following AS (
             SELECT sequence, row_number() OVER in_order AS place, sum(records) OVER in_order AS records,
+                   sum(raw_bytes) OVER in_order AS raw_bytes,
                    sum(coalesce(octet_length(payload), 0) + octet_length(manifest) + 256) OVER in_order AS size
             FROM (SELECT * FROM sealed_batches WHERE stream = :stream AND epoch = :epoch AND sequence > :sequence
                   ORDER BY sequence LIMIT :most) AS next_ones
             WINDOW in_order AS (ORDER BY sequence)
         )
-        SELECT epoch, sequence, sealed_batches.records, raw_bytes, hash, manifest, signature, payload
+        SELECT epoch, sequence, sealed_batches.records, sealed_batches.raw_bytes, hash, manifest, signature, payload
         FROM sealed_batches JOIN following USING (sequence)
         WHERE stream = :stream AND epoch = :epoch
-          AND (place = 1 OR (following.records <= :records AND following.size <= :size))
+          AND (place = 1 OR (following.records <= :records AND following.size <= :size
+                             AND following.raw_bytes <= :raw_bytes))
         ORDER BY sequence
         """,
         stream=stream,
@@ -225,6 +234,7 @@ async def batches_after(
         most=most,
         records=records,
         size=size,
+        raw_bytes=raw_bytes,
     )
     return [StoredBatch(*each) for each in found]
 

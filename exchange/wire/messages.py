@@ -8,11 +8,12 @@ import binascii
 from datetime import UTC, datetime
 from typing import ClassVar, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from exchange.errors import Malformed, UnsupportedVersion
 from exchange.wire.keys import LinkKeys
 from exchange.wire.manifest import MAX_MANIFEST_BYTES, SPEC, Number, Sha256Hex
+from models.requests import Moment
 from models.streams import StreamName
 from models.wording import Cleaned
 
@@ -27,7 +28,7 @@ class Signed(BaseModel):
     spec: int = SPEC
     link: str = Field(max_length=63)
     key_id: str = Field(max_length=64)
-    issued_at: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
+    issued_at: Moment = Field(default_factory=lambda: datetime.now(UTC))
 
     def to_wire(self, keys: LinkKeys) -> bytes:
         content = self.model_dump_json().encode()
