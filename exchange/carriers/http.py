@@ -1,5 +1,6 @@
 """The HTTP client of the link. The response network opens every connection; requests and answers are signed."""
 
+import asyncio
 import ssl
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -23,6 +24,9 @@ AnySigned = TypeVar("AnySigned", bound=Signed)
 
 POLL_SECONDS = 25.0
 """How long the other side may hold a poll before it answers that nothing is new."""
+
+TRANSFER_SECONDS = 1800.0
+"""How long a batch may take to cross. httpx bounds only the time between two bytes, which the other side chooses."""
 
 LAST_SECOND = 253_402_300_800
 """Unix time of the end of the year 9999: a clock that says more is no clock."""
@@ -121,6 +125,7 @@ class LinkClient:
 
     async def order_epoch(self, stream: StreamName, order: EpochOrder) -> Receipt | Heartbeat:
         """Order the other end of a stream to begin a new epoch. Returns its new position."""
+        order = order.model_copy(update={"issued_at": datetime.now(UTC)})  # giving back may have taken long
         wire = order.to_wire(self._signer.keys)
         body = await self._call("POST", f"/link/v1/streams/{stream}/epochs", wire, EpochOrder.media_type)
         if stream.sender is Network.RESPONSE:
@@ -157,11 +162,15 @@ class LinkClient:
         signature = self._signer.sign_request(method, target, body)
         headers = {HEADER: signature} | ({"Content-Type": media_type} if media_type else {})
         try:
-            async with self._http.stream(
-                method, target, content=body, headers=headers, timeout=timeout or self._timeout
-            ) as response:
+            async with (
+                asyncio.timeout(TRANSFER_SECONDS + (timeout or self._timeout)),
+                self._http.stream(
+                    method, target, content=body, headers=headers, timeout=timeout or self._timeout
+                ) as response,
+            ):
                 content = await _read(response)
-        except (httpx.HTTPError, ssl.SSLError) as error:  # ssl reports a refused certificate when the answer is read
+        # ssl reports a refused certificate only when the answer is read
+        except (httpx.HTTPError, ssl.SSLError, TimeoutError) as error:
             raise LinkUnavailable(f"{method} {target}: {describe(error)}") from error
         if response.status_code in (401, 403):
             raise _paused(content)

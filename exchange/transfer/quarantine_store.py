@@ -96,8 +96,8 @@ async def quarantine(connection: AsyncConnection, batch: BatchRef, rejected: Seq
     await _count_open(connection, stream)
     if rows_open + added >= MOST_ROWS or room <= 0:
         reason = (
-            f"its quarantine is full: {rows_open + added} records wait for an operator. Look at them, drop them"
-            f" (airlock quarantine drop {stream} --all --reason …), then begin a new epoch"
+            f"its quarantine is full: {rows_open + added} records wait for an operator. Retry them, or drop them"
+            f" (airlock quarantine drop {stream} --all --reason …), then: airlock stream new-epoch {stream}"
         )
         await stop_incoming(connection, stream, reason)
 

@@ -54,9 +54,7 @@ async def test_whatever_is_signed_every_stream_recovers_and_nothing_grows_beyond
     exchange = KeyExchange(live, world.link, LINK, announce_new_keys)
     turns = 0
     while captured.told < COUNT:
-        await empty(
-            world.networks
-        )  # each capture is one of its own: histories of hundreds of epochs are slow to verify
+        await empty(world.networks)  # histories of hundreds of epochs are slow to verify
         async with side.engine.begin() as connection:
             await put_request_type(connection, "rows", "", {"type": "object"}, {}, EXECUTOR, "test")
         await world.answered(2)

@@ -1,5 +1,6 @@
 """What a captured request network may send, how much of it, and what it may say of itself."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -8,10 +9,12 @@ from typing import Any
 import orjson
 import pytest
 
-from exchange.errors import ClockSkew, Fork, LinkError, Malformed, StreamStopped
+from exchange.carriers.http import LinkClient
+from exchange.errors import ClockSkew, Fork, LinkError, LinkUnavailable, Malformed, StreamStopped
 from exchange.recovery.quarantine import Quarantine
 from exchange.transfer import quarantine_store
 from exchange.transfer.incoming import stop_incoming
+from exchange.wire.http_signature import HttpSigner
 from exchange.wire.manifest import MAX_RAW_BYTES, MAX_RECORDS
 from models.streams import Network, StreamName
 from monitoring.retention import empty_batches
@@ -255,3 +258,30 @@ async def test_answers_that_never_end_do_not_make_verifying_loop(attacked: Attac
 
     reports, _ = await world.repair()
     assert not any("\x1b" in finding.detail for report in reports for finding in report.findings)
+
+
+async def test_an_answer_that_trickles_ends(attacked: Attacked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte comes in time; the answer never does."""
+    monkeypatch.setattr("exchange.carriers.http.TRANSFER_SECONDS", 0.5)
+    gone = asyncio.Event()
+
+    async def trickle(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+            while True:
+                writer.write(b"x")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+        except ConnectionError:
+            gone.set()
+
+    server = await asyncio.start_server(trickle, "127.0.0.1", 0)
+    side = attacked.world.networks.response
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    link = LinkClient(url, HttpSigner(side.keys, "test"), timeout=1.0)
+    async with server:
+        with pytest.raises(LinkUnavailable, match="Timeout"):
+            await link.state(RESULTS)
+        await link.aclose()
+        async with asyncio.timeout(20):
+            await gone.wait()
