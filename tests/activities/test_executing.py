@@ -272,9 +272,6 @@ async def test_a_retired_type_fails_its_requests_with_the_reason(networks: Netwo
     assert await table(networks.response, "SELECT status, reason FROM results") == [("failed", "unknown-type")]
 
 
-async def test_an_empty_batch_and_one_that_is_not_here_are_done_at_once(
-    networks: Networks, executors: Executors
-) -> None:
+async def test_a_batch_that_is_not_here_is_done_at_once(networks: Networks, executors: Executors) -> None:
     worker = activities(networks, executors)
-    assert (await execute(worker, await cross(networks, REQUESTS, []))).by_status == {}
     assert (await execute(worker, BatchRef(stream=REQUESTS, epoch=1, sequence=99))).by_status == {}
