@@ -88,8 +88,7 @@ class ExecutionActivities:
                 numbered = [(n, line) for n, line in enumerate(lines, stored.first_record) if n not in aside]
                 one = BatchRef(stream=batch.stream, epoch=batch.epoch, sequence=stored.sequence)
                 rejected = await take_requests(connection, one, numbered)
-                for number, line, reason in rejected:
-                    await quarantine(connection, batch.stream, batch.epoch, stored.sequence, number, line, reason)
+                await quarantine(connection, one, rejected)
                 rejections += len(rejected)
         return rejections + len(aside)
 

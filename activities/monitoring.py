@@ -14,10 +14,12 @@ from temporalio import activity
 from cache.redis_cache import BROKEN, Cache
 from configuration.cadences import Cadence
 from exchange.errors import StreamStopped
+from exchange.link_keys.store import link_keys
 from exchange.transfer.sealing import Sealer
 from models.outcomes import MonitoringOutcome
 from models.streams import Network, StreamName
 from monitoring.alerting import judge
+from monitoring.key_alarms import judge_keys
 from monitoring.measurement_store import (
     OpenAlert,
     database_state,
@@ -68,6 +70,7 @@ class MonitoringActivities:
                 earlier = await recent_measurements(connection, 1)
                 awake = time.monotonic() - self._began
                 wanted = judge(body, earlier[0] if earlier else None, self._cadences, awake)
+                wanted |= judge_keys((await link_keys(connection)).values(), Network.RESPONSE)
                 raised, cleared, still_open = await settle_alerts(connection, wanted)
                 body["alerts"] = [alert.name for alert in still_open]
                 await store_measurement(connection, measured_at, body)

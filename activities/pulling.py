@@ -99,10 +99,12 @@ class PullActivities:
         ends_at, looks_at = clock() + ROUND_SECONDS, clock() + LOOK_SECONDS
         stopping = asyncio.create_task(activity.wait_for_worker_shutdown())
         poll: asyncio.Task[BatchRef | None] | None = None
+        asked_at = clock()
         limiter = RateLimiter(SPACING_SECONDS)
         try:
             while not stopping.done() and (poll is not None or clock() < ends_at):
-                poll = poll or asyncio.create_task(self._next(limiter))
+                if poll is None:
+                    poll, asked_at = asyncio.create_task(self._next(limiter)), clock()
                 await asyncio.wait((poll, stopping), timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
                 if stopping.done() and not poll.done():
                     return
@@ -113,6 +115,8 @@ class PullActivities:
                     continue
                 pulled, poll = poll.result(), None
                 await self._watch.succeeded(STREAM)
+                if pulled is None and clock() < asked_at + WIDEST_SPACING_SECONDS:
+                    limiter.take(WIDEST_SPACING_SECONDS)  # the other side decides how soon it answers
                 if pulled:
                     limiter.take(await self._spacing(pulled))
                     progress.batches += pulled.batches

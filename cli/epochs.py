@@ -2,6 +2,7 @@
 
 import asyncio
 import getpass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -30,6 +31,14 @@ def new_epoch(
     accept_loss: Annotated[
         bool, typer.Option("--accept-loss", help="Continue without records whose payload is past retention.")
     ] = False,
+    discard_since: Annotated[
+        str | None,
+        typer.Option(
+            "--discard-since",
+            metavar="TIME",
+            help="Do not give back requests that arrived since: they were invented while that network was captured.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Let a stream whose two histories differ continue after the last batch that both networks have.
@@ -41,9 +50,10 @@ def new_epoch(
 
     if not (reason := reason.strip()):
         raise fail('say why: --reason "…"; it is stored with the epoch', MISCONFIGURED)
+    since = moment(discard_since) if discard_since else None
     with explained():
         try:
-            outcome = asyncio.run(_order(StreamName(stream), reason[:400], accept_loss))
+            outcome = asyncio.run(_order(StreamName(stream), reason[:400], accept_loss, since))
         except KeyboardInterrupt:
             raise fail("interrupted: the stream may stay stopped until the new epoch is ordered again") from None
     if as_json:
@@ -56,7 +66,46 @@ def new_epoch(
     )
 
 
-async def _order(stream: "StreamName", reason: str, accept_loss: bool) -> "EpochOutcome":
+@app.command("discard")
+def discard(
+    since: Annotated[str, typer.Option("--since", metavar="TIME", help="Requests that arrived at this time or later.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why; it is logged.")],
+    until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="… and at this time or earlier.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fail the requests of a period that are not answered yet: they were invented while that network was captured.
+
+    Run it in the response network. They are not executed. Those in quarantine are dropped by: airlock quarantine drop.
+    """
+    from cli.errors import answer, database_of, networks_here
+    from models.streams import Network
+
+    first, last = moment(since), moment(until) if until else None
+
+    async def work() -> int:
+        from exchange.recovery.discarding import discard_waiting
+
+        (settings,) = networks_here(Network.RESPONSE.value)
+        async with database_of(settings) as engine:
+            return await discard_waiting(engine, first, last, getpass.getuser(), reason)
+
+    discarded = answer(work)
+    print_json({"discarded": discarded}) if as_json else typer.echo(f"{counted(discarded, 'request')} discarded")
+
+
+def moment(text: str) -> datetime:
+    """A time as an operator writes it, in RFC 3339 or with the date alone; UTC unless it says otherwise."""
+    try:
+        found = datetime.fromisoformat(text)
+        found = found if found.tzinfo else found.replace(tzinfo=UTC)
+        return found.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise fail(f"{text!r} is no time: write it as 2026-01-31T12:00:00Z", MISCONFIGURED) from None
+
+
+async def _order(
+    stream: "StreamName", reason: str, accept_loss: bool, discard_since: datetime | None
+) -> "EpochOutcome":
     from cli.both_sides import both_sides
     from exchange.recovery.epoch_ordering import EpochOrdering
     from exchange.transfer.sealing import Sealer
@@ -64,7 +113,7 @@ async def _order(stream: "StreamName", reason: str, accept_loss: bool) -> "Epoch
     async with both_sides() as (settings, local, remote):
         sealer = Sealer(local.keys, settings.link_id)
         ordering = EpochOrdering(local, remote, sealer, lambda step: say(step, err=True))
-        outcome = await ordering.order(stream, reason, getpass.getuser(), accept_loss)
+        outcome = await ordering.order(stream, reason, getpass.getuser(), accept_loss, discard_since)
     await _deliver_now(stream)
     return outcome
 

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from cli.both_sides import link_client
-from cli.errors import database_of, explained, fail, networks_here
+from cli.epochs import moment
+from cli.errors import MISCONFIGURED, database_of, explained, fail, networks_here
 from cli.naming import NetworkName
 from cli.output import AsJson, print_json, print_table, say
+from models.wording import counted
 
 if TYPE_CHECKING:
     from configuration.settings import NetworkSettings
@@ -26,7 +28,6 @@ Side = Annotated[
     NetworkName | None,
     typer.Option("--network", help="Whose keys; by default the configured network's, response if both are."),
 ]
-KeyId = Annotated[str, typer.Argument(metavar="KEY_ID", help="16 hexadecimal digits, as listed.")]
 
 
 @keys.command("create")
@@ -106,17 +107,43 @@ def list_keys(network: Side = None, as_json: AsJson = False) -> None:
 
 
 @keys.command("retire")
-def retire(key_id: KeyId, network: Side = None, as_json: AsJson = False) -> None:
+def retire(
+    key_id: Annotated[str | None, typer.Argument(metavar="[KEY_ID]", help="16 hexadecimal digits, as listed.")] = None,
+    introduced_since: Annotated[
+        str | None,
+        typer.Option(
+            "--introduced-since",
+            metavar="TIME",
+            help="Instead: all keys that the other network introduced over the link at this time or later.",
+        ),
+    ] = None,
+    network: Side = None,
+    as_json: AsJson = False,
+) -> None:
     """Revoke a key that others may have, at once and for good. Nothing that it signed is accepted any more."""
-    from exchange.link_keys.states import revoke
+    from exchange.link_keys.states import revoke, revoke_introduced
 
-    async def work(settings: "NetworkSettings", live: "LiveKeys") -> str:
-        text = await revoke(live, key_id)
+    if (key_id is None) is (introduced_since is None):
+        raise fail("name one key, or use --introduced-since", MISCONFIGURED)
+    since = moment(introduced_since) if introduced_since else None
+
+    async def work(settings: "NetworkSettings", live: "LiveKeys") -> tuple[list[str], str]:
+        if since is None:
+            assert key_id is not None
+            revoked, text = [key_id], await revoke(live, key_id)
+        else:
+            revoked = await revoke_introduced(live, since)
+            text = f"{counted(len(revoked), 'key')} revoked{''.join(f' {each}' for each in revoked)}."
+            if not live.trusted:
+                text += " No key of the other network is trusted now: the link pauses until airlock keys trust FILE."
         async with _exchange(settings, live) as exchange:
-            return f"{text} {await _tell(exchange)}".strip()
+            return revoked, f"{text} {await _tell(exchange)}".strip()
 
-    text = _run(network, work)
-    print_json({"key_id": key_id, "text": text}) if as_json else say(text)
+    revoked, text = _run(network, work)
+    if not as_json:
+        say(text)
+    else:
+        print_json({"text": text} | ({"key_id": key_id} if key_id else {"key_ids": revoked}))
 
 
 @keys.command("trust")

@@ -12,6 +12,7 @@ import typer
 from cli.errors import FAILED, MISCONFIGURED, answer, database_of, fail, networks_here
 from cli.naming import NetworkName, StreamText
 from cli.output import AsJson, print_bytes, print_json, print_table, say
+from models.wording import counted
 
 if TYPE_CHECKING:
     from exchange.recovery.quarantine import Quarantine, Retried
@@ -147,18 +148,33 @@ def retry(
 @app.command()
 def drop(
     stream: StreamArgument,
-    record: RecordArgument,
     reason: Annotated[str, typer.Option("--reason", help="Why; stored with the record.")],
+    record: Annotated[
+        str | None, typer.Argument(metavar="[EPOCH.RECORD[-RECORD]]", help="One record, or a range: 1.17, 1.17-5000.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every open record of the stream.")] = False,
+    epoch: Annotated[int | None, typer.Option("--epoch", min=1, max=2**31 - 1, help="Only of this epoch.")] = None,
     by: Annotated[str | None, typer.Option("--by", help="Who decided; by default the login name.")] = None,
 ) -> None:
-    """Give up a record. Its row stays, with who and why; see: airlock quarantine list --dropped."""
-    epoch, number = _place(record)
+    """Give up a record, a range, or all. Rows stay, with who and why; see: airlock quarantine list --dropped."""
+    if (record is None) is not every or (epoch is not None and not every):
+        raise fail("name a record or a range to drop, or use --all, with --epoch or without", MISCONFIGURED)
+    one, _, last = (record or "1.1-").partition("-")
+    place = _place(one)
+    if "-" in (record or "") and re.fullmatch(r"[0-9]{1,18}", last) is None:
+        raise fail(f"{record!r} is no range: write epoch.first-last, such as 1.17-5000", MISCONFIGURED)
 
-    async def work(quarantine: "Quarantine", stream: "StreamName") -> "QuarantinedRecord":
-        return await quarantine.drop(stream, epoch, number, by or _who(), reason)
+    async def work(quarantine: "Quarantine", stream: "StreamName") -> str:
+        who = by or _who()
+        if every:
+            return f"{counted(await quarantine.drop_all(stream, who, reason, epoch), 'record')} of {stream} dropped"
+        if last:
+            dropped = await quarantine.drop_all(stream, who, reason, place[0], place[1], int(last))
+            return f"{counted(dropped, 'record')} of {stream} dropped"
+        found = await quarantine.drop(stream, *place, who, reason)
+        return f"{stream} {found.name} dropped by {found.dropped_by}"
 
-    dropped = _in_its_network(stream, work)
-    say(f"{stream} {dropped.name} dropped by {dropped.dropped_by or ''}")
+    say(_in_its_network(stream, work))
 
 
 def _place(record: str) -> tuple[int, int]:

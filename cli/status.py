@@ -62,14 +62,16 @@ async def _gather() -> dict[str, Any]:
 async def _alerts(settings: "NetworkSettings", schedules: "list[ScheduleView]") -> list[dict[str, Any]]:
     """Open alerts of this network, and those that its streams call for now: without a worker nobody raises them."""
     from configuration.settings import ResponseSettings
+    from exchange.link_keys.store import link_keys
     from models.streams import Network
     from monitoring.alerting import judge_stream
+    from monitoring.key_alarms import judge_keys
     from monitoring.measurement_store import open_alerts, stream_states
     from monitoring.waiting import judge_waiting, oldest_waiting
 
-    wanted: dict[str, str] = {}
     async with database_of(settings) as engine, engine.begin() as connection:
         found = {alert.name: (alert.message, alert.raised_at) for alert in await open_alerts(connection)}
+        wanted = judge_keys((await link_keys(connection)).values(), settings.network)
         if isinstance(settings, ResponseSettings):
             paused = {each.id for each in schedules if each.paused}
             for state in await stream_states(connection, Network.RESPONSE):

@@ -6,6 +6,7 @@ from uuid import UUID
 from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from exchange.transfer.quarantine_store import RejectedRecord
 from execution.answer import to_json
 from execution.execution_store import differing_requests, store_cancellations, store_requests
 from models.requests import RequestRecord
@@ -14,12 +15,12 @@ from models.streams import BatchRef
 
 async def take_requests(
     connection: AsyncConnection, batch: BatchRef, numbered: Sequence[tuple[int, bytes]]
-) -> list[tuple[int, bytes, str]]:
+) -> list[RejectedRecord]:
     """Store requests and cancellations in the caller's transaction. A request that is already stored is not changed.
 
-    Returns number, body and reason of each record that cannot be stored.
+    Returns the records that cannot be stored.
     """
-    rejected: list[tuple[int, bytes, str]] = []
+    rejected: list[RejectedRecord] = []
     requests: dict[UUID, tuple[int, RequestRecord, bytes]] = {}
     cancellations = []
     for number, line in numbered:

@@ -18,7 +18,7 @@ from exchange.transfer.incoming import (
     mark_applied,
     records_of,
 )
-from exchange.transfer.quarantine_store import quarantine, quarantined_numbers
+from exchange.transfer.quarantine_store import RejectedRecord, quarantine, quarantined_numbers
 from fulfilment.result_store import ArrivedResult, store_results, stored_result_bodies
 from models.outcomes import ApplyOutcome
 from models.requests import RequestStatus
@@ -28,9 +28,6 @@ from storage.database import autocommit
 FINAL = frozenset(status.value for status in RequestStatus if status.is_final)
 SLICE = 250
 """Records parsed without a pause: about a millisecond."""
-
-RejectedRecord = tuple[int, bytes, str]
-"""Number, body and reason of a record that cannot be applied."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +82,7 @@ class ResultApplier:
                 results, rejected = await parse_results([item for item in numbered if item[0] not in aside])
             passed_over = await store_results(connection, batch, results)
             rejected = rejected + await _explain(connection, results, passed_over)
-            for number, body, reason in rejected:
-                await quarantine(connection, batch.stream, batch.epoch, batch.sequence, number, body, reason)
+            await quarantine(connection, batch, rejected)
         outcome.batches += 1
         outcome.records += len(results) - len(passed_over)
         outcome.quarantined += len(rejected) + len(aside)

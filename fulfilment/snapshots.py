@@ -7,9 +7,8 @@ from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from exchange.transfer.incoming import ReceivedBatch, lock_applying, mark_applied, received_range, records_of
-from exchange.transfer.quarantine_store import quarantine
+from exchange.transfer.quarantine_store import RejectedRecord, quarantine
 from exchange.wire.manifest import Manifest
-from fulfilment.applying import RejectedRecord
 from fulfilment.result_store import store_snapshot
 from models.outcomes import ApplyOutcome
 from models.settings import SettingsRecord
@@ -34,8 +33,7 @@ async def apply_snapshot(engine: AsyncEngine, batch: BatchRef, outcome: ApplyOut
         for part in parts if complete else [stored]:
             lines = await records_of(part)
             bad = bad_records(batch.stream, list(enumerate(lines, part.first_record)), complete)
-            for number, body, reason in bad:
-                await quarantine(connection, batch.stream, batch.epoch, part.sequence, number, body, reason)
+            await quarantine(connection, batch.model_copy(update={"sequence": part.sequence}), bad)
             rejected = {number for number, _, _ in bad}
             good += [line for number, line in enumerate(lines, part.first_record) if number not in rejected]
             quarantined += len(bad)

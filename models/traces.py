@@ -6,6 +6,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.streams import Network
+from models.wording import Cleaned
 
 
 class TraceStep(BaseModel):
@@ -13,16 +14,18 @@ class TraceStep(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    step: str = Field(description="Stable word: submitted, sealed, handed-out, pulled, executed, …", max_length=40)
+    step: Cleaned = Field(description="Stable word: submitted, sealed, handed-out, pulled, executed, …", max_length=40)
     at: datetime | None = Field(description="By the clock of `network`; null if not recorded")
     network: Network
-    batch: str | None = Field(None, description="Stream, epoch and number", max_length=60, examples=["requests 1.42"])
+    batch: Cleaned | None = Field(
+        None, description="Stream, epoch and number", max_length=60, examples=["requests 1.42"]
+    )
     workflow: str | None = Field(None, max_length=40, description="Type of the workflow that did it")
     workflow_id: str | None = Field(None, max_length=300, description="Null if Temporal does not know it")
     run_id: str | None = Field(
         None, max_length=60, description="Run of that workflow; null if Temporal does not know it"
     )
-    note: str | None = Field(None, max_length=300)
+    note: Cleaned | None = Field(None, max_length=300)
 
 
 class Trace(BaseModel):
@@ -31,6 +34,6 @@ class Trace(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     request_id: UUID
-    status: str = Field(max_length=40)
+    status: Cleaned = Field(max_length=40)
     steps: list[TraceStep] = Field(description="In the order of the events", max_length=50)
-    waits_for: str | None = Field(description="The next event; null if there is none", max_length=300)
+    waits_for: Cleaned | None = Field(description="The next event; null if there is none", max_length=300)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from models.streams import StreamName
+from models.wording import cleaned
 from storage.database import AnyRow, execute, row, value
 
 
@@ -48,7 +49,7 @@ async def record_failure(connection: AsyncConnection, stream: StreamName, failur
         """,
         stream=stream,
         kind=failure.kind,
-        detail=failure.detail[:1000].encode(errors="replace").decode().replace("\0", "\ufffd"),
+        detail=cleaned(failure.detail),
         wait=failure.wait,
         ahead=failure.clock_ahead,
     )

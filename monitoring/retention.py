@@ -2,6 +2,7 @@
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from exchange.transfer.quarantine_store import SHORTENED_BYTES
 from models.streams import Network
 from storage.database import execute
 
@@ -20,8 +21,19 @@ _EMPTY_SEALED = """
 """
 _EMPTY_RECEIVED = """
     UPDATE received_batches SET payload = NULL WHERE (stream, epoch, sequence) IN (
-        SELECT stream, epoch, sequence FROM received_batches
-        WHERE payload IS NOT NULL AND applied_at < now() - make_interval(secs => :age) LIMIT :chunk)
+        SELECT stream, epoch, sequence FROM received_batches AS batch
+        WHERE payload IS NOT NULL AND applied_at < now() - make_interval(secs => :age)
+          AND NOT EXISTS (  -- the only place where the rest of a shortened record is
+            SELECT FROM quarantined_records AS aside
+            WHERE aside.stream = batch.stream AND aside.epoch = batch.epoch AND aside.sequence = batch.sequence
+              AND applied_at IS NULL AND dropped_at IS NULL AND size > octet_length(body))
+        LIMIT :chunk)
+"""
+_SHORTEN_SETTLED = """
+    UPDATE quarantined_records SET body = substring(body FOR :shortened) WHERE (stream, epoch, record) IN (
+        SELECT stream, epoch, record FROM quarantined_records
+        WHERE octet_length(body) > :shortened
+          AND coalesce(applied_at, dropped_at) < now() - make_interval(secs => :age) LIMIT :chunk)
 """
 
 _DELETE_ALERTS = """
@@ -91,8 +103,11 @@ def deletable(network: Network) -> tuple[str, ...]:
 
 
 async def empty_batches(connection: AsyncConnection, age_seconds: float) -> int:
-    """Delete the payloads of up to two `CHUNK` old batches that were applied, on the other side or here."""
+    """Delete the payloads of up to two `CHUNK` old batches that were applied, on the other side or here, and shorten
+    the bodies of up to `CHUNK` records whose quarantine ended long ago.
+    """
     sealed = await execute(connection, _EMPTY_SEALED, age=age_seconds, chunk=CHUNK)
+    await execute(connection, _SHORTEN_SETTLED, age=age_seconds, chunk=CHUNK, shortened=SHORTENED_BYTES)
     return sealed + await execute(connection, _EMPTY_RECEIVED, age=age_seconds, chunk=CHUNK)
 
 

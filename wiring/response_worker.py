@@ -35,6 +35,7 @@ from execution.registry import Executors
 from execution.sql import SqlSources
 from models.outcomes import PullProgress
 from models.streams import PULL_WORKFLOW_ID, BatchRef, Network, StreamName, named_by
+from monitoring.key_alarms import announce_new_keys
 from monitoring.link_watch import LinkWatch
 from monitoring.temporal_state import TemporalState
 from monitoring.waiting import WaitingWatch
@@ -148,6 +149,7 @@ async def response_worker(settings: ResponseSettings, runtime: Runtime) -> Async
         )
         start_background_task(stack, WaitingWatch(engine, Network.RESPONSE, settings.waiting_alert).run())
         start_background_task(stack, KeyExchange(keys, link, settings.link_id).run())
+        start_background_task(stack, KeyExchange(keys, link, settings.link_id, announce_new_keys).run())
         yield make_worker(
             client,
             settings,

@@ -16,7 +16,7 @@ router = signed_router()
 @router.post("/streams/{stream}/epochs", summary="Begin a new epoch of a stream", openapi_extra=TAKES_BYTES)
 async def begin_epoch(services: App, stream: StreamName, body: Body) -> Response:
     """Answers with a receipt where the stream is received here, with a heartbeat where it is sent from here."""
-    order = EpochOrder.from_wire(services.signer.keys, body)
+    order = services.signer.opened(EpochOrder, body)
     check_place(services, stream, order)
     if stream.receiver is Network.REQUEST:
         return message_response(services, await ReceivingEnd(services.engine, services.receiver).begin(order))

@@ -14,7 +14,7 @@ async def exchange_keys(services: App, body: Body) -> Response:
     """Takes over what the response network says of its keys; answers with this network's, in the same form."""
     link = services.settings.link_id
     await services.keys.refresh()
-    told = KeyList.from_wire(services.keys, body)
+    told = services.signer.opened(KeyList, body)
     async with services.engine.begin() as connection:
         await take_key_list(connection, services.keys, link, told)
         ours = await key_list(connection, services.keys, link)

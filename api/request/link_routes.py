@@ -14,7 +14,7 @@ from exchange.errors import Fork
 from exchange.transfer.delivery import accept_receipt
 from exchange.transfer.outgoing import StoredBatch, batches_after, hash_at, mark_sent, outgoing_stream, stop_outgoing
 from exchange.wire.batch import BUNDLE_MEDIA_TYPE, to_bundle, to_wire
-from exchange.wire.manifest import MAX_PAYLOAD_BYTES, MAX_RECORDS
+from exchange.wire.manifest import MAX_PAYLOAD_BYTES, MAX_RAW_BYTES, MAX_RECORDS
 from exchange.wire.messages import Heartbeat, Receipt
 from models.errors import NotFound
 from models.streams import Network, StreamName
@@ -57,7 +57,7 @@ async def push_batch(services: App, stream: Incoming, body: Body) -> Response:
 @router.post("/streams/{stream}/heartbeats", summary="Say that nothing is new", openapi_extra=TAKES_BYTES)
 async def push_heartbeat(services: App, stream: Incoming, body: Body) -> Response:
     """Answers with a receipt: 409 when the sender has sealed more than has arrived."""
-    heartbeat = Heartbeat.from_wire(services.signer.keys, body)
+    heartbeat = services.signer.opened(Heartbeat, body)
     check_place(services, stream, heartbeat)
     return message_response(services, await services.receiver.heard(stream, heartbeat))
 
@@ -112,7 +112,7 @@ async def pull_batches(
 @router.post("/streams/{stream}/receipts", status_code=204, summary="Confirm what is stored", openapi_extra=TAKES_BYTES)
 async def push_receipt(services: App, stream: Outgoing, body: Body) -> Response:
     """Marks batches delivered. A receipt that speaks of another history stops the stream: 422."""
-    receipt = Receipt.from_wire(services.signer.keys, body)
+    receipt = services.signer.opened(Receipt, body)
     check_place(services, stream, receipt)
     try:
         async with services.engine.begin() as connection:
@@ -141,7 +141,8 @@ async def _next(
                 raise Fork(f"{stream}: batch {after} is another one there than the one sealed here")
         if after == head.sequence:
             return []
-        batches = await batches_after(connection, stream, head.epoch, after, most, MAX_RECORDS, MAX_PAYLOAD_BYTES)
+        bounds = (most, MAX_RECORDS, MAX_PAYLOAD_BYTES, MAX_RAW_BYTES)
+        batches = await batches_after(connection, stream, head.epoch, after, *bounds)
         if batches:
             await mark_sent(connection, stream, head.epoch, batches[0].sequence, batches[-1].sequence)
     return batches

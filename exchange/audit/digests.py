@@ -17,6 +17,7 @@ import orjson
 from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from execution.answer import to_json
 from models.requests import RequestRecord
 from storage.database import row
 
@@ -71,13 +72,13 @@ def requests_digest(lines: Iterable[bytes]) -> tuple[BulkDigest, list[UUID]] | N
             rows.append(
                 record.request_id.bytes
                 + record.user_id.bytes
-                + hashlib.sha256(orjson.dumps(record.params)).digest()
+                + hashlib.sha256(to_json(record.params)).digest()
                 + struct.pack(">hq", record.priority, _micros(record.submitted_at))
                 + (struct.pack(">q", _micros(record.deadline_at)) if record.deadline_at else b"-")
                 + record.type.encode()
                 + b"\n"
             )
-    except (ValidationError, orjson.JSONEncodeError):
+    except ValidationError:
         return None
     return _digest_of(rows, []), cancelled
 

@@ -4,10 +4,12 @@ from enum import StrEnum
 from typing import Annotated, Literal, Protocol
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from exchange.wire.manifest import Number, Sha256Hex
+from models.requests import Moment
 from models.streams import Network, StreamName
+from models.wording import Cleaned
 
 BATCHES_PER_DIGEST = 5000
 """Most batches in one digest. Where it differs, the digests of both halves are compared."""
@@ -41,7 +43,7 @@ class Finding(BaseModel):
     sequence: int
     record: int | None = None
     request_id: UUID | None = None
-    detail: str = Field("", max_length=500)
+    detail: Cleaned = Field("", max_length=500)
 
     @property
     def is_row(self) -> bool:
@@ -67,20 +69,20 @@ class StreamHead(BaseModel):
 
     network: Network
     stream: StreamName
-    epoch: int = Field(ge=1)
+    epoch: Annotated[int, Field(ge=1, le=2**31 - 1)]
     sequence: Number
     record: Number
     hash: Sha256Hex
     applied: Number = Field(description="Batches applied; on the sending side, as the newest receipt says")
     pending: Number = Field(0, description="Sending side: records that are not sealed yet")
     quarantined: Number = 0
-    stopped: str | None = None
+    stopped: Cleaned | None = None
     epochs: list[EpochSpan] = Field(min_length=1, max_length=10_000, description="Oldest first; the last is `epoch`")
     snapshot_sequence: Number | None = Field(
         None, description="Snapshot streams: last batch of the newest snapshot; null if it is of an earlier epoch"
     )
     snapshot_sha256: Sha256Hex | None = Field(None, description="Over the records of the newest snapshot")
-    read_at: AwareDatetime
+    read_at: Moment
 
 
 class RangeDigest(BaseModel):

@@ -16,12 +16,15 @@ from dataclasses import dataclass, field
 
 from exchange.audit.epoch_spans import disagreements, in_common
 from exchange.audit.summaries import BATCHES_PER_DIGEST, Audit, Finding, Kind, Side, StreamHead, Table
+from exchange.errors import Malformed
 from models.streams import Network, StreamName
 from models.wording import counted
 
 SETTLE_SECONDS = 1.0
 MOST_FINDINGS = 1000
 """Most findings that are listed per stream; more are only counted."""
+MOST_AHEAD = 1_000_000
+"""Batches and epochs that one side may know and the other not, as after the loss of a database."""
 OTHER_MANIFEST = "its manifest is not the one at its sender"
 
 Progress = Callable[[StreamName, Network, int, int], None]
@@ -99,7 +102,9 @@ class Verifier:
 
     async def _ends(self, stream: StreamName) -> StreamReport:
         receiver = await self.sides[stream.receiver].head(stream)  # first, because the sender is never behind
-        return StreamReport(await self.sides[stream.sender].head(stream), receiver)
+        sender = await self.sides[stream.sender].head(stream)
+        _check_plausible(sender, receiver)
+        return StreamReport(sender, receiver)
 
     async def _stream(self, stream: StreamName) -> StreamReport:
         report = await self._ends(stream)
@@ -228,6 +233,21 @@ class Verifier:
             return []
         detail = "the records shown are not those that were sealed"
         return [_finding(receiver, Kind.DIFFERENT, sender.epoch, sender.sequence, detail, "snapshots")]
+
+
+def _check_plausible(first: StreamHead, second: StreamHead) -> None:
+    """Raise `Malformed` if one side claims far more than the other: what is claimed decides how much is asked."""
+    sizes = {head.network: _size(head) for head in (first, second)}
+    (less, least), (more, most) = sorted(sizes.items(), key=lambda item: item[1])
+    if most - least > MOST_AHEAD:
+        raise Malformed(
+            f"{first.stream}: the {more} network claims {most} batches and epochs, the {less} network knows {least}:"
+            " restore the one that is wrong, or begin a new epoch"
+        )
+
+
+def _size(head: StreamHead) -> int:
+    return head.epoch + sum(max(span.through, span.previous_sequence) for span in head.epochs)
 
 
 def _without_duplicates(found: Sequence[Finding]) -> list[Finding]:

@@ -1,5 +1,6 @@
 """The HTTP client of the link. The response network opens every connection; requests and answers are signed."""
 
+import asyncio
 import ssl
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -13,18 +14,25 @@ from configuration.settings import ResponseSettings
 from exchange.errors import Fork, Gap, LinkError, LinkPaused, LinkUnavailable, Malformed, Oversize, StreamStopped
 from exchange.wire.batch import MAX_WIRE_BYTES, MEDIA_TYPE, from_bundle
 from exchange.wire.http_signature import HEADER, HttpSigner
-from exchange.wire.messages import EpochOrder, Heartbeat, Receipt, SignedMessage
+from exchange.wire.messages import EpochOrder, Heartbeat, Receipt, Signed, SignedMessage
 from models.errors import ConfigurationError, NotFound, describe
 from models.printable import printable, quoted
 from models.streams import Network, StreamName
 
 Message = TypeVar("Message", bound=SignedMessage)
+AnySigned = TypeVar("AnySigned", bound=Signed)
 
 POLL_SECONDS = 25.0
 """How long the other side may hold a poll before it answers that nothing is new."""
 
 MAX_DETAIL = 500
 """Characters of a signed refusal's reason."""
+TRANSFER_SECONDS = 1800.0
+"""How long a batch may take to cross. httpx bounds only the time between two bytes, which the other side chooses."""
+
+LAST_SECOND = 253_402_300_800
+"""Unix time of the end of the year 9999: a clock that says more is no clock."""
+
 MAX_RETRY_AFTER = 600.0
 """Seconds that an answer may ask us to wait at most: such answers are not signed."""
 
@@ -84,7 +92,7 @@ class LinkClient:
             target += f"&epoch={epoch}"
         if head is not None:
             target += f"&head={head.hex()}"
-        return from_bundle(await self._call("GET", f"{target}&most={most}", timeout=wait + self._timeout))
+        return from_bundle(await self._call("GET", f"{target}&most={most}", timeout=wait + self._timeout), most)
 
     async def send_receipt(self, stream: StreamName, receipt: Receipt) -> None:
         """Tell the sender which batches are stored here, so that it marks them delivered."""
@@ -119,11 +127,12 @@ class LinkClient:
 
     async def order_epoch(self, stream: StreamName, order: EpochOrder) -> Receipt | Heartbeat:
         """Order the other end of a stream to begin a new epoch. Returns its new position."""
+        order = order.model_copy(update={"issued_at": datetime.now(UTC)})  # giving back may have taken long
         wire = order.to_wire(self._signer.keys)
         body = await self._call("POST", f"/link/v1/streams/{stream}/epochs", wire, EpochOrder.media_type)
         if stream.sender is Network.RESPONSE:
             return self._receipt(stream, body)
-        return self._own(stream, Heartbeat.from_wire(self._signer.keys, body))
+        return self._own(stream, self._signer.opened(Heartbeat, body))
 
     async def give_back(self, stream: StreamName, wire: bytes) -> None:
         """Return a batch to its sender, which has lost it. The sender puts its records into its next epoch."""
@@ -133,12 +142,16 @@ class LinkClient:
         """Send this network's key list and return the other's. See `exchange.link_keys.lists`."""
         return await self._call("POST", "/link/v1/keys", ours, "application/vnd.airlock.keys")
 
+    def opened(self, kind: type[AnySigned], wire: bytes) -> AnySigned:
+        """A signed message that came as an answer, verified. Raises `LinkError`."""
+        return self._signer.opened(kind, wire)
+
     async def trace(self, request_id: UUID) -> bytes:
         """The request network's trace of one request."""
         return await self._call("GET", f"/link/v1/traces/{request_id}")
 
     def _receipt(self, stream: StreamName, body: bytes) -> Receipt:
-        return self._own(stream, Receipt.from_wire(self._signer.keys, body))
+        return self._own(stream, self._signer.opened(Receipt, body))
 
     def _own(self, stream: StreamName, message: Message) -> Message:
         if message.stream is not stream or message.link != self._signer.link_id:
@@ -151,11 +164,15 @@ class LinkClient:
         signature = self._signer.sign_request(method, target, body)
         headers = {HEADER: signature} | ({"Content-Type": media_type} if media_type else {})
         try:
-            async with self._http.stream(
-                method, target, content=body, headers=headers, timeout=timeout or self._timeout
-            ) as response:
+            async with (
+                asyncio.timeout(TRANSFER_SECONDS + (timeout or self._timeout)),
+                self._http.stream(
+                    method, target, content=body, headers=headers, timeout=timeout or self._timeout
+                ) as response,
+            ):
                 content = await _read(response)
-        except (httpx.HTTPError, ssl.SSLError) as error:  # ssl reports a refused certificate when the answer is read
+        # ssl reports a refused certificate only when the answer is read
+        except (httpx.HTTPError, ssl.SSLError, TimeoutError) as error:
             told = describe(error)
             if isinstance(error, httpx.RemoteProtocolError):  # its message quotes the answer
                 told = f"no valid HTTP. Unsigned answer, perhaps not from there: {quoted(told)}"
@@ -218,7 +235,7 @@ def _refusal(status: int, content: bytes) -> LinkError:
     problem = _problem(content)
     detail = printable(str(problem.get("detail", f"status {status}"))[:MAX_DETAIL])
     expected = problem.get("expected")
-    extra = {"expected": expected} if isinstance(expected, int) else {}
+    extra = {"expected": expected} if isinstance(expected, int) and not isinstance(expected, bool) else {}
     if status == 409 and extra:
         return Gap(detail, **extra)
     if status == 422:
@@ -237,10 +254,11 @@ def _paused(content: bytes) -> LinkPaused:
     """
     problem = _problem(content)
     theirs = problem.get("server_time")
+    known = isinstance(theirs, int | float) and not isinstance(theirs, bool) and 0 <= theirs < LAST_SECOND
     return LinkPaused(
         f"something at the request network's address refuses our signature. {_unsigned(content)}",
-        refusal=str(problem.get("type", ""))[-40:].rpartition(":")[2],
-        clock_ahead=theirs - datetime.now(UTC).timestamp() if isinstance(theirs, int | float) else None,
+        refusal=printable(str(problem.get("type", "")).rpartition(":")[2][:40]),
+        clock_ahead=float(str(theirs)) - datetime.now(UTC).timestamp() if known else None,
     )
 
 

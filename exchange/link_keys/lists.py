@@ -5,11 +5,13 @@ receiver trusts the key that signs the list already; this key vouches for the ne
 only after the other one has listed it as trusted. Sending a list twice changes nothing.
 """
 
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, ClassVar
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from exchange.errors import Malformed
@@ -26,6 +28,7 @@ from exchange.link_keys.store import (
 from exchange.wire.keys import key_id_of
 from exchange.wire.manifest import Sha256Hex
 from exchange.wire.messages import Signed
+from models.requests import Moment
 from models.streams import Network
 
 log = structlog.get_logger(__name__)
@@ -34,13 +37,17 @@ MOST = 12
 """Most keys in one list: the newest. So the list fits into the 4 KiB of a signed message."""
 
 
+MOST_NEW, NEW_SECONDS = 6, 86_400.0
+"""So many keys of the other network may be introduced over the link in this time, ended ones too."""
+
+
 class KeyEntry(BaseModel):
     """One key of the network that signs the list."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     public_key: Sha256Hex = Field(description="The 32 raw bytes, hexadecimal")
-    retires_at: AwareDatetime | None = None
+    retires_at: Moment | None = None
     revoked: bool = False
 
     @property
@@ -75,7 +82,8 @@ async def take_key_list(connection: AsyncConnection, keys: LiveKeys, link: str, 
     """Apply a verified list of the other network, in the caller's transaction. Returns whether it changed anything.
 
     A revoked key is never trusted again. A list cannot end the key that signs it, so one trusted key remains. A list
-    signed by a retiring key only confirms keys. Raises `Malformed`.
+    signed by a retiring key only confirms keys. No more new keys are taken than `MOST_NEW`: whoever has one key could
+    otherwise make any number of others. Raises `Malformed`.
     """
     if received.network is keys.network or received.link != link:
         raise Malformed(
@@ -87,12 +95,17 @@ async def take_key_list(connection: AsyncConnection, keys: LiveKeys, link: str, 
     signer = stored.get(received.key_id)
     if signer is not None and signer.retires_at is not None:
         return False
-    changed = False
+    changed, room = False, _room(stored, received.network)
     for entry in received.own:
         key_id = entry.key_id
         known = stored.get(key_id)
         if key_id == keys.key_id or (known is not None and known.owner is keys.network):
             raise Malformed(f"key {key_id} is this network's own: the {received.network} network cannot have it")
+        if known is None and entry.key_id not in keys.files.trusted and entry.key_id != received.key_id:
+            if not room:
+                log.error("keys.too_many", refused=key_id, signed_by=received.key_id, todo="see airlock keys list")
+                continue
+            room -= 1
         if known is None and await _add(connection, keys, received, entry):
             changed = True
         if key_id == received.key_id:
@@ -104,6 +117,15 @@ async def take_key_list(connection: AsyncConnection, keys: LiveKeys, link: str, 
             log.info("keys.retires", key=key_id, at=entry.retires_at.isoformat())
             changed = True
     return changed
+
+
+def _room(stored: Mapping[str, StoredKey], owner: Network) -> int:
+    """How many more keys of this network may be introduced over the link now."""
+    since = datetime.now(UTC) - timedelta(seconds=NEW_SECONDS)
+    introduced = [key for key in stored.values() if key.owner is owner and key.introduced_by]
+    new = sum(key.introduced_at > since for key in introduced)
+    lasting = sum(key.revoked_at is None and key.retires_at is None for key in introduced)
+    return max(0, min(MOST_NEW - new, MOST - lasting))
 
 
 async def _add(connection: AsyncConnection, keys: LiveKeys, received: KeyList, entry: KeyEntry) -> bool:

@@ -77,6 +77,26 @@ async def revoke(keys: LiveKeys, key_id: str) -> str:
     return text
 
 
+async def revoke_introduced(keys: LiveKeys, since: datetime) -> list[str]:
+    """Revoke every key of the other network that was introduced over the link at ``since`` or later, in one
+    transaction. Returns their ids: whoever had one key there could vouch for others.
+    """
+    async with keys.engine.begin() as connection:
+        await lock_link_keys(connection)
+        found = [
+            key.key_id
+            for key in (await link_keys(connection)).values()
+            if key.owner is not keys.network
+            and key.introduced_by is not None
+            and key.introduced_at >= since
+            and key.revoked_at is None
+        ]
+        for key_id in found:
+            await revoke_link_key(connection, key_id)
+    await keys.refresh()
+    return found
+
+
 async def trust_file(keys: LiveKeys, file: Path) -> str:
     """Trust a public key of the other network, by an operator's order. Returns its id.
 

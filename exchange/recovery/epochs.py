@@ -11,9 +11,11 @@ from uuid import UUID
 
 import orjson
 import structlog
+from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from exchange.errors import Fork, Malformed
+from exchange.audit.row_checks import result_named
+from exchange.errors import BadSignature, Fork, Malformed, UnknownKey
 from exchange.recovery.repaired_rows import put_executed_result, put_request
 from exchange.transfer.epoch_store import (
     begin_receiving,
@@ -26,6 +28,7 @@ from exchange.transfer.epoch_store import (
 )
 from exchange.transfer.incoming import incoming_stream, lock_applying, lock_receiving, received_hash
 from exchange.transfer.outgoing import (
+    StoredBatch,
     append_to_outbox,
     hash_at,
     lock_sealing,
@@ -40,11 +43,12 @@ from exchange.wire.batch import SealedBatch, open_wire, unpack
 from exchange.wire.keys import keys_of_sender
 from exchange.wire.manifest import MAX_RAW_BYTES, MAX_RECORDS, Manifest
 from exchange.wire.messages import EpochOrder, Receipt
+from execution.answer import to_json
 from fulfilment.request_store import missing_requests, store_group
 from models.errors import Conflict
 from models.requests import RequestRecord
 from models.streams import GENESIS, BatchRef, StreamName
-from models.wording import counted
+from models.wording import cleaned, counted
 from storage.database import notify
 
 log = structlog.get_logger(__name__)
@@ -87,7 +91,7 @@ class SendingEnd:
             if not stream.is_snapshot:
                 async for batch in sealed_between(connection, stream, previous, order.epoch):
                     if batch.payload is not None:
-                        lines = unpack(Manifest.model_validate_json(batch.manifest), batch.payload)
+                        lines = _lines_of(order, batch, batch.payload, outcome)
                         await self._seal_again(connection, stream, self._wanted(stream, lines), outcome)
                 if stream is StreamName.REQUESTS:
                     await self._seal_recovered(connection, stream, outcome)
@@ -117,7 +121,7 @@ class SendingEnd:
         sealed, lines = self._opened(stream, wire)
         if (sealed.manifest.epoch, sealed.manifest.sequence) != place:
             raise Malformed(f"the batch given back is not {place[0]}.{place[1]} of {stream}")
-        results = {UUID(str((loaded := orjson.loads(line))["request_id"])): (loaded, line) for line in lines}
+        results = {named[0]: (orjson.loads(line), line) for line in lines if (named := result_named(line))}
         async with self.engine.begin() as connection:
             await lock_sealing(connection, stream)
             await take_results_back_from_outbox(connection, list(results))
@@ -130,9 +134,15 @@ class SendingEnd:
     async def recover(self, stream: StreamName, wire: bytes) -> int:
         """Take back requests that this side sealed and has lost. They wait in the outbox for the next epoch.
 
-        Raises `LinkError` if this side did not seal these bytes.
+        Records that are no requests are left out: whoever had this network's key may have sealed anything, and their
+        receiver has set them aside. Returns how many are taken back. Raises `Malformed` if this side did not seal these
+        bytes: it may never have had the key.
         """
-        _, lines = self._opened(stream, wire)
+        try:
+            _, lines = self._opened(stream, wire)
+        except (UnknownKey, BadSignature) as error:
+            raise Malformed(f"not a batch of this network: {error}") from None
+        lines = [line for line, _ in _requests_in(lines)]
         async with self.engine.begin() as connection:
             await lock_sealing(connection, stream)
             await take_back_from_outbox(connection, stream, lines)
@@ -146,10 +156,12 @@ class SendingEnd:
         return sealed, lines
 
     def _wanted(self, stream: StreamName, lines: Sequence[bytes]) -> list[bytes]:
-        """Leave out adopted results, which are in the outbox."""
+        """Leave out adopted results, which are in the outbox, and records that are no requests."""
+        if stream is StreamName.REQUESTS:
+            return [line for line, _ in _requests_in(lines)]
         if stream is not StreamName.RESULTS or not self.adopted:
             return list(lines)
-        return [line for line in lines if UUID(str(orjson.loads(line)["request_id"])) not in self.adopted]
+        return [line for line in lines if (named := result_named(line)) is None or named[0] not in self.adopted]
 
     async def _seal_again(
         self, connection: AsyncConnection, stream: StreamName, lines: Sequence[bytes], outcome: Resealed
@@ -162,19 +174,26 @@ class SendingEnd:
                 await self._move(connection, batch, part)
 
     async def _seal_recovered(self, connection: AsyncConnection, stream: StreamName, outcome: Resealed) -> None:
-        """Seal the requests of `recover` that are not here any more, and every cancellation."""
+        """Seal the requests of `recover` that are not here any more, and every cancellation.
+
+        Of two requests with one id the first is taken, as their receiver did.
+        """
         while lines := (await take_from_outbox(connection, stream, MAX_RECORDS, MAX_RAW_BYTES)).records:
-            records = [(RequestRecord.model_validate_json(line), line) for line in lines]
-            wanted = await missing_requests(connection, [record.request_id for record, _ in records])
-            again = [line for record, line in records if record.kind != "request" or record.request_id in wanted]
+            records = _requests_in(lines)
+            wanted = await missing_requests(connection, [record.request_id for _, record in records])
+            again: list[bytes] = []
+            for line, record in records:
+                if record.kind != "request" or record.request_id in wanted:
+                    again.append(line)
+                if record.kind == "request":
+                    wanted.discard(record.request_id)
             await self._seal_again(connection, stream, again, outcome)
 
     async def _move(self, connection: AsyncConnection, batch: BatchRef, lines: Sequence[bytes]) -> None:
         """Make the new batch the group of its requests, so that status and workflow follow it."""
-        for line in lines:
-            record = RequestRecord.model_validate_json(line)
+        for _, record in _requests_in(lines):
             if record.kind == "request":
-                await put_request(connection, record, orjson.dumps(record.params), batch)
+                await put_request(connection, record, to_json(record.params), batch)
         await store_group(connection, batch, len(lines))
 
 
@@ -199,6 +218,33 @@ class ReceivingEnd:
             receipt = await self.receiver.receipt(connection, stream)
         log.warning("epoch.begun", stream=stream, epoch=order.epoch, reason=order.reason, ordered_by=order.ordered_by)
         return receipt
+
+
+def _requests_in(lines: Sequence[bytes]) -> list[tuple[bytes, RequestRecord]]:
+    """The requests and cancellations among these lines. Others are logged: no row can be made of them."""
+    found: list[tuple[bytes, RequestRecord]] = []
+    for line in lines:
+        try:
+            found.append((line, RequestRecord.model_validate_json(line)))
+        except ValidationError as error:
+            reason = error.errors(include_url=False, include_input=False)[0]["msg"]
+            log.warning("epoch.no_request", size=len(line), reason=cleaned(reason))
+    return found
+
+
+def _lines_of(order: EpochOrder, batch: StoredBatch, payload: bytes, outcome: Resealed) -> list[bytes]:
+    """The records of a sealed batch. One whose bytes are damaged counts as lost, if the order accepts that."""
+    try:
+        return unpack(Manifest.model_validate_json(batch.manifest), payload)
+    except (Malformed, ValidationError) as error:
+        if not order.accept_loss:
+            raise Conflict(
+                f"batch {batch.epoch}.{batch.sequence} of {order.stream} is damaged here ({str(error).splitlines()[0]})"
+                f" and holds {counted(batch.records, 'record')}: airlock verify --repair may restore it, or accept the"
+                " loss: --accept-loss"
+            ) from None
+        outcome.lost += batch.records
+        return []
 
 
 async def _begun(connection: AsyncConnection, order: EpochOrder, present: int) -> bool:

@@ -37,9 +37,11 @@ from exchange.recovery.repaired_rows import (
 )
 from exchange.transfer.incoming import incoming_stream, lock_receiving
 from exchange.transfer.outgoing import lock_sealing, outgoing_stream
+from exchange.transfer.quarantine_store import quarantine
 from exchange.wire.batch import SealedBatch, open_wire, to_wire, unpack
 from exchange.wire.keys import LinkKeys, keys_of_sender
 from exchange.wire.manifest import Manifest, hash_of, verify_manifest
+from execution.answer import to_json
 from models.requests import RequestRecord
 from models.streams import GENESIS, BatchRef, Network, StreamName
 from storage.database import notify
@@ -177,8 +179,15 @@ class LocalSide(Auditor):
             place = BatchRef(stream=stream, epoch=epoch, sequence=sequence)
             numbers = {item.record for item in wrong}
             for number, line in enumerate(lines, start=manifest.first_record):
-                if number in numbers:
+                if number not in numbers:
+                    continue
+                try:
                     done.rebuilt += await self._put(connection, place, line, cached)
+                except (ValueError, KeyError, TypeError) as error:  # a hostile record: nothing can be rebuilt from it
+                    why = str(error).splitlines()[0]
+                    if stream.receiver is self.network:
+                        await quarantine(connection, place, [(number, line, f"cannot be rebuilt: {why}")])
+                        done.rebuilt += 1
             if stream is StreamName.RESULTS and self.network is Network.REQUEST:
                 await notify(connection, "finished")
             ids = [item.request_id for item in wrong if item.request_id]
@@ -210,7 +219,7 @@ class LocalSide(Auditor):
         record = RequestRecord.model_validate_json(line)
         if record.kind == "cancellation":
             return await put_cancellation(connection, record.request_id, record.submitted_at)
-        return await put_request(connection, record, orjson.dumps(record.params), batch)
+        return await put_request(connection, record, to_json(record.params), batch)
 
     async def _check_chain(self, connection: AsyncConnection, sealed: SealedBatch) -> None:
         """Raise `LinkError` unless this batch was stored here and the next one follows it."""

@@ -21,6 +21,7 @@ from exchange.transfer.quarantine_store import (
     find_quarantined,
     list_quarantined,
     open_of_batches,
+    open_page,
     record_retry,
 )
 from exchange.wire.manifest import Manifest
@@ -33,6 +34,7 @@ from fulfilment.snapshots import bad_records
 from models.errors import Conflict, InvalidInput, NotFound
 from models.requests import RequestRecord, RequestStatus
 from models.streams import BatchRef, Network, StreamName
+from models.wording import cleaned
 from storage.database import notify
 
 log = structlog.get_logger(__name__)
@@ -109,18 +111,46 @@ class Quarantine:
         Raises `NotFound`, or `Conflict` if the record is not open.
         """
         self._check(stream)
-        if not reason.strip() or not by.strip():
-            raise InvalidInput("say who drops the record and why: both are stored with it")
+        _check_decision(by, reason)
         async with self.engine.begin() as connection:
             await lock_applying(connection, stream)
             _, body = await _open(connection, stream, epoch, record)
-            await drop_quarantined(connection, stream, epoch, record, by, reason)
+            await drop_quarantined(connection, stream, epoch, [record], by, reason)
             if stream is StreamName.REQUESTS:
-                await _store_failed_result(connection, body)
+                await _store_failed_results(connection, [body])
             found = await find_quarantined(connection, stream, epoch, record)
         assert found is not None
         log.warning("quarantine.dropped", stream=stream, record=f"{epoch}.{record}", by=by, reason=reason)
         return found[0]
+
+    async def drop_all(
+        self,
+        stream: StreamName,
+        by: str,
+        reason: str,
+        epoch: int | None = None,
+        first: int = 1,
+        last: int | None = None,
+    ) -> int:
+        """Drop every open record of a stream, or only those of an epoch, or with numbers from ``first`` to ``last``.
+
+        `PAGE` records to a transaction: an interrupted call is simply repeated. Returns how many were dropped.
+        """
+        self._check(stream)
+        _check_decision(by, reason)
+        dropped = 0
+        while True:
+            async with self.engine.begin() as connection:
+                await lock_applying(connection, stream)
+                page = await open_page(connection, stream, epoch, first, last, PAGE)
+                for each in {place for place, _, _ in page}:
+                    numbers = [number for place, number, _ in page if place == each]
+                    dropped += await drop_quarantined(connection, stream, each, numbers, by, reason)
+                if stream is StreamName.REQUESTS:
+                    await _store_failed_results(connection, [body for _, _, body in page])
+            if len(page) < PAGE:
+                log.warning("quarantine.dropped_all", stream=stream, records=dropped, by=by, reason=reason)
+                return dropped
 
     def _check(self, stream: StreamName) -> None:
         if stream.receiver is not self.network:
@@ -215,15 +245,41 @@ async def _manifest(connection: AsyncConnection, stream: StreamName, epoch: int,
     return Manifest.model_validate_json(found.manifest) if found else None
 
 
-async def _store_failed_result(connection: AsyncConnection, body: bytes) -> None:
-    """Store a failed result for a dropped request, unless the request is stored here: then it gets its own result."""
-    named = request_named(body)
-    if named is None or UUID(named) in await request_rows(connection, [UUID(named)]):
-        return
+async def _store_failed_results(connection: AsyncConnection, bodies: Sequence[bytes]) -> None:
+    """Store a failed result for each dropped request, unless the request is stored here: then it gets its own result.
+
+    A body of which only the beginning was kept names nothing, and gets none.
+    """
+    named = {UUID(each): body for body in reversed(bodies) if (each := request_named(body)) is not None}
+    here = await request_rows(connection, list(named))
+    await give_up(connection, [(each, _type_in(body)) for each, body in named.items() if each not in here])
+
+
+def _type_in(body: bytes) -> str:
     kind = orjson.loads(body).get("type")
-    answer = not_completed(UUID(named), RequestStatus.FAILED, DROPPED, GIVEN_UP)
-    result = FinishedResult(
-        UUID(named), kind[:63] if isinstance(kind, str) else "", RequestStatus.FAILED, DROPPED, 0, None, None, answer
-    )
-    new = await store_results(connection, [result])
+    return cleaned(kind, 63) if isinstance(kind, str) else ""
+
+
+async def give_up(connection: AsyncConnection, requests: Sequence[tuple[UUID, str]]) -> int:
+    """Store a failed result for these requests (id, type) and send it. Returns how many had none."""
+    results = [
+        FinishedResult(
+            request_id,
+            type_name,
+            RequestStatus.FAILED,
+            DROPPED,
+            0,
+            None,
+            None,
+            not_completed(request_id, RequestStatus.FAILED, DROPPED, GIVEN_UP),
+        )
+        for request_id, type_name in requests
+    ]
+    new = await store_results(connection, results)
     await append_to_outbox(connection, StreamName.RESULTS, [each.body for each in new])
+    return len(new)
+
+
+def _check_decision(by: str, reason: str) -> None:
+    if not reason.strip() or not by.strip():
+        raise InvalidInput("say who drops the record and why: both are stored with it")

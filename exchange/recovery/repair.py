@@ -13,6 +13,8 @@ from models.streams import Network, StreamName
 
 ROUNDS = 50
 """Most rounds of repairing and verifying. A report lists a bounded number of findings, so one may not be enough."""
+MOST_ORPHAN_REPAIRS = 1000
+"""Each sets aside thousands of rows. The other side says whether it did, so it does not decide when this ends."""
 Sides = Mapping[Network, RepairableSide]
 
 
@@ -94,8 +96,11 @@ async def _repair_rows(sides: Sides, report: StreamReport, outcome: RepairOutcom
                 f" trigger export-{stream}): verify again then"
             )
     for network in {item.network for item in rows if item.kind is Kind.EXTRA}:
-        while await _repair_side(sides, stream, network, 1, 0, outcome):
-            pass
+        for _ in range(MOST_ORPHAN_REPAIRS):
+            if not await _repair_side(sides, stream, network, 1, 0, outcome):
+                break
+        else:
+            outcome.left[f"rows of {stream} in the {network} network"] = "there are still more: repair again"
 
 
 async def _repair_side(

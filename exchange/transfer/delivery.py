@@ -34,6 +34,8 @@ log = structlog.get_logger(__name__)
 
 LEAST_BATCH_BYTES = 64 * 1024
 """The limit for batches is never lowered below this."""
+MOST_QUARANTINED = 1_000_000
+"""More cannot be in quarantine: a stream stops long before."""
 MAX_REWINDS = 3
 """How often in one run the receiver may ask for an earlier batch."""
 
@@ -191,7 +193,8 @@ class Delivery:
 async def accept_receipt(connection: AsyncConnection, stream: StreamName, receipt: Receipt) -> OutgoingStream:
     """Mark the batches of a verified receipt as delivered. Returns the sender's position before that.
 
-    Raises `Fork` if the receipt names another epoch, or another hash than our batch of that number has.
+    Raises `Fork` if the receipt names another epoch, or another hash than our batch of that number has; `Malformed`,
+    and nothing changes, if its numbers cannot be true.
     """
     head = await outgoing_stream(connection, stream)
     if receipt.epoch != head.epoch or receipt.received > head.sequence:
@@ -202,6 +205,11 @@ async def accept_receipt(connection: AsyncConnection, stream: StreamName, receip
     ours = await hash_at(connection, stream, head.epoch, receipt.received) if receipt.received else GENESIS
     if ours is None or ours.hex() != receipt.head:
         raise Fork(f"{stream}: the receiver's batch {receipt.received} has another hash than the one sealed here")
+    if receipt.applied > receipt.received or receipt.quarantined > MOST_QUARANTINED:
+        raise Malformed(
+            f"{stream}: a receipt cannot be true: {receipt.received} batches stored, {receipt.applied} applied,"
+            f" {receipt.quarantined} records in quarantine"
+        )
     await mark_delivered(
         connection, stream, head.epoch, receipt.received, receipt.applied, receipt.quarantined, receipt.issued_at
     )

@@ -60,11 +60,12 @@ async def record_epoch(
 
 
 async def begin_sending(connection: AsyncConnection, stream: StreamName, epoch: int) -> None:
-    """Set the sender to the beginning of this epoch. A stopped stream continues."""
+    """Set the sender to the beginning of this epoch. A stopped stream continues; what receipts said is forgotten."""
     await execute(
         connection,
         "UPDATE outgoing_streams SET epoch = :epoch, sequence = 0, record = 0, hash = :genesis, content = NULL,"
-        " delivered = 0, applied = 0, stopped = NULL WHERE stream = :stream",
+        " delivered = 0, applied = 0, quarantined = 0, receipt_at = NULL, receipt_issued_at = NULL, stopped = NULL"
+        " WHERE stream = :stream",
         stream=stream,
         epoch=epoch,
         genesis=GENESIS,
@@ -76,7 +77,7 @@ async def begin_receiving(connection: AsyncConnection, stream: StreamName, epoch
     await execute(
         connection,
         "UPDATE incoming_streams SET epoch = :epoch, sequence = 0, record = 0, hash = :genesis, applied = 0,"
-        " stopped = NULL WHERE stream = :stream",
+        " heard_issued_at = NULL, stopped = NULL WHERE stream = :stream",
         stream=stream,
         epoch=epoch,
         genesis=GENESIS,
@@ -146,15 +147,18 @@ async def emptied_after(connection: AsyncConnection, stream: StreamName, place: 
 
 
 async def received_places(
-    connection: AsyncConnection, stream: StreamName, place: tuple[int, int]
+    connection: AsyncConnection, stream: StreamName, place: tuple[int, int], before: datetime | None = None
 ) -> list[tuple[int, int]]:
-    """Epoch and number of the batches received after ``place``, oldest first."""
+    """Epoch and number of the batches received after ``place``, and before ``before`` if given, oldest first."""
     found = await rows(
         connection,
         "SELECT epoch, sequence FROM received_batches WHERE stream = :stream"
-        " AND (epoch, sequence) > (:epoch, :sequence) ORDER BY epoch, sequence",
+        " AND (epoch, sequence) > (:epoch, :sequence)"
+        " AND (CAST(:before AS timestamptz) IS NULL OR received_at < CAST(:before AS timestamptz))"
+        " ORDER BY epoch, sequence",
         stream=stream,
         epoch=place[0],
         sequence=place[1],
+        before=before,
     )
     return [(epoch, sequence) for epoch, sequence in found]

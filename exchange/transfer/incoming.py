@@ -10,6 +10,7 @@ from exchange.concurrency import in_thread_if_large
 from exchange.wire.batch import unpack
 from exchange.wire.manifest import Manifest
 from models.streams import GENESIS, BatchRef, StreamName
+from models.wording import cleaned
 from storage.database import execute, lock_until_commit, row, rows, value
 
 
@@ -133,6 +134,21 @@ async def received_range(connection: AsyncConnection, ref: BatchRef) -> list[Rec
     return [ReceivedBatch(*each) for each in found]
 
 
+async def received_batch(
+    connection: AsyncConnection, stream: StreamName, epoch: int, sequence: int
+) -> ReceivedBatch | None:
+    """A received batch, applied or not. Its payload is None past retention."""
+    found = await row(
+        connection,
+        "SELECT epoch, sequence, first_record, records, manifest, signature, payload FROM received_batches"
+        " WHERE stream = :stream AND epoch = :epoch AND sequence = :sequence",
+        stream=stream,
+        epoch=epoch,
+        sequence=sequence,
+    )
+    return ReceivedBatch(*found) if found else None
+
+
 async def records_of(stored: ReceivedBatch) -> list[bytes]:
     """The records of a stored batch. Raises `Malformed` if its bytes have changed since they were verified."""
     manifest = Manifest.model_validate_json(stored.manifest)
@@ -168,6 +184,16 @@ async def unapplied(
         limit=limit,
     )
     return [BatchRef(stream=stream, epoch=epoch, sequence=sequence, records=count) for epoch, sequence, count in found]
+
+
+async def count_unapplied_records(connection: AsyncConnection, stream: StreamName) -> int:
+    """Records in batches that are stored and not applied."""
+    found: int = await value(
+        connection,
+        "SELECT coalesce(sum(records), 0) FROM received_batches WHERE stream = :stream AND applied_at IS NULL",
+        stream=stream,
+    )
+    return found
 
 
 async def count_unapplied_pulls(connection: AsyncConnection, stream: StreamName, epoch: int, before: int) -> int:
@@ -251,6 +277,6 @@ async def stop_incoming(connection: AsyncConnection, stream: StreamName, reason:
         "UPDATE incoming_streams SET stopped = :reason WHERE stream = :stream AND stopped IS NULL"
         " AND epoch = coalesce(CAST(:epoch AS integer), epoch)",
         stream=stream,
-        reason=reason,
+        reason=cleaned(reason),
         epoch=epoch,
     )

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from exchange.wire.batch import SealedBatch
 from models.streams import GENESIS, StreamName
+from models.wording import cleaned
 from storage.database import driver, execute, lock_until_commit, notify, row, rows, value
 from storage.notices import ready
 
@@ -144,9 +145,11 @@ async def take_results_back_from_outbox(connection: AsyncConnection, request_ids
     """Delete the results of these requests from the outbox. Returns how many there were."""
     return await execute(
         connection,
+        # Our own results begin with their id. A jsonb cannot hold every body: a string may have a NUL character.
         "DELETE FROM outbox WHERE stream = 'results'"
-        " AND CAST(convert_from(body, 'UTF8')::jsonb ->> 'request_id' AS uuid) = ANY(CAST(:request_ids AS uuid[]))",
-        request_ids=list(request_ids),
+        " AND substring(encode(substring(body FOR 100), 'escape') FROM :form) = ANY(CAST(:request_ids AS text[]))",
+        form='^\\{\\s*"request_id"\\s*:\\s*"([0-9a-f-]{36})"',
+        request_ids=[str(each) for each in request_ids],
     )
 
 
@@ -195,25 +198,34 @@ async def batch_after(connection: AsyncConnection, stream: StreamName, epoch: in
 
 
 async def batches_after(
-    connection: AsyncConnection, stream: StreamName, epoch: int, sequence: int, most: int, records: int, size: int
+    connection: AsyncConnection,
+    stream: StreamName,
+    epoch: int,
+    sequence: int,
+    most: int,
+    records: int,
+    size: int,
+    raw_bytes: int,
 ) -> list[StoredBatch]:
-    """The sealed batches after number ``sequence``: at most ``most``, with ``records`` records and ``size`` bytes on
-    the wire in total. The first one is included even if it is larger.
+    """The sealed batches after number ``sequence``: at most ``most``, with ``records`` records, ``size`` bytes on the
+    wire and ``raw_bytes`` bytes of records in total. The first one is included even if it is larger.
     """
     found = await rows(
         connection,
         """
         WITH following AS (
             SELECT sequence, row_number() OVER in_order AS place, sum(records) OVER in_order AS records,
+                   sum(raw_bytes) OVER in_order AS raw_bytes,
                    sum(coalesce(octet_length(payload), 0) + octet_length(manifest) + 256) OVER in_order AS size
             FROM (SELECT * FROM sealed_batches WHERE stream = :stream AND epoch = :epoch AND sequence > :sequence
                   ORDER BY sequence LIMIT :most) AS next_ones
             WINDOW in_order AS (ORDER BY sequence)
         )
-        SELECT epoch, sequence, sealed_batches.records, raw_bytes, hash, manifest, signature, payload
+        SELECT epoch, sequence, sealed_batches.records, sealed_batches.raw_bytes, hash, manifest, signature, payload
         FROM sealed_batches JOIN following USING (sequence)
         WHERE stream = :stream AND epoch = :epoch
-          AND (place = 1 OR (following.records <= :records AND following.size <= :size))
+          AND (place = 1 OR (following.records <= :records AND following.size <= :size
+                             AND following.raw_bytes <= :raw_bytes))
         ORDER BY sequence
         """,
         stream=stream,
@@ -222,6 +234,7 @@ async def batches_after(
         most=most,
         records=records,
         size=size,
+        raw_bytes=raw_bytes,
     )
     return [StoredBatch(*each) for each in found]
 
@@ -302,7 +315,7 @@ async def stop_outgoing(connection: AsyncConnection, stream: StreamName, reason:
         "UPDATE outgoing_streams SET stopped = :reason WHERE stream = :stream AND stopped IS NULL"
         " AND epoch = coalesce(CAST(:epoch AS integer), epoch)",
         stream=stream,
-        reason=reason,
+        reason=cleaned(reason),
         epoch=epoch,
     )
 

@@ -1,5 +1,6 @@
 """Pulling a stream, whose sender opens no connections: poll, accept, send the receipt."""
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,10 +11,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from exchange.carriers.http import LinkClient
 from exchange.concurrency import concurrently
 from exchange.errors import Fork, StreamStopped
-from exchange.transfer.incoming import incoming_stream, record_heard, stop_incoming
+from exchange.transfer.incoming import count_unapplied_records, incoming_stream, record_heard, stop_incoming
 from exchange.transfer.receiving import Receiver
 from models.streams import BatchRef, StreamName
 from storage.database import autocommit
+
+MOST_UNAPPLIED = 100_000
+"""No more is pulled while so many records are stored and not applied: what comes faster waits at its sender."""
+FULL_SECONDS = 1.0
 
 Started = Callable[[BatchRef], Coroutine[Any, Any, None]]
 """Called with the batches that were accepted."""
@@ -39,8 +44,12 @@ class Pull:
         """
         async with autocommit(self.engine) as connection:
             cursor = await incoming_stream(connection, stream)
+            waiting = await count_unapplied_records(connection, stream)
         if cursor.stopped:
             raise StreamStopped(f"the {stream} stream is stopped: {cursor.stopped}")
+        if waiting >= MOST_UNAPPLIED:
+            await asyncio.sleep(min(wait, FULL_SECONDS))
+            return None
         try:
             wires = await self.link.pull(stream, cursor.sequence, wait, most, cursor.epoch, cursor.hash)
         except Fork as error:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from exchange.concurrency import in_thread_if_large
-from exchange.errors import Fork, Gap, LinkError, Malformed, StreamStopped
+from exchange.errors import Fork, Gap, LinkError, Malformed, Oversize, StreamStopped
 from exchange.transfer.incoming import (
     IncomingStream,
     ReceivedBatch,
@@ -19,6 +19,7 @@ from exchange.transfer.incoming import (
 )
 from exchange.wire.batch import SealedBatch, open_wire
 from exchange.wire.keys import LinkKeys
+from exchange.wire.manifest import MAX_RAW_BYTES, MAX_RECORDS, Manifest
 from exchange.wire.messages import Heartbeat, Receipt
 from models.streams import BatchRef, Network, StreamName
 from storage.attendance import RESULTS, attend
@@ -68,20 +69,35 @@ class Receiver:
         raise StreamStopped(f"the {stream} stream accepts nothing: {cursor.stopped}")
 
     def _open(self, stream: StreamName, wires: Sequence[bytes]) -> list[SealedBatch]:
-        """Verify each batch by itself, up to the first bad one. Raises `LinkError` if the first batch is bad."""
+        """Verify each batch by itself, up to the first bad one.
+
+        More than one answer may hold in all is left too, before it is decompressed. Raises `LinkError` if the first
+        batch is bad.
+        """
         opened: list[SealedBatch] = []
+        records = raw_bytes = 0
+
+        def check(manifest: Manifest) -> None:
+            self._check_place(stream, manifest)
+            if opened and (records + manifest.count > MAX_RECORDS or raw_bytes + manifest.raw_bytes > MAX_RAW_BYTES):
+                raise Oversize(f"an answer has {MAX_RECORDS} records and {MAX_RAW_BYTES} bytes of them at most")
+
         for wire in wires:
             try:
-                sealed, _ = open_wire(self.keys, wire)
-                manifest = sealed.manifest
-                if manifest.link != self.link_id or manifest.stream is not stream:
-                    raise Malformed(f"a batch of {manifest.link}/{manifest.stream} was sent to {self.link_id}/{stream}")
+                sealed, _ = open_wire(self.keys, wire, check)
             except LinkError:
                 if not opened:
                     raise
                 break  # the next poll asks for it again, as its first batch
             opened.append(sealed)
+            records, raw_bytes = records + sealed.manifest.count, raw_bytes + sealed.manifest.raw_bytes
         return opened
+
+    def _check_place(self, stream: StreamName, manifest: Manifest) -> None:
+        if manifest.link != self.link_id or manifest.stream is not stream:
+            raise Malformed(f"a batch of {manifest.link}/{manifest.stream} was sent to {self.link_id}/{stream}")
+        if not stream.is_snapshot and (not manifest.count or manifest.parts != 1):
+            raise Malformed(f"batch {manifest.sequence} of {stream} is empty, or a part: only snapshots have such")
 
     async def receipt(self, connection: AsyncConnection, stream: StreamName) -> Receipt:
         """The receipt for the present position of a stream, to be signed."""

@@ -7,7 +7,7 @@ one record per line, compressed with zstd (RFC 8878).
 import base64
 import binascii
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import zstandard
@@ -59,11 +59,13 @@ def to_bundle(wires: Sequence[bytes]) -> bytes:
     return b"".join(part for wire in wires for part in (b"%d\n" % len(wire), wire))
 
 
-def from_bundle(content: bytes) -> list[bytes]:
-    """Split an answer into batches, which are not verified yet. Raises `Malformed`."""
+def from_bundle(content: bytes, most: int) -> list[bytes]:
+    """Split an answer into at most ``most`` batches, which are not verified yet. Raises `Malformed`."""
     wires: list[bytes] = []
     place = 0
     while place < len(content):
+        if len(wires) == most:
+            raise Malformed(f"the answer has more than {counted(most, 'batch')}, and no more were asked for")
         end = content.find(b"\n", place, place + 9)
         size = content[place:end] if end > place else b""
         if not size.isdigit() or size[:1] == b"0" or end + 1 + int(size) > len(content):
@@ -118,8 +120,12 @@ def _inflate(payload: bytes, expected: int) -> bytes:
         raise Malformed(f"the payload is not a zstd frame of {expected} bytes: {error}") from None
 
 
-def open_wire(keys: LinkKeys, wire: bytes) -> tuple[SealedBatch, list[bytes]]:
+def open_wire(
+    keys: LinkKeys, wire: bytes, check: Callable[[Manifest], None] = lambda _: None
+) -> tuple[SealedBatch, list[bytes]]:
     """Verify bytes from the other side, signature first. Returns the batch and its records.
+
+    ``check`` is called with the verified manifest before the payload is decompressed; it may raise `LinkError`.
 
     Raises `Oversize`, `Malformed`, `UnsupportedVersion`, `UnknownKey` or `BadSignature`.
     """
@@ -135,4 +141,5 @@ def open_wire(keys: LinkKeys, wire: bytes) -> tuple[SealedBatch, list[bytes]]:
     except binascii.Error:
         raise Malformed("the signature line is not base64") from None
     manifest = verify_manifest(keys, manifest_bytes, signature)
+    check(manifest)
     return SealedBatch(manifest, manifest_bytes, signature, payload), unpack(manifest, payload)

@@ -12,9 +12,13 @@ import re
 import secrets
 import time
 from dataclasses import dataclass
+from typing import TypeVar
 
 from exchange.errors import BadSignature, ClockSkew
 from exchange.wire.keys import LinkKeys
+from exchange.wire.messages import Signed
+
+Message = TypeVar("Message", bound=Signed)
 
 HEADER = "Airlock-Signature"
 _FORM = re.compile(
@@ -67,6 +71,15 @@ class HttpSigner:
         )
         self._check_time(moment)
 
+    def opened(self, kind: type[Message], wire: bytes) -> Message:
+        """A signed message that came just now: verified, and of a time that agrees with ours.
+
+        Raises `Malformed`, `UnsupportedVersion`, `UnknownKey`, `BadSignature` or `ClockSkew`.
+        """
+        message = kind.from_wire(self.keys, wire)
+        self._check_time(int(message.issued_at.timestamp()))
+        return message
+
     def _header(self, purpose: str, text: bytes, moment: str, nonce: str) -> str:
         key_id = self.keys.key_id
         value = base64.b64encode(self.keys.sign(purpose, text, key_id)).decode()
@@ -90,7 +103,7 @@ class HttpSigner:
             raise BadSignature(f"the value in {HEADER} is not base64") from None
         return found["key"], found["time"], found["nonce"], value
 
-    def _check_time(self, moment: str) -> None:
+    def _check_time(self, moment: str | int) -> None:
         apart = time.time() - int(moment)
         if abs(apart) > self.clock_skew:
             raise ClockSkew(

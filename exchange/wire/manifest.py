@@ -8,10 +8,11 @@ previous batch, so the batches of a stream form a chain.
 import hashlib
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from exchange.errors import Malformed, UnsupportedVersion
 from exchange.wire.keys import MANIFEST, LinkKeys
+from models.requests import Moment
 from models.streams import StreamName
 
 SPEC = 1
@@ -47,7 +48,7 @@ class Manifest(BaseModel):
     payload_sha256: Sha256Hex
     previous: Sha256Hex
     key_id: str = Field(pattern=r"^[0-9a-f]{16}$")
-    sealed_at: AwareDatetime
+    sealed_at: Moment
 
     @model_validator(mode="after")
     def _numbers_agree(self) -> "Manifest":

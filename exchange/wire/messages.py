@@ -8,12 +8,14 @@ import binascii
 from datetime import UTC, datetime
 from typing import ClassVar, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from exchange.errors import Malformed, UnsupportedVersion
 from exchange.wire.keys import LinkKeys
 from exchange.wire.manifest import MAX_MANIFEST_BYTES, SPEC, Number, Sha256Hex
+from models.requests import Moment
 from models.streams import StreamName
+from models.wording import Cleaned
 
 
 class Signed(BaseModel):
@@ -26,7 +28,7 @@ class Signed(BaseModel):
     spec: int = SPEC
     link: str = Field(max_length=63)
     key_id: str = Field(max_length=64)
-    issued_at: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
+    issued_at: Moment = Field(default_factory=lambda: datetime.now(UTC))
 
     def to_wire(self, keys: LinkKeys) -> bytes:
         content = self.model_dump_json().encode()
@@ -55,7 +57,7 @@ class SignedMessage(Signed):
     """A message about one stream."""
 
     stream: StreamName
-    epoch: int = Field(ge=1)
+    epoch: int = Field(ge=1, le=2**31 - 1)
     head: Sha256Hex = Field(description="Hash of the newest batch that the message covers")
 
 
@@ -88,10 +90,10 @@ class EpochOrder(SignedMessage):
     purpose = "epoch-order"
     media_type: ClassVar[str] = "application/vnd.airlock.epoch-order"
 
-    previous_epoch: int = Field(ge=1)
+    previous_epoch: int = Field(ge=1, le=2**31 - 1)
     previous_sequence: Number
-    reason: str = Field(min_length=1, max_length=400)
-    ordered_by: str = Field(min_length=1, max_length=100)
+    reason: Cleaned = Field(min_length=1, max_length=400)
+    ordered_by: Cleaned = Field(min_length=1, max_length=100)
     accept_loss: bool = Field(False, description="Go on without records whose payload is past retention")
 
     @property

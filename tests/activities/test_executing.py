@@ -338,9 +338,6 @@ def _at_each_request(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rechecks, "RECHECK_SECONDS", 0.0)
 
 
-async def test_an_empty_batch_and_one_that_is_not_here_are_done_at_once(
-    networks: Networks, executors: Executors
-) -> None:
+async def test_a_batch_that_is_not_here_is_done_at_once(networks: Networks, executors: Executors) -> None:
     worker = activities(networks, executors)
-    assert (await execute(worker, await cross(networks, REQUESTS, []))).by_status == {}
     assert (await execute(worker, BatchRef(stream=REQUESTS, epoch=1, sequence=99))).by_status == {}

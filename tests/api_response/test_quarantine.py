@@ -8,10 +8,10 @@ from tests.api_response.conftest import Api
 
 async def test_records_are_listed_retried_and_dropped(api: Api) -> None:
     body = request_record(new_id())
-    await cross(api.networks, StreamName.REQUESTS, [body, b"torn"])
+    batch = await cross(api.networks, StreamName.REQUESTS, [body, b"torn"])
     async with api.networks.response.engine.begin() as connection:
         for record, content in ((1, body), (2, b"torn")):
-            await quarantine(connection, StreamName.REQUESTS, 1, 1, record, content, "of another version")
+            await quarantine(connection, batch, [(record, content, "of another version")])
     listed = (await api.http.get("/v1/quarantine")).json()["records"]
     assert [(item["record"], item["reason"], item["size"]) for item in listed] == [
         (1, "of another version", len(body)),

@@ -26,7 +26,7 @@ MADE_WHEN_RUNNING = {
 }
 OTHER_PROGRAMS = {"airlock test", "airlock bench", "airlock chaos"}
 """Commands whose arguments are those of another program, or names that they check themselves."""
-GENERAL_SETTINGS = re.compile(r"AIRLOCK_(HOME|LOG_FORMAT|LOG_LEVEL|FUZZED_BATCHES|FUZZ_SEED|[A-Z_]+_PORT)")
+GENERAL_SETTINGS = re.compile(r"AIRLOCK_(HOME|LOG_FORMAT|LOG_LEVEL|FUZZED_(BATCHES|LIES)|FUZZ_SEED|[A-Z_]+_PORT)")
 
 
 def text_of(document: str) -> str:

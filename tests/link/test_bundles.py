@@ -53,7 +53,7 @@ async def test_a_single_batch_is_a_bundle_of_one(crossing: Crossing) -> None:
     assert await crossing.client.pull(REQUESTS, 0, 0) == [first]
     assert await crossing.client.pull(REQUESTS, 0, 0, 9, 1, bytes(32)) == [first, second]
     with pytest.raises(Malformed):
-        from_bundle(first)
+        from_bundle(first, 9)
 
 
 async def test_those_before_an_unsound_batch_are_taken_and_it_is_refused_when_it_comes_first(
@@ -111,10 +111,10 @@ async def test_a_stranger_in_front_stops_nothing(crossing: Crossing) -> None:
 )
 def test_what_is_no_bundle_is_malformed(content: bytes) -> None:
     with pytest.raises(Malformed):
-        from_bundle(content)
+        from_bundle(content, 9)
 
 
 def test_a_bundle_gives_back_what_was_put_into_it() -> None:
     wires = [b"{a}", b"\n\n", b"1\n2"]
-    assert from_bundle(to_bundle(wires)) == wires
-    assert from_bundle(b"") == []
+    assert from_bundle(to_bundle(wires), 3) == wires
+    assert from_bundle(b"", 1) == []

@@ -26,7 +26,8 @@ RESULTS_OF = "SELECT request_id, status, reason FROM results ORDER BY request_id
 async def set_aside(world: World, record: int, body: bytes) -> None:
     """As an earlier version did, that could not read what this one can."""
     async with world.networks.response.engine.begin() as connection:
-        await quarantine(connection, REQUESTS, 1, 1, record, body, "not a request: of a newer version")
+        batch = BatchRef(stream=REQUESTS, epoch=1, sequence=1)
+        await quarantine(connection, batch, [(record, body, "not a request: of a newer version")])
 
 
 async def left(world: World) -> list[BatchRef]:

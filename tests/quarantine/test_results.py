@@ -72,7 +72,7 @@ async def test_what_is_being_quarantined_is_waited_for_and_retried_with_the_othe
     side = world.networks.request
     async with side.engine.begin() as connection:
         await lock_applying(connection, RESULTS)  # as the run that applies, which does not see the request yet
-        await quarantine(connection, RESULTS, 1, 1, 1, result_record(request_id), "a result for an unknown request")
+        await quarantine(connection, batch, [(1, result_record(request_id), "a result for an unknown request")])
         await mark_applied(connection, RESULTS, batch.epoch, batch.sequence)
         await submit(world.networks, request_id)
         retrying = asyncio.create_task(world.quarantine(Network.REQUEST).retry_all(RESULTS))

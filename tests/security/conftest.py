@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from temporalio.contrib.pydantic import pydantic_data_converter
@@ -12,6 +12,11 @@ from uuid_utils.compat import uuid7
 from configuration.cadences import DEFAULT_CADENCES
 from embedded.databases import READER
 from embedded.temporal import SEARCH_ATTRIBUTES, find_temporal
+from exchange.carriers.http import LinkClient
+from exchange.transfer.delivery import Delivery
+from exchange.transfer.pulling import Pull
+from exchange.transfer.receiving import Receiver
+from exchange.wire.http_signature import HttpSigner
 from models.streams import Network
 from people.users import put_api_key, put_user
 from sample.install import install
@@ -22,9 +27,12 @@ from tests.api_request.serving import User, publish
 from tests.conftest import Networks, Servers
 from tests.exchange.kept_networks import make_networks
 from tests.link.conftest import app_url, crossing, kept_networks, kept_proxy
+from tests.security.captured import Captured, capturing
 from tests.security.processes import ApiProcess, api_process
+from tests.verification.conftest import served, verification_networks, world
+from tests.verification.world import World
 
-__all__ = ["app_url", "crossing", "kept_networks", "kept_proxy"]
+__all__ = ["app_url", "crossing", "kept_networks", "kept_proxy", "served", "verification_networks", "world"]
 
 LINK = "test"
 
@@ -113,3 +121,27 @@ async def airlock(
 def user(airlock: Airlock) -> User:
     """A user of this test's own."""
     return next(airlock.users)
+
+
+@dataclass
+class Attacked:
+    """The world as the response network sees it while the request network may be captured."""
+
+    world: World
+    captured: Captured
+
+
+@pytest.fixture
+async def attacked(world: World, served: str) -> AsyncIterator[Attacked]:
+    """Honest until a test says what it lies about."""
+    side = world.networks.response
+    async with capturing(world.networks.request.keys, served) as captured:
+        link = LinkClient(captured.url, HttpSigner(side.keys, LINK))
+        seen = replace(
+            world,
+            link=link,
+            pull=Pull(side.engine, Receiver(side.engine, side.keys, LINK), link),
+            delivery=Delivery(side.engine, world.delivery.sealer, link),
+        )
+        yield Attacked(seen, captured)
+        await link.aclose()

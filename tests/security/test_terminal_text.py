@@ -31,7 +31,7 @@ from exchange.transfer.outgoing import stop_outgoing
 from exchange.transfer.quarantine_store import quarantine
 from exchange.wire.http_signature import HEADER, HttpSigner
 from models.printable import MAX_QUOTED, printable, quoted
-from models.streams import StreamName
+from models.streams import BatchRef, StreamName
 from monitoring.link_alarms import judge_link
 from monitoring.link_watch import classify
 from monitoring.measurement_store import settle_alerts, stream_state
@@ -218,7 +218,8 @@ async def poisoned(networks: Networks, temporal: Client) -> None:
     async with networks.response.engine.begin() as connection:
         await settle_alerts(connection, {f"a{text}": f"b{text}"})
         await stop_outgoing(connection, StreamName.RESULTS, text)
-        await quarantine(connection, StreamName.REQUESTS, 1, 1, 1, text.encode() + b"\xff", text)
+        batch = BatchRef(stream=StreamName.REQUESTS, epoch=1, sequence=1)
+        await quarantine(connection, batch, [(1, text.encode() + b"\xff", text)])
         await put_user(connection, new_id(), f"u{text}", "user")
         await put_setting(connection, "banner", text, "public", text)
         await execute(

@@ -106,8 +106,8 @@ async def test_a_result_in_quarantine_is_what_its_request_waits_for(
     side = world.networks.request
     await change(
         side,
-        "INSERT INTO quarantined_records (stream, epoch, record, sequence, reason, body)"
-        " SELECT 'results', 1, 1, 1, 'a secret reason', body FROM results",
+        "INSERT INTO quarantined_records (stream, epoch, record, sequence, reason, size, body)"
+        " SELECT 'results', 1, 1, 1, 'a secret reason', octet_length(body), body FROM results",
     )
     await change(side, "DELETE FROM results")
     _, names, waits = await steps(world, request_id)

@@ -41,7 +41,7 @@ class BreakingLink:
 
     async def pull(self, stream: StreamName, after: int, wait: float, most: int, *_more: Any) -> list[bytes]:
         async with self._networks.request.engine.connect() as connection:
-            found = await batches_after(connection, stream, 1, after, most, MAX_RECORDS, MAX_PAYLOAD_BYTES)
+            found = await batches_after(connection, stream, 1, after, most, MAX_RECORDS, MAX_PAYLOAD_BYTES, 2**23)
         if not found:
             await self._after()
         return [to_wire(each.manifest, each.signature, each.payload or b"") for each in found]

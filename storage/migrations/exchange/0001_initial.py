@@ -101,6 +101,7 @@ CREATE TABLE quarantined_records (
     record          bigint NOT NULL,
     sequence        bigint NOT NULL,
     reason          text NOT NULL,
+    size            integer NOT NULL,
     body            bytea NOT NULL,
     quarantined_at  timestamptz NOT NULL DEFAULT now(),
     retries         integer NOT NULL DEFAULT 0,
@@ -117,6 +118,8 @@ CREATE TABLE quarantined_records (
 CREATE INDEX quarantined_records_open ON quarantined_records (stream, epoch, record)
     WHERE applied_at IS NULL AND dropped_at IS NULL;
 COMMENT ON TABLE quarantined_records IS 'Records that crossed and cannot be applied, with reason and outcome';
+COMMENT ON COLUMN quarantined_records.size IS 'Bytes of the record as it came. The body is its beginning where it is
+shorter: all of it is in the payload of its batch';
 
 CREATE TABLE set_aside (
     number        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
