@@ -90,7 +90,7 @@ def discard(
             return await discard_waiting(engine, first, last, getpass.getuser(), reason)
 
     discarded = answer(work)
-    print_json({"discarded": discarded}) if as_json else typer.echo(f"{counted(discarded, 'request')} discarded")
+    print_json({"discarded": discarded}) if as_json else say(f"{counted(discarded, 'request')} discarded")
 
 
 def moment(text: str) -> datetime:

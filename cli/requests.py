@@ -8,7 +8,7 @@ from uuid import UUID
 import typer
 
 from cli.errors import MISCONFIGURED, answer, database_of, fail
-from cli.output import AsJson, print_json, print_table
+from cli.output import AsJson, print_json, print_table, say
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -120,7 +120,7 @@ def _tell_count(what: str, count: int, noun: str, as_json: bool) -> None:
         return
     from models.wording import counted
 
-    typer.echo(f"{counted(count, noun)} {what}")
+    say(f"{counted(count, noun)} {what}")
 
 
 def _in_the_request_network(work: "Callable[[AsyncEngine, RequestSettings], Awaitable[Any]]") -> Any:
