@@ -25,6 +25,8 @@ class UpOptions:
 
     free_ports: bool = False
     """Use free ports instead of the configured ones."""
+    redis_tcp: bool = False
+    """Open a TCP port of Redis too."""
     samples: bool = True
     """Submit the sample requests once everything runs."""
     home: Path | None = None
@@ -36,7 +38,13 @@ async def up(options: UpOptions) -> int:
     terminal = Terminal()
     try:
         with Home.open(options.home or home_directory()) as home:
-            boot = Boot(home, terminal, free_ports=options.free_ports, samples=options.samples)
+            boot = Boot(
+                home,
+                terminal,
+                free_ports=options.free_ports,
+                redis_tcp=options.redis_tcp,
+                samples=options.samples,
+            )
             return await _until_stopped(boot, terminal)
     except CannotStart as error:
         terminal.say(str(error), bad=True)
@@ -98,8 +106,8 @@ def show_addresses(addresses: dict[str, Any]) -> None:
     table.add_row("request network", f"{request}   docs: {request}/docs")
     table.add_row("response network", f"{response}   docs: {response}/docs")
     table.add_row("Temporal", f"{addresses['temporal']}   namespaces: {', '.join(addresses['namespaces'])}")
-    table.add_row("Redis", addresses["redis"])
-    table.add_row("PostgreSQL", f"127.0.0.1:{addresses['postgres_port']}")
+    for name in ("Redis", "PostgreSQL"):
+        table.add_row(name, "its address and password are in up.json")
     table.add_row("sample user's key", addresses["api_key"])
     table.add_row("operator's key", addresses["operator_key"])
     table.add_row("all of this", f"{addresses['home']}/up.json")

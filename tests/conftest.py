@@ -18,7 +18,7 @@ from embedded.databases import READER, Databases, create_databases
 from embedded.home import Home
 from embedded.ports import free_ports
 from embedded.postgres import Postgres
-from embedded.redis import redis_spec
+from embedded.redis import Redis
 from embedded.supervisor import Supervisor
 from embedded.terminal import Terminal
 from exchange.wire.keys import LinkKeys, ensure_link_keys, load_link_keys
@@ -99,20 +99,20 @@ async def servers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ser
     """PostgreSQL with migrated template databases, and Redis."""
     root: Path = tmp_path_factory.mktemp("servers")
     with Home.open(root / "home") as home:
-        ports = free_ports()
+        ports = free_ports("postgres")
         supervisor = Supervisor(Terminal(), home.logs)
         try:
-            postgres = Postgres(home, ports.postgres)
+            postgres, redis = Postgres(home, ports.postgres), Redis(home)
             await postgres.initialise()
             spec = postgres.spec()
             settings = (part for name, setting in NOT_DURABLE.items() for part in ("-c", f"{name}={setting}"))
             spec = replace(spec, argv=(*spec.argv, *settings))
-            await supervisor.start(spec, redis_spec(home.root, ports.redis))
+            await supervisor.start(spec, redis.spec())
             databases = await create_databases(postgres, home)
             await upgrade(databases.request, "request")
             await upgrade(databases.response, "response")
             async with asyncpg.create_pool(postgres.superuser_url, min_size=0, max_size=2) as superuser:
-                yield Servers(supervisor, postgres, databases, f"redis://127.0.0.1:{ports.redis}", superuser)
+                yield Servers(supervisor, postgres, databases, redis.url, superuser)
         finally:
             await supervisor.stop()
 

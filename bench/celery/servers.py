@@ -71,7 +71,8 @@ async def pipeline(
     """
     python = await asyncio.to_thread(make_environment)
     with Home.open(root) as home:
-        ports = free_ports()
+        ports = free_ports("redis", "postgres")
+        assert ports.redis is not None
         supervisor, proxy = Supervisor(Terminal(log), home.logs), Proxy("127.0.0.1", ports.request)
         try:
             await proxy.start()
