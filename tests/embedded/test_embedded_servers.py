@@ -233,7 +233,7 @@ async def test_redis_refuses_dangerous_commands(home: Home, supervisor: Supervis
     for url in filter(None, (redis.url, redis.tcp_url)):
         async with RedisClient.from_url(url) as client:
             for command in DANGEROUS:
-                with pytest.raises(ResponseError, match="no permissions|not allowed|NOPERM"):
+                with pytest.raises(ResponseError, match=r"no permissions|not allowed"):
                     await client.execute_command(*shlex.split(command))
             assert await client.flushall()
             assert await client.keys("*") == []
