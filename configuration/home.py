@@ -43,7 +43,7 @@ def dotenv_variables() -> dict[str, str]:
     """The variables of these files."""
     from dotenv import dotenv_values
 
-    found = {}
+    found: dict[str, str] = {}
     for path in dotenv_files():
         found |= {name: value for name, value in dotenv_values(path).items() if value is not None}
     return found

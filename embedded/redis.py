@@ -71,7 +71,7 @@ class Redis:
     @property
     def tcp_url(self) -> str | None:
         """URL of the port; None if there is none."""
-        return self.port and f"redis://:{self._password}@127.0.0.1:{self.port}"
+        return None if self.port is None else f"redis://:{self._password}@127.0.0.1:{self.port}"
 
     def spec(self, stop_order: int = 0) -> ProcessSpec:
         """The process. When its memory is full, it deletes the least recently used keys."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import traceback
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ class UpOptions:
 async def up(options: UpOptions) -> int:
     """Start all parts, run until SIGINT, SIGTERM or SIGHUP, then stop them. Returns the exit code."""
     terminal = Terminal()
+    os.umask(0o077)  # the home is for its owner only, whatever the shell's umask
     try:
         with Home.open(options.home or home_directory()) as home:
             boot = Boot(
