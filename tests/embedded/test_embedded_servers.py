@@ -220,7 +220,7 @@ async def test_redis_answers_on_its_socket_only_and_keeps_no_data_on_disk(home: 
 DANGEROUS = (
     "MODULE LOAD /tmp/evil.so", "MODULE LIST", "CONFIG GET *", "CONFIG SET dir /tmp", "CONFIG REWRITE", "DEBUG SLEEP 1",
     "SAVE", "BGSAVE", "BGREWRITEAOF", "SHUTDOWN", "REPLICAOF 127.0.0.1 1", "SLAVEOF 127.0.0.1 1", "MONITOR", "ACL LIST",
-    "ACL SETUSER default allcommands", "MIGRATE 127.0.0.1 1 a 0 1", "CLIENT KILL TYPE normal", "CLUSTER INFO", "SYNC",
+    "ACL SETUSER default allcommands", "MIGRATE 127.0.0.1 1 a 0 1", "CLIENT KILL TYPE normal", "SYNC",
     "EVAL 'return 1' 0", "FUNCTION LIST", "SCRIPT FLUSH", "LATENCY DOCTOR", "SWAPDB 0 1", "RESTORE a 0 x",
 )  # fmt: skip
 """Commands that load code, write files, connect elsewhere, or show or change the server."""
