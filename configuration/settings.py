@@ -72,6 +72,9 @@ class NetworkSettings(BaseSettings):
     temporal_address: str = Field("127.0.0.1:7233", description="Temporal frontend, host:port")
     temporal_namespace: str = Field("", description="Temporal namespace; the network's name by default")
     temporal_api_key: SecretStr | None = Field(None, description="API key for Temporal Cloud; turns TLS on")
+    temporal_ca: Path | None = Field(None, description="PEM with the authority of Temporal's certificate; turns TLS on")
+    temporal_certificate: Path | None = Field(None, description="PEM with our certificate for Temporal; turns TLS on")
+    temporal_certificate_key: Path | None = Field(None, description="PEM with the private key of that certificate")
     host: str = Field("127.0.0.1", description="Address that the API listens on")
     port: int = Field(0, ge=0, le=65535, description="Port that the API listens on")
     keys: Path = Field(Path(), description="Directory with signing.pem and trusted/*.pem")
@@ -93,6 +96,13 @@ class NetworkSettings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         env_files = DotEnvSettingsSource(settings_cls, env_file=dotenv_files())
         return init_settings, env_settings, env_files, file_secret_settings, UpFileSource(settings_cls)
+
+    @model_validator(mode="after")
+    def _temporal_tls_is_complete(self) -> Self:
+        if (self.temporal_certificate is None) != (self.temporal_certificate_key is None):
+            name = f"AIRLOCK_{self.network.upper()}_TEMPORAL_CERTIFICATE"
+            raise ValueError(f"{name} and {name}_KEY go together")
+        return self
 
     @field_validator("database_url")
     @classmethod
