@@ -113,6 +113,11 @@ def _judge_schedules(
         wanted |= schedule_alert(name, schedule)
         if schedule is None:
             continue
+        if schedule.get("changed"):
+            wanted[f"schedule-changed:{name}"] = (
+                f"{name} in Temporal is not as configured: find out who changed it, then start a response worker again,"
+                " which sets it right"
+            )
         earlier = before.get(name) or {}
         skipped = schedule["skipped_overlap"] - earlier.get("skipped_overlap", schedule["skipped_overlap"])
         if skipped > 0 and schedule["actions"] == earlier.get("actions") and name not in moving:
