@@ -16,7 +16,7 @@ import asyncpg
 
 from bench.backlog import bodies, mixed_rows
 from bench.celery.environment import make_environment
-from bench.celery.servers import CADENCES
+from bench.celery.servers import CADENCES, redis_broker
 from bench.celery.tables import create_tables
 from bench.stage import APIS_STOP, WORKERS_STOP, Stage
 from configuration.home import CLONE
@@ -89,7 +89,7 @@ async def celery_drain(stage: Stage, workers: int = 1, visibility: int | None = 
     """
     python = await asyncio.to_thread(make_environment)
     urls = await _databases(stage)
-    port = free_port()
+    port, broker = free_port(), free_port()
     told = {
         "BENCH_LINK_KEY": "drain",
         "BENCH_API_KEY": "drain",
@@ -97,7 +97,7 @@ async def celery_drain(stage: Stage, workers: int = 1, visibility: int | None = 
         "BENCH_LINK_URL": f"http://127.0.0.1:{port}",
         "BENCH_PROFILE": "documented",
         "BENCH_CADENCES": json.dumps(dict.fromkeys(CADENCES, 3600.0)),
-        "BENCH_BROKER": f"{stage.where.redis}/{BROKER}",
+        "BENCH_BROKER": f"redis://127.0.0.1:{broker}/{BROKER}",
         "BENCH_SOURCE": urls["response"],
         "BENCH_PAGE": str(PAGE),
         "BENCH_WATCHED": "no",
@@ -105,6 +105,8 @@ async def celery_drain(stage: Stage, workers: int = 1, visibility: int | None = 
         "PYTHONUNBUFFERED": "1",
     } | ({} if visibility is None else {"BENCH_VISIBILITY": str(visibility)})
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AIRLOCK_", "BENCH_", "CELERY"))}
+    keeps_nothing = {"save": "", "appendonly": "no", "maxmemory-policy": "noeviction"}
+    await stage.supervisor.start(redis_broker(stage.home.root, broker, keeps_nothing, "redis-broker"))
     await stage.supervisor.start(
         _api(port, kept | told | {"BENCH_DATABASE": urls["request"]}),
         *(

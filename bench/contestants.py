@@ -89,7 +89,7 @@ async def airlock(directory: Path) -> AsyncIterator[Contestant]:
             up["databases"]["response"],
             {"Authorization": f"Bearer {up['api_key']}"},
             lambda: {**running.up["processes"], "up": up["pid"]},
-            f"{up['redis']}/0",
+            up["redis"],
             ("response-api", "response-worker"),
             "SELECT coalesce(sum(records), 0) FROM received_batches WHERE stream = 'results'",
             up["temporal"],

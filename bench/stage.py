@@ -23,7 +23,7 @@ from embedded.home import Home
 from embedded.ports import Ports, free_port, free_ports
 from embedded.postgres import Postgres
 from embedded.process import ProcessSpec
-from embedded.redis import redis_spec
+from embedded.redis import Redis
 from embedded.supervisor import Supervisor
 from embedded.temporal import temporal_spec
 from embedded.terminal import Terminal
@@ -95,7 +95,7 @@ class Stage:
         for number in range(1, cast.request_apis + 1):
             ports = self.where.ports
             if number > 1:
-                ports = dataclasses.replace(ports, request=free_port(vars(ports).values()))
+                ports = dataclasses.replace(ports, request=free_port([port for port in vars(ports).values() if port]))
             if number > len(self.request_apis):
                 self.request_apis.append(f"http://127.0.0.1:{ports.request}")
                 spec = api_spec("request", dataclasses.replace(self.where, ports=ports), APIS_STOP)
@@ -123,14 +123,14 @@ async def stage(
     """
     with Home.open(root) as home, (root / "stage.log").open("w") as log:
         supervisor = Supervisor(Terminal(log), home.logs)
-        ports = free_ports()
-        postgres = Postgres(home, ports.postgres)
+        ports = free_ports("postgres")
+        postgres, redis = Postgres(home, ports.postgres), Redis(home)
         try:
-            databases = await _servers(home, ports, supervisor, postgres, postgres_settings or {})
+            databases = await _servers(home, ports, supervisor, postgres, redis, postgres_settings or {})
             ensure_link_keys(home.keys)
             told = {name: value for name, value in os.environ.items() if not name.startswith("AIRLOCK_")}
             told |= {"AIRLOCK_RESPONSE_CADENCES": CADENCES}
-            where = Surroundings(CLONE, root, ports, databases, told | dict(environment or {}))
+            where = Surroundings(CLONE, root, ports, databases, redis.url, told | dict(environment or {}))
             ready = Stage(home, where, supervisor, postgres)
             ready.access = await install(databases.response, READER, home.secrets)
             await ready.add(cast)
@@ -140,7 +140,7 @@ async def stage(
 
 
 async def _servers(
-    home: Home, ports: Ports, supervisor: Supervisor, postgres: Postgres, settings: Mapping[str, str]
+    home: Home, ports: Ports, supervisor: Supervisor, postgres: Postgres, redis: Redis, settings: Mapping[str, str]
 ) -> Databases:
     async def databases() -> Databases:
         await postgres.initialise()
@@ -155,9 +155,7 @@ async def _servers(
     made: Databases
     made, *_ = await together(
         databases(),
-        supervisor.start(redis_spec(home.root, ports.redis, STORES_STOP)),
-        supervisor.start(
-            temporal_spec(home.root, ports.temporal, ports.temporal_ui, free_port(vars(ports).values()), TEMPORAL_STOPS)
-        ),
+        supervisor.start(redis.spec(STORES_STOP)),
+        supervisor.start(temporal_spec(home.root, ports, TEMPORAL_STOPS)),
     )
     return made

@@ -12,6 +12,7 @@ from collections import Counter
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import httpx
 import psutil
@@ -91,7 +92,7 @@ class Airlock:
     async def start(self) -> None:
         """Start it and return once it accepts requests. Raises `CannotRun`."""
         ports = free_ports()
-        told = {variable(name): str(port) for name, port in vars(ports).items()}
+        told = {variable(name): str(port) for name, port in vars(ports).items() if port}
         if self._harmed:
             self._proxy = Proxy("127.0.0.1", ports.request)
             await self._proxy.start()
@@ -131,7 +132,7 @@ class Airlock:
         return None
 
     async def flush(self) -> None:
-        await probe.exchange(int(self.up["redis"].rsplit(":", 1)[1]), b"FLUSHALL\r\nQUIT\r\n")
+        await probe.exchange(Path(unquote(urlsplit(self.up["redis"]).path)), b"FLUSHALL\r\nQUIT\r\n")
 
     def harm(self, harm: Harm) -> AbstractContextManager[None]:
         assert self._proxy is not None, "only a started Airlock has a link"

@@ -1,4 +1,6 @@
-"""Checks that the installed packages are the pinned ones: `python -m cli.dependencies`, part of `airlock test`.
+"""Checks that the installed packages are the pinned ones, and that the servers in them are not too old.
+
+`python -m cli.dependencies`, part of `airlock test`.
 
 It works offline. It does not look for known vulnerabilities, which needs an advisory database: see docs/security.md.
 """
@@ -17,6 +19,7 @@ from packaging.utils import canonicalize_name
 from cli.errors import fail
 from cli.output import say
 from configuration.home import CLONE
+from embedded.versions import outdated, server_versions
 
 PINNED = ("run.txt", "test.txt")
 TOOLS = frozenset({"pip", "setuptools", "wheel"})
@@ -121,6 +124,10 @@ def main() -> None:
     if wrong:
         raise fail("the installed packages are not the pinned ones; remove .venv and run ./airlock test")
     say(f"{count} packages: each pinned to one version with its SHA-256, and that version installed, no other")
+    versions = server_versions()
+    if old := outdated(versions):
+        raise fail("; ".join(old) + "; pin a package with a newer server in requirements/run.in")
+    say("servers: " + ", ".join(f"{name} {version}" for name, version in versions.items()))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,9 @@ def up(
     free_ports: Annotated[
         bool, typer.Option("--free-ports", help="Use free ports, so that several can run on one machine.")
     ] = False,
+    redis_tcp: Annotated[
+        bool, typer.Option("--redis-tcp", help="Open a TCP port of Redis too, with a password: 6380 by default.")
+    ] = False,
     samples: Annotated[bool, typer.Option(help="Submit the sample requests once everything runs.")] = True,
 ) -> None:
     """Start everything on this machine: both networks, their servers, sample data. Ctrl-C stops all of it."""
@@ -25,7 +28,7 @@ def up(
     from embedded.up import up as start
 
     configure_logs()
-    raise typer.Exit(asyncio.run(start(UpOptions(free_ports=free_ports, samples=samples))))
+    raise typer.Exit(asyncio.run(start(UpOptions(free_ports=free_ports, redis_tcp=redis_tcp, samples=samples))))
 
 
 def worker(

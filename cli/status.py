@@ -19,7 +19,7 @@ Part = TypeVar("Part")
 
 
 def status(as_json: AsJson = False) -> None:
-    """Show streams, schedules, workers, running workflows and alerts. Exits with 1 if a part is unknown."""
+    """Show health, alerts, streams, schedules, workers and running workflows. Exits with 1 if a part is unknown."""
     from configuration.settings import ResponseSettings
 
     with explained():
@@ -49,8 +49,12 @@ async def _gather() -> dict[str, Any]:
 
     networks = networks_here()
     schedules = await part(schedules_now())
+    seen = None if errors else schedules
+    health = await part(_health(seen))
+    errors += [each["why"] for each in health if each["why"]]
     return {
-        "alerts": [item for settings in networks for item in await part(_alerts(settings, schedules))],
+        "health": {name: each[name] for each in health for name in ("status", "measured_at")},
+        "alerts": [item for settings in networks for item in await part(_alerts(settings, seen))],
         "streams": await part(stream_states_now()),
         "schedules": schedules,
         "workers": [item for settings in networks for item in await part(workers_of(settings))],
@@ -59,25 +63,46 @@ async def _gather() -> dict[str, Any]:
     }
 
 
-async def _alerts(settings: "NetworkSettings", schedules: "list[ScheduleView]") -> list[dict[str, Any]]:
-    """Open alerts of this network, and those that its streams call for now: without a worker nobody raises them."""
+async def _health(schedules: "list[ScheduleView] | None") -> list[dict[str, Any]]:
+    """The response network's status, the time of its newest measurement, and why that says nothing about now."""
+    from configuration.settings import ResponseSettings
+    from monitoring.health import alerts_now, status_of, too_old
+    from monitoring.measurement_store import open_alerts, recent_measurements
+
+    settings = ResponseSettings.load()
+    async with database_of(settings) as engine, engine.begin() as connection:
+        measurement = next(iter(await recent_measurements(connection, 1)), None)
+        alerts = alerts_now(await open_alerts(connection), measurement, schedules)
+    why = too_old(measurement, settings.cadences)
+    status = status_of(alerts, measurement, schedules is not None and why is None)
+    return [{"status": status, "measured_at": measurement and measurement["measured_at"], "why": why}]
+
+
+async def _alerts(settings: "NetworkSettings", schedules: "list[ScheduleView] | None") -> list[dict[str, Any]]:
+    """Open alerts of this network, and those that its streams and schedules call for now: without a worker nobody
+    raises them. ``schedules``: None if Temporal does not answer.
+    """
     from configuration.settings import ResponseSettings
     from exchange.link_keys.store import link_keys
     from models.streams import Network
     from monitoring.alerting import judge_stream
+    from monitoring.health import alerts_now
     from monitoring.key_alarms import judge_keys
-    from monitoring.measurement_store import open_alerts, stream_states
+    from monitoring.measurement_store import open_alerts, recent_measurements, stream_states
     from monitoring.waiting import judge_waiting, oldest_waiting
 
     async with database_of(settings) as engine, engine.begin() as connection:
-        found = {alert.name: (alert.message, alert.raised_at) for alert in await open_alerts(connection)}
+        stored = await open_alerts(connection)
         wanted = judge_keys((await link_keys(connection)).values(), settings.network)
         if isinstance(settings, ResponseSettings):
-            paused = {each.id for each in schedules if each.paused}
+            measurement = next(iter(await recent_measurements(connection, 1)), None)
+            stored = alerts_now(stored, measurement, schedules)
+            paused = {each.id for each in schedules or () if each.paused}
             for state in await stream_states(connection, Network.RESPONSE):
                 wanted |= judge_stream(state, settings.cadences, paused)
         oldest = await oldest_waiting(connection, settings.network)
         wanted |= judge_waiting(oldest, settings.network, settings.waiting_alert)
+    found = {alert.name: (alert.message, alert.raised_at) for alert in stored}
     found = {name: (message, datetime.now(UTC)) for name, message in wanted.items()} | found
     return [
         {"network": settings.network.value, "name": name, "message": message, "raised_at": raised_at}
@@ -130,6 +155,9 @@ def _show(found: dict[str, Any]) -> None:
     def ago(moment: str) -> str | None:
         return seconds(float(round((datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds())))
 
+    if found["health"]:
+        measured = found["health"]["measured_at"]
+        typer.echo(f"Health: {found['health']['status']}, measured {f'{ago(measured)} ago' if measured else 'never'}\n")
     alerts = [tuple(alert.values()) for alert in found["alerts"]]
     columns = ("network", "alert", "what happens, and what to do", "since")
     print_table("Alerts", columns, alerts, "none open", "bold red")

@@ -1,20 +1,26 @@
 """Settings of each network's processes.
 
 Every variable begins with ``AIRLOCK_REQUEST_`` or ``AIRLOCK_RESPONSE_``, so that ``python worker.py`` can run both
-networks in one process. Order of precedence: environment, `.env`, secret files in ``/run/secrets``, the addresses of a
-running ``airlock up``, defaults.
+networks in one process. Order of precedence: environment, `.env` of the home, `.env` of the clone, secret files in
+``/run/secrets``, the addresses of a running ``airlock up``, defaults.
 """
 
 from pathlib import Path
 from typing import Any, ClassVar, Self
-from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from configuration.cadences import DEFAULT_CADENCES, Cadence, check_cadences
-from configuration.home import home_directory, read_up_file
+from configuration.home import dotenv_files, home_directory, read_up_file
+from configuration.redis_url import redis_database
 from models.errors import ConfigurationError
 from models.streams import Network
 
@@ -43,7 +49,7 @@ class UpFileSource(PydanticBaseSettingsSource):
         api = str(up[f"{network}_api"])
         found: dict[str, Any] = {
             "database_url": up["databases"][network],
-            "redis_url": urlunsplit(urlsplit(str(up["redis"]))._replace(path=f"/{REDIS_DATABASE[network]}")),
+            "redis_url": redis_database(str(up["redis"]), REDIS_DATABASE[network]),
             "temporal_address": up["temporal"],
             "temporal_namespace": up["namespaces"][network],
             "port": int(api.rsplit(":", 1)[1].rstrip("/")),
@@ -58,9 +64,7 @@ class NetworkSettings(BaseSettings):
 
     network: ClassVar[Network]
 
-    model_config = SettingsConfigDict(
-        env_file=".env", extra="ignore", secrets_dir=SECRET_FILES if SECRET_FILES.is_dir() else None
-    )
+    model_config = SettingsConfigDict(extra="ignore", secrets_dir=SECRET_FILES if SECRET_FILES.is_dir() else None)
 
     database_url: SecretStr = Field(description="PostgreSQL, as postgresql://user:password@host:port/database")
     database_connections: int = Field(10, ge=2, le=200, description="Largest number of connections per process")
@@ -68,6 +72,9 @@ class NetworkSettings(BaseSettings):
     temporal_address: str = Field("127.0.0.1:7233", description="Temporal frontend, host:port")
     temporal_namespace: str = Field("", description="Temporal namespace; the network's name by default")
     temporal_api_key: SecretStr | None = Field(None, description="API key for Temporal Cloud; turns TLS on")
+    temporal_ca: Path | None = Field(None, description="PEM with the authority of Temporal's certificate; turns TLS on")
+    temporal_certificate: Path | None = Field(None, description="PEM with our certificate for Temporal; turns TLS on")
+    temporal_certificate_key: Path | None = Field(None, description="PEM with the private key of that certificate")
     host: str = Field("127.0.0.1", description="Address that the API listens on")
     port: int = Field(0, ge=0, le=65535, description="Port that the API listens on")
     keys: Path = Field(Path(), description="Directory with signing.pem and trusted/*.pem")
@@ -88,7 +95,15 @@ class NetworkSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, dotenv_settings, file_secret_settings, UpFileSource(settings_cls)
+        env_files = DotEnvSettingsSource(settings_cls, env_file=dotenv_files())
+        return init_settings, env_settings, env_files, file_secret_settings, UpFileSource(settings_cls)
+
+    @model_validator(mode="after")
+    def _temporal_tls_is_complete(self) -> Self:
+        if (self.temporal_certificate is None) != (self.temporal_certificate_key is None):
+            name = f"AIRLOCK_{self.network.upper()}_TEMPORAL_CERTIFICATE"
+            raise ValueError(f"{name} and {name}_KEY go together")
+        return self
 
     @field_validator("database_url")
     @classmethod

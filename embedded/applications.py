@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from configuration.redis_url import redis_database
 from embedded import probe
 from embedded.databases import Databases
 from embedded.errors import CannotStart
@@ -30,6 +31,8 @@ class Surroundings:
     home: Path
     ports: Ports
     databases: Databases
+    redis: str
+    """URL of the Redis server, without a database number."""
     environment: Mapping[str, str]
     """The user's own variables."""
 
@@ -42,11 +45,6 @@ class Surroundings:
     def response_api(self) -> str:
         """Base URL of the response network's API."""
         return f"http://127.0.0.1:{self.ports.response}"
-
-    @property
-    def redis(self) -> str:
-        """URL of the Redis server, without a database number."""
-        return f"redis://127.0.0.1:{self.ports.redis}"
 
     @property
     def sources(self) -> dict[str, str]:
@@ -68,7 +66,7 @@ def environment_of(network: str, where: Surroundings) -> dict[str, str]:
     kept = {name: value for name, value in where.environment.items() if not name.startswith(others)}
     told = {
         "DATABASE_URL": getattr(where.databases, network),
-        "REDIS_URL": f"{where.redis}/{REDIS_DATABASES[network]}",
+        "REDIS_URL": redis_database(where.redis, REDIS_DATABASES[network]),
         "TEMPORAL_ADDRESS": f"127.0.0.1:{where.ports.temporal}",
         "TEMPORAL_NAMESPACE": network,
         "HOST": "127.0.0.1",

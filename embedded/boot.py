@@ -7,13 +7,13 @@ import time
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
-from configuration.home import CLONE
+from configuration.home import CLONE, dotenv_variables
 from embedded import ports
 from embedded.applications import Surroundings, api_spec, worker_spec
 from embedded.databases import READER, Databases, create_databases
 from embedded.home import Home
 from embedded.postgres import Postgres
-from embedded.redis import redis_spec
+from embedded.redis import Redis
 from embedded.supervisor import Supervisor
 from embedded.temporal import NAMESPACES, temporal_spec
 from embedded.terminal import Terminal
@@ -40,51 +40,54 @@ class SampleAccess(Protocol):
 class Boot:
     """One start of all parts in one home."""
 
-    def __init__(self, home: Home, terminal: Terminal, *, free_ports: bool, samples: bool) -> None:
+    def __init__(self, home: Home, terminal: Terminal, *, free_ports: bool, redis_tcp: bool, samples: bool) -> None:
         self._home = home
         self._terminal = terminal
         self._free_ports = free_ports
+        self._redis_tcp = redis_tcp
         self._samples = samples
         self._up: dict[str, Any] | None = None
         self.supervisor = Supervisor(terminal, home.logs, self._on_change)
-        self.environment = {**dotenv(), **os.environ}
+        self.environment = {**dotenv_variables(), **os.environ}
 
     async def run(self) -> dict[str, Any]:
         """Start all parts and write `up.json`; returns its content."""
         started = time.monotonic()
         chosen = await self._choose_ports()
         self._home.say_who_holds_it(f"http://127.0.0.1:{chosen.request}")
-        temporal_http = ports.free_port(vars(chosen).values())
-        root = self._home.root
+        root, redis = self._home.root, Redis(self._home, chosen.redis)
         databases, *_ = await together(
             self._databases(chosen.postgres),
-            self.supervisor.start(redis_spec(root, chosen.redis, STORES_STOP)),
-            self.supervisor.start(
-                temporal_spec(root, chosen.temporal, chosen.temporal_ui, temporal_http, TEMPORAL_STOPS)
-            ),
+            self.supervisor.start(redis.spec(STORES_STOP)),
+            self.supervisor.start(temporal_spec(root, chosen, TEMPORAL_STOPS)),
             asyncio.to_thread(self._make_keys),
         )
-        where = Surroundings(CLONE, root, chosen, databases, self.environment)
+        where = Surroundings(CLONE, root, chosen, databases, redis.url, self.environment)
         access, _ = await together(self._response_network(where), self._start("request", where))
         if self._samples:
             await self._run_samples(where, access)
         self._up = self._addresses(where, access)
+        if redis.tcp_url is not None:
+            self._up["redis_tcp"] = redis.tcp_url
         self._on_change()
         self._terminal.say(f"Airlock is up after {time.monotonic() - started:.1f} s.")
         return self._up | {"processes": self.supervisor.pids()}
 
     async def _choose_ports(self) -> ports.Ports:
         stale = self._home.take_stale_up_file()
+        environment = dict(self.environment)
+        if self._redis_tcp:
+            environment[ports.variable("redis")] = environment.get(ports.variable("redis")) or str(ports.REDIS)
         if self._free_ports:
-            return ports.free_ports()
-        chosen = ports.configured_ports(self.environment)
+            return ports.free_ports(*ports.asked_for(environment))
+        chosen = ports.configured_ports(environment)
         deadline = time.monotonic() + (PORTS_PATIENCE if stale else 0)
         while ports.taken_ports(chosen) and time.monotonic() < deadline:  # noqa: ASYNC110, ports send no event
             await asyncio.sleep(0.1)
         ports.check_free(chosen)
         return chosen
 
-    async def _databases(self, port: int) -> Databases:
+    async def _databases(self, port: int | None) -> Databases:
         postgres = Postgres(self._home, port)
 
         async def serve() -> Databases:
@@ -131,7 +134,6 @@ class Boot:
             "databases": {"request": where.databases.request, "response": where.databases.response},
             "api_key": access.api_key,
             "operator_key": access.operator_key,
-            "postgres_port": where.ports.postgres,
             "sources": where.sources,
             "home": str(where.home),
             "pid": os.getpid(),
@@ -157,13 +159,3 @@ async def together(*parts: Coroutine[Any, Any, Any]) -> list[Any]:
     except BaseExceptionGroup as failed:
         raise failed.exceptions[0] from None
     return [task.result() for task in tasks]
-
-
-def dotenv() -> dict[str, str]:
-    """The clone's `.env`, which Airlock's processes read as well."""
-    path = CLONE / ".env"
-    if not path.exists():
-        return {}
-    from dotenv import dotenv_values
-
-    return {name: value for name, value in dotenv_values(path).items() if value is not None}

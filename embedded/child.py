@@ -22,6 +22,7 @@ def main(arguments: list[str]) -> None:
     """Change the user, set the death signal and exec. Exits with 126 and a sentence if the system refuses."""
     parent, death_signal, uid, gid, capability = map(int, arguments[:5])
     command = arguments[5:]
+    os.umask(0o077)  # what the server writes is for its own user
     try:
         if uid >= 0:
             become(uid, gid, capability)

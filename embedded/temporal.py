@@ -1,6 +1,10 @@
-"""The embedded Temporal: the CLI's development server with a SQLite file and a namespace per network."""
+"""The embedded Temporal: the CLI's development server with a SQLite file and a namespace per network.
 
-import json
+It has no authentication: docs/security.md says what that means, and what production uses.
+"""
+
+import asyncio
+import importlib
 import os
 import shutil
 import sys
@@ -8,6 +12,7 @@ from pathlib import Path
 
 from embedded import probe
 from embedded.errors import CannotStart
+from embedded.ports import Ports, free_port
 from embedded.process import Process, ProcessSpec
 
 NAMESPACES = ("request", "response")
@@ -20,6 +25,9 @@ moments of Temporal's history may be missing, but no record: PostgreSQL has the 
 DYNAMIC_CONFIG = {"history.transferProcessorMaxPollRPS": 1000, "history.timerProcessorMaxPollRPS": 1000}
 """With the default of 20, each step may wait up to 50 ms, because all workflows share one shard here. Measured for a
 workflow with one activity, one after another: 34 ms instead of 99 ms, together with the pragmas."""
+NO_HOST = '["no host"]'
+"""The hosts that the HTTP API accepts in calls. The server cannot run without that API, to which any page in a browser
+may post. No call can name a host with a space, so the API refuses all calls with 403 (server 1.32)."""
 EXPECTED = ("Frontend is not healthy yet", "Schedule missed catchup window")
 """Warnings of every start; after a night off there is one for each missed run."""
 
@@ -34,22 +42,28 @@ def find_temporal() -> str:
     return found
 
 
-def temporal_spec(home: Path, port: int, ui_port: int, http_port: int, stop_order: int = 0) -> ProcessSpec:
+def temporal_spec(home: Path, ports: Ports, stop_order: int = 0) -> ProcessSpec:
     """The process. It is ready when both namespaces answer and have this `RETENTION`."""
     directory = home / "temporal"
     directory.mkdir(mode=0o700, exist_ok=True)
+    port, http_port, hosts = ports.temporal, ports.temporal_http, NO_HOST
+    if http_port is None:
+        http_port = free_port([taken for taken in vars(ports).values() if taken])
+    else:
+        hosts = f'["127.0.0.1:{http_port}", "localhost:{http_port}"]'
+    settings = {**DYNAMIC_CONFIG, "frontend.httpAllowedHosts": hosts}
 
     async def ready(_process: Process) -> None:
-        await wait_ready(port, http_port)
+        await wait_ready(port)
 
     return ProcessSpec(
         name="temporal",
         argv=(
             *(find_temporal(), "server", "start-dev", "--ip", "127.0.0.1", "--port", str(port)),
-            *("--ui-port", str(ui_port), "--http-port", str(http_port), "--ui-disable-news-fetch"),
+            *("--ui-port", str(ports.temporal_ui), "--http-port", str(http_port), "--ui-disable-news-fetch"),
             *("--db-filename", str(directory / "temporal.db"), "--log-level", "warn"),
             *(part for pragma in PRAGMAS for part in ("--sqlite-pragma", pragma)),
-            *(part for item in DYNAMIC_CONFIG.items() for part in ("--dynamic-config-value", "{}={}".format(*item))),
+            *(part for item in settings.items() for part in ("--dynamic-config-value", "{}={}".format(*item))),
             *("--disable-config-file", "--disable-config-env"),
             *(part for name in NAMESPACES for part in ("--namespace", name)),
             *(part for item in SEARCH_ATTRIBUTES.items() for part in ("--search-attribute", "=".join(item))),
@@ -64,28 +78,16 @@ def temporal_spec(home: Path, port: int, ui_port: int, http_port: int, stop_orde
     )
 
 
-async def wait_ready(port: int, http_port: int) -> None:
+async def wait_ready(port: int) -> None:
     """Return once the frontend listens and both namespaces answer. Raises their retention if it is shorter."""
 
     async def listens() -> bool:
         await probe.exchange(port, b"", limit=0)
         return True
 
+    namespaces = await asyncio.to_thread(importlib.import_module, "orchestration.namespaces")  # while the server starts
     await probe.until(listens)
-    for namespace in NAMESPACES:
-
-        async def answers(path: str = f"/api/v1/namespaces/{namespace}") -> bool:
-            status, body = await probe.http(http_port, "GET", path)
-            if status != 200:
-                return False
-            kept = json.loads(body)["config"].get("workflowExecutionRetentionTtl", "0s")
-            if float(kept.removesuffix("s")) >= RETENTION:
-                return True
-            change = json.dumps({"config": {"workflowExecutionRetentionTtl": f"{RETENTION}s"}}).encode()
-            status, _ = await probe.http(http_port, "POST", f"{path}/update", change)
-            return status == 200
-
-        await probe.until(answers)
+    await namespaces.ensure_retention(f"127.0.0.1:{port}", NAMESPACES, RETENTION)
 
 
 def is_worth_showing(line: str) -> bool:

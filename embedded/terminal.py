@@ -57,7 +57,8 @@ class LogFile:
 
     def _open(self) -> TextIO:
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return self._path.open("a", encoding="utf-8", buffering=1, errors="replace")
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        return os.fdopen(descriptor, "a", encoding="utf-8", buffering=1, errors="replace")
 
     def write(self, line: str) -> None:
         """Append a line, escaped as on the terminal. On a full disk the line is lost, and the process goes on."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ class UpOptions:
 
     free_ports: bool = False
     """Use free ports instead of the configured ones."""
+    redis_tcp: bool = False
+    """Open a TCP port of Redis too."""
     samples: bool = True
     """Submit the sample requests once everything runs."""
     home: Path | None = None
@@ -35,9 +38,16 @@ class UpOptions:
 async def up(options: UpOptions) -> int:
     """Start all parts, run until SIGINT, SIGTERM or SIGHUP, then stop them. Returns the exit code."""
     terminal = Terminal()
+    os.umask(0o077)  # the home is for its owner only, whatever the shell's umask
     try:
         with Home.open(options.home or home_directory()) as home:
-            boot = Boot(home, terminal, free_ports=options.free_ports, samples=options.samples)
+            boot = Boot(
+                home,
+                terminal,
+                free_ports=options.free_ports,
+                redis_tcp=options.redis_tcp,
+                samples=options.samples,
+            )
             return await _until_stopped(boot, terminal)
     except CannotStart as error:
         terminal.say(str(error), bad=True)
@@ -92,7 +102,6 @@ def show_addresses(addresses: dict[str, Any]) -> None:
 
     request, response = addresses["request_api"], addresses["response_api"]
     to_terminal = sys.stdout.isatty()
-    redis = addresses["redis"] if to_terminal else addresses["redis"].rpartition("@")[2]  # may hold a password
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -101,8 +110,8 @@ def show_addresses(addresses: dict[str, Any]) -> None:
     table.add_row("request network", f"{request}   docs: {request}/docs")
     table.add_row("response network", f"{response}   docs: {response}/docs")
     table.add_row("Temporal", f"{addresses['temporal']}   namespaces: {', '.join(addresses['namespaces'])}")
-    table.add_row("Redis", redis)
-    table.add_row("PostgreSQL", f"127.0.0.1:{addresses['postgres_port']}")
+    for name in ("Redis", "PostgreSQL"):
+        table.add_row(name, "its address and password are in up.json")
     if to_terminal:
         table.add_row("sample user's key", addresses["api_key"])
         table.add_row("operator's key", addresses["operator_key"])

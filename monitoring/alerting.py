@@ -95,18 +95,28 @@ def judge_stream(
     return wanted | link
 
 
+def schedule_alert(name: str, schedule: Mapping[str, Any] | None) -> dict[str, str]:
+    """The alert of a schedule that is paused or does not exist (None), as name → message."""
+    if schedule is None:
+        return {f"schedule-missing:{name}": f"the schedule {name} does not exist: a running response worker makes it"}
+    if schedule["paused"]:
+        reason = schedule["note"] or "no reason given"
+        todo = f"to go on: airlock schedules resume {name}"
+        return {f"schedule-paused:{name}": f"{name} is paused: {reason}; {todo}"}
+    return {}
+
+
 def _judge_schedules(
     now: Mapping[str, Any], before: Mapping[str, Any], moving: Set[str], was_awake: bool, wanted: dict[str, str]
 ) -> None:
     for name, schedule in now.items():
+        wanted |= schedule_alert(name, schedule)
         if schedule is None:
-            wanted[f"schedule-missing:{name}"] = (
-                f"the schedule {name} does not exist: a response worker makes it when it starts"
-            )
             continue
-        if schedule["paused"]:
-            wanted[f"schedule-paused:{name}"] = (
-                f"{name} is paused: {schedule['note'] or 'no reason given'}; to go on: airlock schedules resume {name}"
+        if schedule.get("changed"):
+            wanted[f"schedule-changed:{name}"] = (
+                f"{name} in Temporal is not as configured: find out who changed it, then start a response worker again,"
+                " which sets it right"
             )
         earlier = before.get(name) or {}
         skipped = schedule["skipped_overlap"] - earlier.get("skipped_overlap", schedule["skipped_overlap"])

@@ -1,6 +1,6 @@
 """Reads this network's schedules and polling workers from Temporal."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 from temporalio.api.enums.v1 import TaskQueueType
@@ -9,22 +9,25 @@ from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
+from configuration.cadences import Cadence
+from schedules.definitions import same_schedule, schedule_for
+
 
 class TemporalState:
     """Reads schedules and workers; called as a function, returns ``{"schedules": …, "workers": …}``."""
 
-    def __init__(self, client: Client, queue: str, schedules: Iterable[str]) -> None:
+    def __init__(self, client: Client, queue: str, cadences: Mapping[str, Cadence]) -> None:
         self._client = client
         self._queue = queue
-        self._schedules = tuple(schedules)
+        self._cadences = cadences
 
     async def __call__(self) -> dict[str, Any]:
         return {
-            "schedules": {name: await self._schedule(name) for name in self._schedules},
+            "schedules": {name: await self._schedule(name, cadence) for name, cadence in self._cadences.items()},
             "workers": await self._workers(),
         }
 
-    async def _schedule(self, name: str) -> dict[str, Any] | None:
+    async def _schedule(self, name: str, cadence: Cadence) -> dict[str, Any] | None:
         """None if the schedule does not exist."""
         try:
             found = await self._client.get_schedule_handle(name).describe()
@@ -33,7 +36,10 @@ class TemporalState:
                 return None
             raise
         info, state = found.info, found.schedule.state
+        is_ours = same_schedule(found.schedule, schedule_for(name, cadence), self._client.data_converter)
         return {
+            # Somebody changed its times or its action, or limited its runs.
+            "changed": not is_ours or state.limited_actions,
             "paused": state.paused,
             "note": state.note,
             "actions": info.num_actions,

@@ -1,4 +1,4 @@
-"""Checks the running workflows every 15 s: raises alerts for stuck runs, and starts runs that must always exist."""
+"""Every 15 s: starts what must always exist and is gone, and raises alerts for stuck runs."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.client import Client
 from temporalio.service import RPCError
 
+from models.errors import ConfigurationError, Unavailable, describe
 from monitoring.measurement_store import OF_WORKFLOWS, open_alerts, settle_alerts
 from monitoring.stuck_workflows import StuckWorkflow, end_failing, find_stuck
 from storage.database import is_unreachable
@@ -30,7 +31,10 @@ class WorkflowWatch:
         bounds: Mapping[str, timedelta | None],
         keep_running: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """``bounds``: as in `find_stuck`. ``keep_running`` starts the run that must always exist, if it does not."""
+        """``bounds``: as in `find_stuck`. ``keep_running`` makes what must always exist, where it does not.
+
+        Others may end it: an operator by mistake, or whoever reaches Temporal.
+        """
         self._client = client
         self._engine = engine
         self._bounds = bounds
@@ -40,14 +44,20 @@ class WorkflowWatch:
         """Check the workflows for ever."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            try:
-                await self.look()
-            except RPCError as error:
-                log.info("workflows.not_looked_at", reason=error.message)
-            except Exception as error:
-                if not is_unreachable(error):
-                    raise
-                log.info("workflows.not_looked_at", reason=type(error).__name__)
+            if self._keep_running is not None:
+                await self._attempt(self._keep_running)
+            await self._attempt(self.look)
+
+    async def _attempt(self, work: Callable[[], Awaitable[None]]) -> None:
+        """One fails without the other: without its database a worker still makes what must exist."""
+        try:
+            await work()
+        except (RPCError, Unavailable, ConfigurationError) as error:
+            log.info("workflows.not_looked_at", reason=describe(error))
+        except Exception as error:
+            if not is_unreachable(error):
+                raise
+            log.info("workflows.not_looked_at", reason=type(error).__name__)
 
     async def look(self) -> None:
         """Raise an alert for each stuck run, and terminate those that keep failing.
@@ -59,8 +69,6 @@ class WorkflowWatch:
         for each in stuck:
             if await end_failing(self._client, each):
                 log.error("workflow.ended", workflow=each.workflow, id=each.id, reason=each.reason)
-        if self._keep_running is not None:
-            await self._keep_running()
 
     async def _settle(self, stuck: list[StuckWorkflow]) -> None:
         wanted = {OF_WORKFLOWS + each.id: message_of(each) for each in stuck}

@@ -11,9 +11,10 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import DefaultFailureConverter, PayloadConverter
 from temporalio.exceptions import ApplicationError, FailureError
 from temporalio.runtime import LogForwardingConfig, LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
+from temporalio.service import TLSConfig
 
 from configuration.settings import NetworkSettings
-from models.errors import AirlockError, describe
+from models.errors import AirlockError, ConfigurationError, describe
 from models.streams import Network
 
 TRACE_CHARACTERS = 600
@@ -69,8 +70,22 @@ def task_queue(network: Network) -> str:
     return f"airlock-{network}"
 
 
+def _tls(settings: NetworkSettings) -> TLSConfig | None:
+    """The certificates of the settings; None if there are none."""
+    files = (settings.temporal_ca, settings.temporal_certificate, settings.temporal_certificate_key)
+    if not any(files):
+        return None
+    try:
+        ca, certificate, key = (file.read_bytes() if file else None for file in files)
+    except OSError as error:
+        variables = f"AIRLOCK_{settings.network.upper()}_TEMPORAL_CA and …_TEMPORAL_CERTIFICATE"
+        raise ConfigurationError(f"{variables}: {error.filename} cannot be read: {error.strerror}") from None
+    return TLSConfig(server_root_ca_cert=ca, client_cert=certificate, client_private_key=key)
+
+
 async def connect_temporal(settings: NetworkSettings, runtime: Runtime, *, identity: str, lazy: bool = False) -> Client:
-    """A client in the network's namespace. Raises ``RuntimeError`` when Temporal does not answer.
+    """A client in the network's namespace. Raises ``RuntimeError`` when Temporal does not answer, and
+    `ConfigurationError` for a certificate that cannot be read.
 
     A lazy client connects at its first call, so that its process starts without Temporal.
     """
@@ -79,7 +94,7 @@ async def connect_temporal(settings: NetworkSettings, runtime: Runtime, *, ident
         settings.temporal_address,
         namespace=settings.temporal_namespace,
         api_key=api_key,
-        tls=api_key is not None,
+        tls=_tls(settings) or api_key is not None,
         data_converter=DATA,
         lazy=lazy,
         runtime=runtime,

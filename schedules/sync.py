@@ -53,10 +53,33 @@ async def sync_schedules(client: Client, cadences: Mapping[str, Cadence]) -> Syn
     return outcome
 
 
+async def restore_schedules(client: Client, cadences: Mapping[str, Cadence]) -> list[str]:
+    """Create the schedules that were deleted while workers run; returns their ids. Changes no others.
+
+    A worker's start does more (`sync_schedules`): it must not undo what workers with another table have made.
+    """
+    with temporal_answers(client):
+        present = {found.id async for found in await client.list_schedules(rpc_timeout=RPC_TIMEOUT)}
+    restored = []
+    for schedule_id in cadences.keys() - present:
+        with temporal_answers(client, schedule_id):
+            try:
+                await _create(client, schedule_id, schedule_for(schedule_id, cadences[schedule_id]))
+            except ScheduleAlreadyRunningError:  # the list lags, or another worker was first
+                continue
+        restored.append(schedule_id)
+        log.warning("schedule.restored", schedule=schedule_id, reason="it was deleted while a worker runs")
+    return restored
+
+
+async def _create(client: Client, schedule_id: str, wanted: Schedule) -> None:
+    # The first run starts at once, so that the first settings cross without waiting for a tick.
+    await client.create_schedule(schedule_id, wanted, memo=MARK, trigger_immediately=True, rpc_timeout=RPC_TIMEOUT)
+
+
 async def _sync(client: Client, schedule_id: str, wanted: Schedule) -> str:
     try:
-        # The first run starts at once, so that the first settings cross without waiting for a tick.
-        await client.create_schedule(schedule_id, wanted, memo=MARK, trigger_immediately=True, rpc_timeout=RPC_TIMEOUT)
+        await _create(client, schedule_id, wanted)
         return "created"
     except ScheduleAlreadyRunningError:
         pass

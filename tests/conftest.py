@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from uuid import uuid4
 import asyncpg
 import certifi
 import pytest
-from redis.asyncio import Redis
+from redis.asyncio import Redis as RedisClient
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from configuration.logs import configure_logs
@@ -19,7 +20,7 @@ from embedded.databases import READER, Databases, create_databases
 from embedded.home import Home
 from embedded.ports import free_ports
 from embedded.postgres import Postgres
-from embedded.redis import redis_spec
+from embedded.redis import Redis
 from embedded.supervisor import Supervisor
 from embedded.terminal import Terminal
 from exchange.wire.keys import LinkKeys, ensure_link_keys, load_link_keys
@@ -32,6 +33,17 @@ from tests.security.crossing_bytes import watching_the_link
 def pytest_collection_finish() -> None:
     """Exempt the objects of imports and collection from garbage collection: a full one takes 0.2 s with them."""
     gc.freeze()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each test an id of its own. schemathesis has one for all operations of a document, and pytest-xdist would
+    run one test for each id.
+    """
+    seen: Counter[str] = Counter()
+    for item in items:
+        seen[item.nodeid] += 1
+        if seen[item.nodeid] > 1:
+            item._nodeid = f"{item.nodeid}[{seen[item.nodeid]}]"
 
 
 NOT_DURABLE = {
@@ -60,7 +72,7 @@ class Servers:
 
     async def empty_redis(self) -> None:
         """Empty the cache: the networks of different tests have the same batch numbers, and so the same keys."""
-        async with Redis.from_url(self.redis_url) as redis:
+        async with RedisClient.from_url(self.redis_url) as redis:
             await redis.flushall()
 
     async def create_database(self, network: Network, name: str) -> str:
@@ -105,20 +117,20 @@ async def servers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ser
     """PostgreSQL with migrated template databases, and Redis."""
     root: Path = tmp_path_factory.mktemp("servers")
     with Home.open(root / "home") as home:
-        ports = free_ports()
+        ports = free_ports("postgres")
         supervisor = Supervisor(Terminal(), home.logs)
         try:
-            postgres = Postgres(home, ports.postgres)
+            postgres, redis = Postgres(home, ports.postgres), Redis(home)
             await postgres.initialise()
             spec = postgres.spec()
             settings = (part for name, setting in NOT_DURABLE.items() for part in ("-c", f"{name}={setting}"))
             spec = replace(spec, argv=(*spec.argv, *settings))
-            await supervisor.start(spec, redis_spec(home.root, ports.redis))
+            await supervisor.start(spec, redis.spec())
             databases = await create_databases(postgres, home)
             await upgrade(databases.request, "request")
             await upgrade(databases.response, "response")
             async with asyncpg.create_pool(postgres.superuser_url, min_size=0, max_size=2) as superuser:
-                yield Servers(supervisor, postgres, databases, f"redis://127.0.0.1:{ports.redis}", superuser)
+                yield Servers(supervisor, postgres, databases, redis.url, superuser)
         finally:
             await supervisor.stop()
 

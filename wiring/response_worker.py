@@ -1,12 +1,13 @@
 """The response network's worker: exports, monitoring, maintenance, pulling and executing."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import structlog
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowHandle
 from temporalio.common import SearchAttributePair, TypedSearchAttributes, WorkflowIDConflictPolicy
 from temporalio.runtime import Runtime
 from temporalio.worker import Worker
@@ -17,7 +18,7 @@ from activities.monitoring import MonitoringActivities
 from activities.pulling import PullActivities
 from activities.streams import StreamActivities
 from cache.redis_cache import Cache
-from configuration.cadences import EXPORT_RESULTS
+from configuration.cadences import EXPORT_RESULTS, Cadence
 from configuration.settings import ResponseSettings
 from configuration.timing import TASK_TIMEOUT
 from exchange.carriers.http import LinkClient, client_tls
@@ -43,8 +44,9 @@ from monitoring.workflow_watch import WorkflowWatch
 from orchestration.client import connect_temporal, task_queue
 from orchestration.search_attributes import STREAM, search_attributes
 from orchestration.workers import ensure_search_attributes, identity, make_worker, start_background_task
+from schedules.answers import RPC_TIMEOUT
 from schedules.interval import owned_interval
-from schedules.sync import sync_schedules
+from schedules.sync import restore_schedules, sync_schedules
 from storage.database import connect, listen
 from storage.notices import NotificationListener
 from workflows.execution import ExecuteRequests
@@ -76,16 +78,31 @@ async def running_executions(client: Client) -> list[BatchRef]:
 
 
 async def start_pulling(client: Client) -> None:
-    """Start the run that pulls requests for ever, unless it runs already."""
-    await client.start_workflow(
+    """Start the run that pulls requests for ever, unless it runs already. Ends a run of another kind with its id."""
+    running = await _start_pulling(client, WorkflowIDConflictPolicy.USE_EXISTING)
+    found = await running.describe(rpc_timeout=RPC_TIMEOUT)
+    if (found.workflow_type, found.task_queue) != (PullRequests.__name__, task_queue(Network.RESPONSE)):
+        log.warning("pulling.replaced", workflow=found.workflow_type, task_queue=found.task_queue)
+        await _start_pulling(client, WorkflowIDConflictPolicy.TERMINATE_EXISTING)
+
+
+async def _start_pulling(client: Client, conflict: WorkflowIDConflictPolicy) -> WorkflowHandle[Any, Any]:
+    return await client.start_workflow(
         PullRequests.run,
         PullProgress(),
         id=PULL_WORKFLOW_ID,
         task_queue=task_queue(Network.RESPONSE),
-        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        id_conflict_policy=conflict,
         search_attributes=TypedSearchAttributes([SearchAttributePair(STREAM, StreamName.REQUESTS.value)]),
         static_summary="long-poll the request network, for ever",
+        rpc_timeout=RPC_TIMEOUT,
     )
+
+
+async def keep_existing(client: Client, cadences: Mapping[str, Cadence]) -> None:
+    """Make what must always exist and is gone: the run that pulls, and the schedules."""
+    await start_pulling(client)
+    await restore_schedules(client, cadences)
 
 
 def bounds(settings: ResponseSettings) -> dict[str, timedelta | None]:
@@ -144,9 +161,8 @@ async def response_worker(settings: ResponseSettings, runtime: Runtime) -> Async
         await start_pulling(client)
         start_background_task(stack, keys.keep_current())
         start_background_task(stack, listen(url, listener.hear, listener.connected, "airlock-response-worker"))
-        start_background_task(
-            stack, WorkflowWatch(client, engine, bounds(settings), partial(start_pulling, client)).run()
-        )
+        keep = partial(keep_existing, client, settings.cadences)
+        start_background_task(stack, WorkflowWatch(client, engine, bounds(settings), keep).run())
         start_background_task(stack, WaitingWatch(engine, Network.RESPONSE, settings.waiting_alert).run())
         start_background_task(stack, KeyExchange(keys, link, settings.link_id).run())
         start_background_task(stack, KeyExchange(keys, link, settings.link_id, announce_new_keys).run())

@@ -4,6 +4,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Gauge
@@ -27,6 +28,11 @@ def silences(states: Sequence[Mapping[str, Any]]) -> list[str]:
         and state["last_contact_seconds"] is not None
         and state["last_contact_seconds"] > LATE_CADENCES * CADENCES[StreamName(state["stream"])]
     ]
+
+
+def is_recent(sealed_at: datetime) -> bool:
+    """Whether a health report of this time says something about now."""
+    return datetime.now(UTC) - sealed_at <= timedelta(seconds=LATE_CADENCES * CADENCES[StreamName.HEALTH])
 
 
 class Refusals:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from api.bearer import needs_key
 from api.problems import problem_responses
 from api.request.callers import App, CallerOf, OperatorOf
-from api.request.link_health import silences
+from api.request.link_health import is_recent, silences
 from fulfilment.result_store import find_snapshot
 from models.streams import Network, StreamName
 from monitoring.measurement_store import open_alerts, stream_states
@@ -32,7 +32,8 @@ class Health(BaseModel):
     alerts: list[OwnAlert] = Field(description="What is wrong in the request network itself")
 
     response_network: dict[str, Any] | None = Field(
-        description="The newest health report of the response network; null before the first"
+        description="The newest health report of the response network; null before the first. Its status is unknown"
+        " when it is too old"
     )
     measured_at: datetime | None = Field(description="Time of that report")
     settings: str | None = Field(description="Number of the current settings snapshot: epoch.sequence")
@@ -57,6 +58,8 @@ async def get_health(services: App, caller: CallerOf) -> Health:
         alerts = await open_alerts(connection)
     is_operator = caller.role == "operator"
     said = orjson.loads(snapshot.records.splitlines()[0]) if snapshot is not None and snapshot.records else None
+    if snapshot is not None and said is not None and not is_recent(snapshot.sealed_at):
+        said["status"] = "unknown"
     return Health(
         alerts=[
             OwnAlert(name=each.name, raised_at=each.raised_at, message=each.message if is_operator else None)

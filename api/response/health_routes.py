@@ -1,6 +1,6 @@
 """The state of the response network, and its metrics."""
 
-from typing import Any, Literal
+from typing import Any
 
 from fastapi import Request, Response
 from pydantic import BaseModel, Field
@@ -9,8 +9,11 @@ from api.response.callers import App, OperatorOf
 from api.response.operator_routes import operator_router
 from api.response.stream_metrics import refresh
 from api.response.stream_routes import AlertView
+from models.errors import ConfigurationError, Unavailable
 from models.streams import Network
+from monitoring.health import HealthStatus, alerts_now, status_of, too_old
 from monitoring.measurement_store import open_alerts, recent_measurements, stream_states
+from schedules.views import ScheduleView, list_schedules
 
 router = operator_router("", "health")
 
@@ -18,21 +21,32 @@ router = operator_router("", "health")
 class Health(BaseModel):
     """The newest measurement and all open alerts."""
 
-    status: Literal["ok", "degraded", "unknown"] = Field(description="Unknown before the first measurement")
+    status: HealthStatus = Field(
+        description="Unknown before the first measurement, when the newest is older than 2.5 cadences, and while"
+        " Temporal does not answer"
+    )
     alerts: list[AlertView]
     measurement: dict[str, Any] | None = Field(description="Host, database, cache, workers, schedules and streams")
 
 
 @router.get("/v1/health", summary="Read the state of this network", operation_id="get_health")
 async def get_health(services: App, _operator: OperatorOf) -> Health:
-    """The newest measurement of `SystemMonitoring`, and all open alerts."""
+    """The newest measurement of `SystemMonitoring`, and all open alerts. Paused schedules are those of this moment."""
+    schedules: list[ScheduleView] | None
+    try:
+        schedules = await list_schedules(services.temporal)
+    except (Unavailable, ConfigurationError):
+        schedules = None
     async with services.engine.connect() as connection:
         newest = await recent_measurements(connection, 1)
-        alerts = await open_alerts(connection)
+        stored = await open_alerts(connection)
+    measurement = newest[0] if newest else None
+    alerts = alerts_now(stored, measurement, schedules)
+    is_known = schedules is not None and too_old(measurement, services.settings.cadences) is None
     return Health(
-        status="degraded" if alerts else "ok" if newest else "unknown",
+        status=status_of(alerts, measurement, is_known),
         alerts=[AlertView.model_validate(alert, from_attributes=True) for alert in alerts],
-        measurement=newest[0] if newest else None,
+        measurement=measurement,
     )
 
 

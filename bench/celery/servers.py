@@ -71,13 +71,14 @@ async def pipeline(
     """
     python = await asyncio.to_thread(make_environment)
     with Home.open(root) as home:
-        ports = free_ports()
+        ports = free_ports("redis", "postgres")
+        assert ports.redis is not None
         supervisor, proxy = Supervisor(Terminal(log), home.logs), Proxy("127.0.0.1", ports.request)
         try:
             await proxy.start()
             postgres = Postgres(home, ports.postgres)
             await postgres.initialise()
-            await supervisor.start(postgres.spec(2), _redis(root, ports.redis, profile))
+            await supervisor.start(postgres.spec(2), redis_broker(root, ports.redis, profile.redis_options))
             databases = await create_databases(postgres, home)
             await create_tables(databases.request, databases.response)
             await load_airports(databases.response, READER)
@@ -110,11 +111,11 @@ async def pipeline(
             await proxy.stop()
 
 
-def _redis(root: Path, port: int, profile: Profile) -> ProcessSpec:
-    """The broker. It persists, unlike Airlock's cache, as the profile says."""
-    directory = root / "redis"
+def redis_broker(root: Path, port: int, persistence: Mapping[str, str], name: str = "redis") -> ProcessSpec:
+    """The broker. It may persist, unlike Airlock's cache, and allows the scripts that Celery runs in it."""
+    directory = root / name
     directory.mkdir(mode=0o700, exist_ok=True)
-    options = {"bind": "127.0.0.1", "port": str(port), "dir": str(directory), **profile.redis_options}
+    options = {"bind": "127.0.0.1", "port": str(port), "dir": str(directory), **persistence}
 
     async def answers() -> bool:
         return (await probe.exchange(port, b"PING\r\nQUIT\r\n")).startswith(b"+PONG")
@@ -123,7 +124,7 @@ def _redis(root: Path, port: int, profile: Profile) -> ProcessSpec:
         await probe.until(answers)
 
     return ProcessSpec(
-        name="redis",
+        name=name,
         argv=(find_redis_server(), *(part for key, value in options.items() for part in (f"--{key}", value))),
         ready=ready,
         cwd=directory,

@@ -13,7 +13,7 @@ from embedded.databases import Databases, create_databases
 from embedded.home import Home
 from embedded.ports import free_port, free_ports
 from embedded.postgres import Postgres
-from embedded.redis import redis_spec
+from embedded.redis import Redis
 from embedded.supervisor import Supervisor
 from embedded.temporal import temporal_spec
 from embedded.terminal import Terminal
@@ -65,20 +65,20 @@ class Servers:
 async def running_servers(root: Path, namespaces: list[str]) -> AsyncIterator[Servers]:
     """Run PostgreSQL, Redis and Temporal with these namespaces in an empty directory, for the block."""
     with Home.open(root / "home") as home, (root / "servers.log").open("w") as log:
-        supervisor, ports = Supervisor(Terminal(log), home.logs), free_ports()
-        postgres = Postgres(home, ports.postgres)
-        http, metrics = free_port(vars(ports).values()), free_port(vars(ports).values())
-        temporal = temporal_spec(home.root, ports.temporal, ports.temporal_ui, http)
+        supervisor, ports = Supervisor(Terminal(log), home.logs), free_ports("postgres")
+        postgres, redis = Postgres(home, ports.postgres), Redis(home)
+        metrics = free_port([port for port in vars(ports).values() if port])
+        temporal = temporal_spec(home.root, ports)
         more = [part for name in namespaces for part in ("--namespace", name)]
         temporal = dataclasses.replace(temporal, argv=(*temporal.argv, *more, "--metrics-port", str(metrics)))
         try:
             _, databases = await asyncio.gather(
-                supervisor.start(redis_spec(home.root, ports.redis), temporal), _databases(supervisor, postgres, home)
+                supervisor.start(redis.spec(), temporal), _databases(supervisor, postgres, home)
             )
             yield Servers(
                 postgres.superuser_url,
                 databases,
-                f"redis://127.0.0.1:{ports.redis}",
+                redis.url,
                 f"127.0.0.1:{ports.temporal}",
                 f"http://127.0.0.1:{metrics}/metrics",
             )

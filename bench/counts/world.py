@@ -27,6 +27,7 @@ from bench.counts.link_calls import LinkCalls
 from bench.counts.servers import Servers
 from bench.counts.wire import Statements
 from configuration.cadences import DEFAULT_CADENCES
+from configuration.redis_url import redis_database
 from configuration.settings import RequestSettings, ResponseSettings
 from embedded.ports import free_port
 from exchange.wire.keys import ensure_link_keys
@@ -162,7 +163,7 @@ async def world(servers: Servers, root: Path, name: str, statements: Statements)
     common = {
         network: {
             "database_url": await servers.database(network, databases[network]),
-            "redis_url": f"{servers.redis_url}/{place}",
+            "redis_url": redis_database(servers.redis_url, place),
             "temporal_address": servers.temporal,
             "temporal_namespace": f"{name}-{network}",
             "keys": root / name / network,

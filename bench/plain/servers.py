@@ -18,7 +18,7 @@ from embedded.home import Home
 from embedded.ports import free_ports
 from embedded.postgres import Postgres
 from embedded.process import Process, ProcessSpec
-from embedded.redis import redis_spec
+from embedded.redis import Redis
 from embedded.supervisor import Supervisor
 from embedded.terminal import Terminal
 from sample.install import load_airports
@@ -39,21 +39,20 @@ class Plain:
 async def plain_routes(root: Path, log: TextIO) -> AsyncIterator[Plain]:
     """Start everything, and stop it at the end."""
     with Home.open(root) as home:
-        ports = free_ports()
+        ports = free_ports("postgres")
         supervisor = Supervisor(Terminal(log), home.logs)
         try:
-            postgres = Postgres(home, ports.postgres)
+            postgres, redis = Postgres(home, ports.postgres), Redis(home)
             await postgres.initialise()
-            await supervisor.start(postgres.spec(STORES_STOP), redis_spec(root, ports.redis, STORES_STOP))
+            await supervisor.start(postgres.spec(STORES_STOP), redis.spec(STORES_STOP))
             databases = await create_databases(postgres, home)
             for url in (databases.request, databases.response):
                 connection = await asyncpg.connect(url)
                 await connection.execute(TABLES)
                 await connection.close()
             await load_airports(databases.response, READER)
-            redis_url = f"redis://127.0.0.1:{ports.redis}/0"
-            await supervisor.start(_api(root, ports.request, databases, redis_url))
-            yield Plain(ports.request, databases, redis_url)
+            await supervisor.start(_api(root, ports.request, databases, redis.url))
+            yield Plain(ports.request, databases, redis.url)
         finally:
             await supervisor.stop()
 

@@ -157,9 +157,11 @@ def ensure_link_keys(root: Path) -> dict[Network, str]:
         public = private.public_key()
         ids[network] = key_id_of(public)
         trusted = root / network.other / "trusted"
-        trusted.mkdir(parents=True, exist_ok=True)
-        (trusted / f"{ids[network]}.pem").write_bytes(
-            public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        trusted.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # not by the umask: who may write it is trusted
+        _write_private(
+            trusted / f"{ids[network]}.pem",
+            public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo),
+            0o644,
         )
     return ids
 

@@ -66,6 +66,7 @@ def test_where_nothing_is_wrong_there_is_no_alert() -> None:
         ({"streams": [stream("health", oldest_age_seconds=751.0)]}, "stream-late:health"),
         ({"streams": [stream(last_contact_seconds=301.0)]}, "not-tried:results"),
         ({"schedules": {"export-results": None}}, "schedule-missing:export-results"),
+        ({"schedules": {"export-results": schedule(changed=True)}}, "schedule-changed:export-results"),
         ({"schedules": {"export-results": schedule(paused=True, note="moving")}}, "schedule-paused:export-results"),
     ],
 )

@@ -19,6 +19,7 @@ from uuid_utils.compat import uuid7
 from api.listening import Listener
 from api.request import create_app
 from api.serving import served
+from configuration import redis_url
 from configuration.settings import RequestSettings
 from embedded.ports import free_port
 from fulfilment.result_store import ArrivedResult, store_results, store_snapshot
@@ -35,7 +36,7 @@ def settings_for(networks: Networks, redis_database: int = 3, **other: Any) -> R
     return RequestSettings.model_validate(
         {
             "database_url": networks.request.url,
-            "redis_url": f"{networks.servers.redis_url}/{redis_database}",
+            "redis_url": redis_url.redis_database(networks.servers.redis_url, redis_database),
             "temporal_address": AWAY,
             "keys": networks.request.keys_directory,
             "link_id": "test",

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
+from configuration.redis_url import redis_database
 from fulfilment.catalog import CurrentCatalog, read_catalog
 from models.errors import Unauthenticated
 from storage.database import connect
@@ -49,7 +50,7 @@ class Own:
 @pytest.fixture
 async def own(fresh: Networks) -> AsyncIterator[Own]:
     user = new_user()
-    async with Redis.from_url(f"{fresh.servers.redis_url}/4") as redis:
+    async with Redis.from_url(redis_database(fresh.servers.redis_url, 4)) as redis:
         await redis.flushdb()
     async with serving(settings_for(fresh, redis_database=4)) as url, user.calls(url) as http:
         yield Own(url, http, fresh, user)

@@ -1,6 +1,7 @@
 """What holds for every answer: who may call, security headers, problem documents, methods, probes and metrics."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -9,7 +10,10 @@ from fastapi import FastAPI
 
 from api.body_limit import BodyLimit
 from api.request import create_app
+from fulfilment.result_store import store_snapshot
+from models.streams import StreamName
 from monitoring.measurement_store import settle_alerts
+from storage.database import execute
 from tests.api_request.conftest import Api
 from tests.api_request.serving import IST, eventually, serving, settings_for
 
@@ -161,6 +165,21 @@ async def test_health_tells_the_settings_in_force_and_every_stream(http: httpx.A
     health = (await http.get("/v1/health")).json()
     assert health["response_network"] is None
     assert {stream["stream"] for stream in health["streams"]} == {"settings", "requests", "results", "health"}
+
+
+@pytest.mark.parametrize(("age", "status"), [(700, "ok"), (800, "unknown")])
+async def test_the_response_networks_status_is_unknown_when_its_report_is_old(
+    http: httpx.AsyncClient, api: Api, age: int, status: str
+) -> None:
+    sealed_at, report = datetime.now(UTC) - timedelta(seconds=age), b'{"status": "ok", "alerts": []}'
+    async with api.networks.request.engine.begin() as connection:
+        await execute(connection, "DELETE FROM snapshots WHERE stream = 'health'")
+        await store_snapshot(connection, StreamName.HEALTH, 1, 1, sealed_at, report)
+    try:
+        assert (await http.get("/v1/health")).json()["response_network"]["status"] == status
+    finally:
+        async with api.networks.request.engine.begin() as connection:
+            await execute(connection, "DELETE FROM snapshots WHERE stream = 'health'")
 
 
 async def test_health_lists_what_is_wrong_here_and_tells_operators_what_to_do(

@@ -18,6 +18,7 @@ from api.listening import Listener
 from api.request import create_app
 from api.serving import served
 from configuration.home import CLONE
+from configuration.redis_url import redis_database
 from embedded.ports import free_port
 from exchange.carriers.http import LinkClient
 from exchange.wire.http_signature import HttpSigner
@@ -57,7 +58,7 @@ async def running(fresh: Networks, tmp_path: Path) -> AsyncIterator[Running]:
     environment = {name: content for name, content in os.environ.items() if not name.startswith("AIRLOCK_")}
     told = {
         "DATABASE_URL": fresh.request.url,
-        "REDIS_URL": f"{fresh.servers.redis_url}/5",
+        "REDIS_URL": redis_database(fresh.servers.redis_url, 5),
         "TEMPORAL_ADDRESS": AWAY,
         "KEYS": str(fresh.request.keys_directory),
         "LINK_ID": "test",

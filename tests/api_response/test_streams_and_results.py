@@ -1,13 +1,16 @@
 """Results, streams, and previews that are byte for byte what is sealed."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import orjson
 import pytest
+from temporalio.client import Client
 from uuid_utils.compat import uuid7
 
 from activities.monitoring import health_records
+from configuration.cadences import DEFAULT_CADENCES
 from exchange.transfer.outgoing import append_to_outbox, batch_after
 from exchange.transfer.sealing import Sealer
 from exchange.wire.batch import unpack
@@ -15,7 +18,9 @@ from exchange.wire.manifest import Manifest
 from execution.execution_store import FinishedResult, store_results
 from models.streams import BatchRef, StreamName
 from monitoring.measurement_store import settle_alerts, store_measurement
+from schedules.sync import sync_schedules
 from settings.snapshot import public_records
+from storage.database import execute
 from tests.api_response.conftest import Api
 
 
@@ -106,6 +111,42 @@ async def test_the_health_preview_is_public_and_what_is_sealed(api: Api) -> None
     health = (await api.http.get("/v1/health")).json()
     assert (health["status"], health["measurement"]["host"]) == ("degraded", {"name": "inner-host"})
     assert [alert["name"] for alert in health["alerts"]] == ["results-old"]
+
+
+async def test_health_is_unknown_when_its_measurement_is_older_than_two_and_a_half_cadences(
+    api: Api, client: Client
+) -> None:
+    await sync_schedules(client, DEFAULT_CADENCES)
+
+    async def measured(seconds: float) -> Any:
+        at = datetime.now(UTC) - timedelta(seconds=seconds)
+        body = {"measured_at": at.isoformat(), "schedules": dict.fromkeys(DEFAULT_CADENCES)}
+        async with api.networks.response.engine.begin() as connection:
+            await execute(connection, "DELETE FROM measurements")
+            await store_measurement(connection, at, body)
+        return (await api.http.get("/v1/health")).json()
+
+    assert (await measured(2.4 * 300))["status"] == "ok"
+    assert (await measured(2.6 * 300))["status"] == "unknown"
+
+
+async def test_a_paused_and_a_deleted_schedule_show_in_health_at_once(api: Api, client: Client) -> None:
+    await sync_schedules(client, DEFAULT_CADENCES)
+    at = datetime.now(UTC)
+    body = {"measured_at": at.isoformat(), "schedules": dict.fromkeys(DEFAULT_CADENCES)}
+    async with api.networks.response.engine.begin() as connection:
+        await store_measurement(connection, at, body)
+        await settle_alerts(connection, {"schedule-paused:export-results": "it was paused, and is no longer"})
+    assert (await api.http.get("/v1/health")).json()["status"] == "ok"
+    await client.get_schedule_handle("export-settings").pause(note="by a neighbour")
+    await client.get_schedule_handle("cache-maintenance").delete()
+    health = (await api.http.get("/v1/health")).json()
+    assert health["status"] == "degraded"
+    assert {alert["name"] for alert in health["alerts"]} == {
+        "schedule-paused:export-settings",
+        "schedule-missing:cache-maintenance",
+    }
+    assert "by a neighbour" in health["alerts"][0]["message"] + health["alerts"][1]["message"]
 
 
 async def test_what_comes_in_has_no_preview(api: Api) -> None:

@@ -92,7 +92,7 @@ def test_a_figure_that_cannot_be_measured_is_said_and_the_others_are_measured(tm
     written = json.loads((tmp_path / "run.json").read_text())
     assert written["figures"]["quick"]["lines"][0]["measured"][OURS]["rounds"] == [1, 2, 3, 4, 5]
     assert written["figures"]["broken"] == {"seconds": 0.0, "lines": [], "not_measured": "the server is away: start it"}
-    known = {"cores", "cpu", "memory", "kernel", "postgresql", "redis", "temporal", "celery"}
+    known = {"cores", "cpu", "memory", "kernel", "postgresql", "valkey", "temporal", "celery"}
     assert known <= written["machine"].keys()
     assert "unknown" not in written["machine"].values()
 

@@ -10,8 +10,8 @@ from redis.exceptions import RedisError
 
 from cache import redis_cache
 from cache.redis_cache import Cache, answer_key, result_key, settings_key
-from embedded.ports import free_ports
-from embedded.redis import redis_spec
+from embedded.home import Home
+from embedded.redis import Redis
 from embedded.supervisor import Supervisor
 from embedded.terminal import Terminal
 from tests.conftest import Servers
@@ -159,17 +159,19 @@ async def test_what_was_flushed_or_is_damaged_is_a_miss_and_a_wrong_type_no_erro
 
 
 async def test_a_redis_that_comes_back_is_used_again(tmp_path: Path) -> None:
-    port = free_ports().redis
-    cache = Cache(f"redis://127.0.0.1:{port}")
+    home = Home.open(tmp_path)
+    redis = Redis(home)
+    cache = Cache(redis.url)
     assert await cache.get("x") is None
     supervisor = Supervisor(Terminal(), tmp_path)
     try:
-        await supervisor.start(redis_spec(tmp_path, port))
+        await supervisor.start(redis.spec())
         cache._rest_until = 0
         await cache.put("x", b"y", 60)
         assert await cache.get("x") == b"y"
     finally:
         await supervisor.stop()
+        home.close()
     assert await cache.get("x") is None
     await cache.aclose()
 

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -13,12 +14,13 @@ from typer.testing import Result
 from configuration.cadences import DEFAULT_CADENCES
 from exchange.transfer.outgoing import append_to_outbox
 from models.streams import StreamName
-from monitoring.measurement_store import settle_alerts
+from monitoring.measurement_store import settle_alerts, store_measurement
 from people.users import find_caller
 from schedules.sync import sync_schedules
 from settings.setting_store import put_setting
+from storage.database import execute
 from tests.cli.conftest import Airlock
-from tests.conftest import Networks
+from tests.conftest import Networks, Side
 
 
 async def call(airlock: Airlock, *arguments: str) -> Result:
@@ -106,13 +108,40 @@ async def test_status_shows_what_there_is_and_says_what_it_cannot_see(
 ) -> None:
     await sync_schedules(client, DEFAULT_CADENCES)
     found = await from_json(airlock, "status")
-    assert list(found) == ["alerts", "streams", "schedules", "workers", "workflows", "errors"]
+    assert list(found) == ["health", "alerts", "streams", "schedules", "workers", "workflows", "errors"]
     assert len(found["streams"]) == len(found["schedules"]) == 4
     monkeypatch.setenv("AIRLOCK_RESPONSE_TEMPORAL_ADDRESS", "127.0.0.1:1")
     partial = await call(airlock, "status")
     assert partial.exit_code == 1
     assert "settings" in partial.stdout
     assert "Temporal at 127.0.0.1:1 does not answer" in partial.stderr
+
+
+async def measured(side: Side, age: timedelta) -> None:
+    """Store a measurement of this age."""
+    at = datetime.now(UTC) - age
+    async with side.engine.begin() as connection:
+        await store_measurement(connection, at, {"measured_at": at.isoformat(), "streams": [], "schedules": {}})
+
+
+async def test_status_is_unknown_once_its_measurement_is_old_and_a_pause_shows_at_once(
+    airlock: Airlock, configured: Networks, client: Client
+) -> None:
+    await sync_schedules(client, DEFAULT_CADENCES)
+    assert (await from_json(airlock, "status"))["health"] == {"status": "unknown", "measured_at": None}
+    await measured(configured.response, timedelta(seconds=1))
+    assert (await from_json(airlock, "status"))["health"]["status"] == "ok"
+    await client.get_schedule_handle("system-monitoring").pause(note="by a neighbour")
+    paused = await from_json(airlock, "status")
+    assert paused["health"]["status"] == "degraded"
+    assert [alert["name"] for alert in paused["alerts"]] == ["schedule-paused:system-monitoring"]
+    async with configured.response.engine.begin() as connection:
+        await execute(connection, "DELETE FROM measurements")
+    await measured(configured.response, timedelta(seconds=2.6 * 300))
+    old = await call(airlock, "status")
+    assert old.exit_code == 1
+    assert "Health: unknown, measured" in old.stdout
+    assert "look at the schedule system-monitoring" in old.stderr
 
 
 async def test_status_shows_what_is_wrong_in_each_network_in_red_and_what_to_do(

@@ -56,7 +56,7 @@ def test_the_environment_wins_over_env_file_over_secret_files_over_a_running_up(
     assert seen() == "up_request"
     (home.parent / "secrets" / "airlock_request_database_url").write_text(DSN.format("from_file") + "\n")
     assert seen() == "from_file"
-    (home.parent / ".env").write_text(f"AIRLOCK_REQUEST_DATABASE_URL={DSN.format('dotenv')}\n")
+    (home / ".env").write_text(f"AIRLOCK_REQUEST_DATABASE_URL={DSN.format('dotenv')}\n")
     assert seen() == "dotenv"
     monkeypatch.setenv("AIRLOCK_REQUEST_DATABASE_URL", DSN.format("environment"))
     assert seen() == "environment"

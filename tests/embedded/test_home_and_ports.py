@@ -20,6 +20,44 @@ def test_a_home_is_private_and_so_is_what_it_holds(home: Home) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+def test_a_home_that_an_older_airlock_left_open_is_closed(tmp_path: Path) -> None:
+    root = tmp_path / "home"
+    for directory in ("logs", "keys/request/trusted", "temporal"):
+        (root / directory).mkdir(parents=True)
+    for name in ("logs/postgres.log", "keys/request/trusted/a.pem", "temporal/temporal.db", "worker-request.ready"):
+        (root / name).touch()
+    for place in (root, *root.rglob("*")):
+        place.chmod(0o777)
+    with Home.open(root):
+        open_places = [place for place in (root, *root.rglob("*")) if place.stat().st_mode & 0o077]
+    assert open_places == []
+
+
+def test_a_place_for_all_users_is_refused(tmp_path: Path) -> None:
+    place = tmp_path / "like-tmp"
+    place.mkdir()
+    place.chmod(0o1777)
+    with pytest.raises(CannotStart, match="not yours alone"):
+        Home.open(place)
+    assert stat.S_IMODE(place.stat().st_mode) == 0o1777
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory to another user")
+def test_a_home_of_another_user_is_refused(tmp_path: Path) -> None:
+    place = tmp_path / "theirs"
+    place.mkdir()
+    os.chown(place, 12345, 12345)
+    with pytest.raises(CannotStart, match="not yours alone"):
+        Home.open(place)
+
+
+def test_ports_of_redis_postgres_and_temporals_http_are_opened_on_request_only() -> None:
+    chosen = ports.configured_ports({})
+    assert (chosen.redis, chosen.postgres, chosen.temporal_http) == (None, None, None)
+    assert ports.free_ports("redis").redis is not None
+    assert ports.asked_for({"AIRLOCK_REDIS_PORT": "7000", "AIRLOCK_REQUEST_PORT": "1"}) == ["redis"]
+
+
 def test_a_second_up_in_the_same_home_is_told_of_the_first(home: Home) -> None:
     home.say_who_holds_it("http://127.0.0.1:8000")
     with pytest.raises(CannotStart) as raised:

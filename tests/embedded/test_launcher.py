@@ -125,6 +125,13 @@ def test_a_failed_install_says_what_to_do(launcher: ModuleType, said: str, advic
     assert advice in explained
 
 
+def test_a_python_that_is_too_new_for_a_package_is_named(launcher: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = "ERROR: Could not find a version that satisfies the requirement orjson (from versions: none)"
+    assert "cannot be reached" in launcher.explain_pip([error])
+    monkeypatch.setattr(launcher.sys, "version_info", (3, 15, 0))
+    assert "python3.14 airlock up" in launcher.explain_pip([error])
+
+
 def test_a_python_without_venv_is_told_what_to_install(launcher: ModuleType) -> None:
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     assert f"apt install python{version}-venv" in launcher.explain_venv("ensurepip is not available")

@@ -10,6 +10,7 @@ from temporalio.testing import WorkflowEnvironment
 from uuid_utils.compat import uuid7
 
 from configuration.cadences import DEFAULT_CADENCES
+from configuration.redis_url import redis_database
 from embedded.databases import READER
 from embedded.temporal import SEARCH_ATTRIBUTES, find_temporal
 from exchange.carriers.http import LinkClient
@@ -98,7 +99,7 @@ async def airlock(
         mine = networks.request if network is Network.REQUEST else networks.response
         return told | {
             "database_url": mine.url,
-            "redis_url": f"{networks.servers.redis_url}/{redis}",
+            "redis_url": redis_database(networks.servers.redis_url, redis),
             "keys": str(mine.keys_directory),
         }
 

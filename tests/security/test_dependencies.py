@@ -10,6 +10,7 @@ import pytest
 from cli.checks import checks
 from cli.dependencies import Pin, check, differences, read_pins
 from configuration.home import CLONE
+from embedded.versions import OLDEST, outdated, server_versions
 
 HASH = "--hash=sha256:" + "a" * 64
 
@@ -32,6 +33,29 @@ def test_it_is_a_part_of_airlock_test(tmp_path: Path) -> None:
     ended = subprocess.run(command, cwd=CLONE, capture_output=True, text=True, check=False)
     assert (ended.returncode, "each pinned to one version" in ended.stdout) == (0, True), ended.stdout + ended.stderr
     assert command[0] == sys.executable
+
+
+def test_the_servers_that_are_shipped_are_not_too_old() -> None:
+    """As they say themselves: a package's version says little about the server in it."""
+    versions = server_versions()
+    assert set(versions) == {"PostgreSQL", "Valkey", "Temporal"}
+    assert outdated(versions) == []
+    assert all(oldest.why for oldest in OLDEST.values())
+
+
+def test_a_server_that_is_too_old_or_unknown_is_named() -> None:
+    found = outdated({"Redis": "6.2.5", "Valkey": "9.1.10", "PostgreSQL": "18.5", "Temporal": "1.4.0", "Else": "1"})
+    assert [sentence.split(":")[0] for sentence in found] == [
+        "Redis 6.2.5 is older than 7.2.11",
+        "PostgreSQL 18.5 is older than 18.6",
+        "Temporal 1.4.0 is older than 1.32.0",
+        "Else 1 is not in the table of embedded/versions.py",
+    ]
+
+
+def test_the_audit_names_the_servers() -> None:
+    ended = subprocess.run(checks(CLONE)["dependencies"], cwd=CLONE, capture_output=True, text=True, check=False)
+    assert "servers: PostgreSQL " in ended.stdout
 
 
 def test_a_pin_with_its_hashes_is_read(tmp_path: Path) -> None:

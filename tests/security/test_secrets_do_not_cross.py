@@ -24,6 +24,7 @@ from activities.monitoring import MonitoringActivities
 from api.response.preview import PREVIEWED, preview
 from cache.redis_cache import Cache
 from configuration.cadences import DEFAULT_CADENCES
+from configuration.redis_url import redis_database
 from exchange.transfer.sealing import Sealer
 from exchange.wire.keys import LinkKeys
 from execution import registry
@@ -185,7 +186,7 @@ async def everything_held(world: World) -> bytes:
         for (name,) in await rows(connection, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"):
             for row in await rows(connection, f"SELECT * FROM {name}"):
                 held += [item if isinstance(item, bytes) else str(item).encode() for item in row]
-    redis = Redis.from_url(f"{world.networks.servers.redis_url}/3")
+    redis = Redis.from_url(redis_database(world.networks.servers.redis_url, 3))
     async for key in redis.scan_iter():
         held += [bytes(item) for item in (key, await redis.get(key)) if isinstance(item, bytes)]
     await redis.aclose()

@@ -5,6 +5,7 @@ import hashlib
 import pytest
 
 from cache.redis_cache import Cache, result_key
+from configuration.redis_url import redis_database
 from exchange.errors import Fork, LinkError
 from exchange.recovery.remote_side import RemoteSide
 from exchange.wire.batch import pack, to_wire
@@ -32,7 +33,7 @@ async def test_missing_and_changed_results_come_back_byte_for_byte_and_a_third_r
     await change(side, "DELETE FROM results WHERE request_id = :id", id=gone)
     await change(side, "UPDATE results SET body = 'x', status = 'failed' WHERE request_id = :id", id=changed)
     await change(side, THREE_ROWS, id=added, user=USER)
-    cache = Cache(f"{world.networks.servers.redis_url}/3")
+    cache = Cache(redis_database(world.networks.servers.redis_url, 3))
     await cache.put(result_key(USER, changed), b"x", 60)
 
     await cache.put(result_key(USER, added), b"x", 60)

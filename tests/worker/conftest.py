@@ -19,8 +19,7 @@ async def temporal(tmp_path: Path) -> AsyncIterator[str]:
     ports = free_ports()
     supervisor = Supervisor(Terminal(), tmp_path / "logs")
     try:
-        http = free_port(vars(ports).values())
-        await supervisor.start(temporal_spec(tmp_path, ports.temporal, ports.temporal_ui, http))
+        await supervisor.start(temporal_spec(tmp_path, ports))
         yield f"127.0.0.1:{ports.temporal}"
     finally:
         await supervisor.stop()

@@ -17,6 +17,7 @@ import httpx
 from uuid_utils.compat import uuid7
 
 from configuration.home import CLONE
+from configuration.redis_url import redis_database
 from execution.request_types import put_request_type
 from models.requests import Limits
 from models.streams import Network
@@ -88,7 +89,9 @@ class World:
             prefix = f"AIRLOCK_{side.network.upper()}_"
             told |= {
                 prefix + "DATABASE_URL": side.url,
-                prefix + "REDIS_URL": f"{self.networks.servers.redis_url}/{list(Network).index(side.network) + 4}",
+                prefix + "REDIS_URL": redis_database(
+                    self.networks.servers.redis_url, list(Network).index(side.network) + 4
+                ),
                 prefix + "TEMPORAL_ADDRESS": self.temporal,
                 prefix + "KEYS": str(side.keys_directory),
             }

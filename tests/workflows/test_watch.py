@@ -16,6 +16,7 @@ from temporalio.worker import Worker
 from api.request import dispatching
 from api.request.dispatching import Dispatcher
 from chaos.leftovers import left_running
+from configuration.cadences import DEFAULT_CADENCES, Cadence
 from exchange.transfer.receiving import Receiver
 from fulfilment.group_commit import CommittedGroup
 from fulfilment.request_store import mark_groups_fulfilled, store_group
@@ -24,11 +25,12 @@ from monitoring.measurement_store import open_alerts, settle_alerts
 from monitoring.workflow_watch import WorkflowWatch
 from orchestration.client import DATA
 from storage.attendance import RESULTS, attend
+from storage.database import connect
 from tests.conftest import Networks, Side
 from tests.link.batches import seal
 from tests.workflows.failures import Wrong
 from tests.workflows.standins import StandIns, error
-from wiring.response_worker import start_pulling
+from wiring.response_worker import keep_existing, start_pulling
 from workflows.exports import SystemMonitoring
 
 SOON = timedelta(seconds=1)
@@ -118,15 +120,64 @@ async def test_a_run_beyond_its_bound_is_told_with_what_keeps_it_and_goes_on(
 
 
 async def test_pulling_that_was_ended_begins_again(client: Client, networks: Networks) -> None:
-    watch = WorkflowWatch(client, networks.response.engine, {}, partial(start_pulling, client))
-    await watch.look()
+    await start_pulling(client)
     pulling = client.get_workflow_handle(PULL_WORKFLOW_ID)
     await pulling.terminate()
-    await watch.look()
+    await start_pulling(client)
     assert await status(pulling) is RUNNING
     before = (await pulling.describe()).run_id
-    await watch.look()
+    await start_pulling(client)
     assert (await pulling.describe()).run_id == before, "one is enough"
+
+
+@pytest.mark.parametrize("impostor", [("Wrong", "airlock-response"), ("PullRequests", "a-queue-without-workers")])
+async def test_another_run_with_the_id_of_pulling_is_replaced(client: Client, impostor: tuple[str, str]) -> None:
+    workflow, queue = impostor
+    await client.start_workflow(workflow, id=PULL_WORKFLOW_ID, task_queue=queue)
+    await start_pulling(client)
+    found = await client.get_workflow_handle(PULL_WORKFLOW_ID).describe()
+    assert (found.workflow_type, found.task_queue, found.status) == ("PullRequests", "airlock-response", RUNNING)
+
+
+async def test_a_worker_makes_again_what_was_ended_or_deleted_even_while_its_database_is_away(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitoring.workflow_watch.LOOK_SECONDS", 0.05)
+    away = connect("postgresql://nobody@127.0.0.1:1/none")
+    await keep_existing(client, DEFAULT_CADENCES)
+    pulling = client.get_workflow_handle(PULL_WORKFLOW_ID)
+
+    async def exist() -> bool:
+        ids = {found.id async for found in await client.list_schedules()}
+        return await status(pulling) is RUNNING and ids >= DEFAULT_CADENCES.keys()
+
+    await until(exist)
+    watch = WorkflowWatch(client, away, {}, partial(keep_existing, client, DEFAULT_CADENCES))
+    watching = asyncio.create_task(watch.run())
+    try:
+        for _ in range(2):
+            await pulling.terminate()
+            for name in DEFAULT_CADENCES:
+                await client.get_schedule_handle(name).delete()
+            await until(exist)
+    finally:
+        watching.cancel()
+        await asyncio.wait([watching])
+        for name in DEFAULT_CADENCES:
+            await client.get_schedule_handle(name).delete()
+
+
+async def test_what_a_worker_makes_again_leaves_other_schedules_as_they_are(client: Client) -> None:
+    await keep_existing(client, DEFAULT_CADENCES)
+    handle = client.get_schedule_handle("export-settings")
+    await handle.pause(note="maintenance")
+    try:
+        await keep_existing(client, {**DEFAULT_CADENCES, "export-settings": Cadence(every=7)})
+        described = (await handle.describe()).schedule
+        assert (described.state.paused, described.spec.intervals[0].every) == (True, timedelta(seconds=60))
+    finally:
+        for name in DEFAULT_CADENCES:
+            await client.get_schedule_handle(name).delete()
 
 
 @pytest.fixture
