@@ -16,8 +16,8 @@ from exchange.wire.batch import MAX_WIRE_BYTES, MEDIA_TYPE, from_bundle
 from exchange.wire.http_signature import HEADER, HttpSigner
 from exchange.wire.messages import EpochOrder, Heartbeat, Receipt, Signed, SignedMessage
 from models.errors import ConfigurationError, NotFound, describe
+from models.foreign_text import cleaned
 from models.streams import Network, StreamName
-from models.wording import cleaned
 
 Message = TypeVar("Message", bound=SignedMessage)
 AnySigned = TypeVar("AnySigned", bound=Signed)
