@@ -123,6 +123,6 @@ def show_addresses(addresses: dict[str, Any]) -> None:
         console.print(Panel(table, title="Airlock", subtitle="Ctrl-C stops everything", expand=False))
         console.print("Try it:", style="bold")
         console.print(
-            f"  curl -s {request}/v1/requests -H 'Authorization: Bearer {key}'"
+            f'  curl -s {request}/v1/requests -H "Authorization: Bearer {key}"'
             """ -H 'Content-Type: application/json' -d '{"type": "airport", "params": {"iata": "IST"}}'"""
         )

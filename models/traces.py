@@ -5,8 +5,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from models.foreign_text import Cleaned
 from models.streams import Network
-from models.wording import Cleaned
 
 
 class TraceStep(BaseModel):

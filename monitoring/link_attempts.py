@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from models.foreign_text import cleaned
 from models.streams import StreamName
-from models.wording import cleaned
 from storage.database import AnyRow, execute, row, value
 
 

@@ -7,9 +7,9 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from exchange.wire.manifest import Number, Sha256Hex
+from models.foreign_text import Cleaned
 from models.requests import Moment
 from models.streams import Network, StreamName
-from models.wording import Cleaned
 
 BATCHES_PER_DIGEST = 5000
 """Most batches in one digest. Where it differs, the digests of both halves are compared."""

@@ -46,9 +46,10 @@ from exchange.wire.messages import EpochOrder, Receipt
 from execution.answer import to_json
 from fulfilment.request_store import missing_requests, store_group
 from models.errors import Conflict
+from models.foreign_text import cleaned
 from models.requests import RequestRecord
 from models.streams import GENESIS, BatchRef, StreamName
-from models.wording import cleaned, counted
+from models.wording import counted
 from storage.database import notify
 
 log = structlog.get_logger(__name__)

@@ -32,9 +32,9 @@ from fulfilment.applying import take_results
 from fulfilment.result_store import find_snapshot
 from fulfilment.snapshots import bad_records
 from models.errors import Conflict, InvalidInput, NotFound
+from models.foreign_text import cleaned
 from models.requests import RequestRecord, RequestStatus
 from models.streams import BatchRef, Network, StreamName
-from models.wording import cleaned
 from storage.database import notify
 
 log = structlog.get_logger(__name__)

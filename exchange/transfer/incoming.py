@@ -9,8 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from exchange.concurrency import in_thread_if_large
 from exchange.wire.batch import unpack
 from exchange.wire.manifest import Manifest
+from models.foreign_text import cleaned
 from models.streams import GENESIS, BatchRef, StreamName
-from models.wording import cleaned
 from storage.database import execute, lock_until_commit, row, rows, value
 
 

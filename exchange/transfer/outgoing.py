@@ -9,8 +9,8 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from exchange.wire.batch import SealedBatch
+from models.foreign_text import cleaned
 from models.streams import GENESIS, StreamName
-from models.wording import cleaned
 from storage.database import driver, execute, lock_until_commit, notify, row, rows, value
 from storage.notices import ready
 

@@ -14,8 +14,8 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from exchange.transfer.incoming import received_batch, records_of, stop_incoming
+from models.foreign_text import cleaned
 from models.streams import BatchRef, StreamName
-from models.wording import cleaned
 from storage.database import execute, row, rows, value
 
 MOST_ROWS = 10_000

@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from exchange.errors import Malformed, UnsupportedVersion
 from exchange.wire.keys import LinkKeys
 from exchange.wire.manifest import MAX_MANIFEST_BYTES, SPEC, Number, Sha256Hex
+from models.foreign_text import Cleaned
 from models.requests import Moment
 from models.streams import StreamName
-from models.wording import Cleaned
 
 
 class Signed(BaseModel):
