@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from execution.execution_store import WaitingRequest, waiting_requests_closed
 from execution.registry import ExecutableType
@@ -43,6 +43,7 @@ class Rechecks:
     def __init__(self, engine: AsyncEngine, batches: BatchRef) -> None:
         self._engine = engine
         self._batches = batches
+        self._is_first = True
         self._versions: str | None = None
         self._now = Rechecked({}, {})
         self._cancelled: frozenset[UUID] = frozenset()
@@ -66,11 +67,22 @@ class Rechecks:
             if time.monotonic() < self._looked_at + RECHECK_SECONDS:
                 return
             async with autocommit(self._engine) as connection:
-                closed = await waiting_requests_closed(connection, self._batches)
-                versions = await value(connection, _VERSIONS)
-                if versions != self._versions:
-                    self._now = Rechecked(await executable_types(connection), await secret_settings(connection))
-            self._versions = versions
-            self._cancelled = frozenset(key for key, cancelled in closed if cancelled)
-            self._expired = frozenset(key for key, cancelled in closed if not cancelled)
+                if self._is_first:  # most ranges need no second look, and their requests were read just now
+                    self._now = await self._read(connection)
+                else:
+                    await self._look_again(connection)
+            self._is_first = False
             self._looked_at = time.monotonic()
+
+    async def _look_again(self, connection: AsyncConnection) -> None:
+        closed = await waiting_requests_closed(connection, self._batches)
+        versions = await value(connection, _VERSIONS)
+        if versions != self._versions:
+            self._now = await self._read(connection)
+        self._versions = versions
+        self._cancelled = frozenset(key for key, cancelled in closed if cancelled)
+        self._expired = frozenset(key for key, cancelled in closed if not cancelled)
+
+    @staticmethod
+    async def _read(connection: AsyncConnection) -> Rechecked:
+        return Rechecked(await executable_types(connection), await secret_settings(connection))

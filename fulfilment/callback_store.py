@@ -61,7 +61,7 @@ async def callbacks_due(
 
 async def find_callback(connection: AsyncConnection, request_id: UUID) -> AnyRow | None:
     """What a callback says: callback_url, closed, closed_at, body, finished_at, callback_attempts. None if it was made
-    in the meantime.
+    or put off in the meantime.
     """
     return await row(
         connection,
@@ -70,6 +70,7 @@ async def find_callback(connection: AsyncConnection, request_id: UUID) -> AnyRow
                callback_attempts
         FROM requests LEFT JOIN results USING (request_id)
         WHERE requests.request_id = :request_id AND {_WAITING}
+          AND (callback_after IS NULL OR callback_after <= now())
         """,
         request_id=request_id,
     )

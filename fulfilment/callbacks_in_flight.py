@@ -1,6 +1,7 @@
 """The callbacks that are made at the same time, bounded in all, per user and per host."""
 
 import asyncio
+import time
 from collections import Counter
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -13,6 +14,10 @@ AT_ONCE = 64
 """Limits the bodies in memory. Eight users whose receivers never answer take all of them, for one timeout at a time."""
 PER_USER = 8
 PER_HOST = 4
+AHEAD = 4
+"""Callbacks are read ahead, this many times as many as have places: one query serves many of them."""
+READ_SECONDS = 0.5
+"""Least time between two queries while some that were read ahead wait for places of their users or hosts."""
 
 
 class CallbacksInFlight:
@@ -23,35 +28,45 @@ class CallbacksInFlight:
         self._sender = sender
         self._outcome = outcome
         self._running: dict[asyncio.Task[None], DueCallback] = {}
+        self._ahead: list[DueCallback] = []
+        self._read_at = float("-inf")
         self.ended = asyncio.Event()
         """Set when a callback ended, until the next `start_due`."""
 
     def __len__(self) -> int:
         return len(self._running)
 
-    async def start_due(self) -> int:
-        """Start what is due and has a place. Return how many were started. Raises the error of one that broke."""
+    async def start_due(self) -> None:
+        """Start what is due and has a place. Raises the error of one that broke."""
         self.ended.clear()
         for task in [task for task in self._running if task.done()]:
             del self._running[task]
             task.result()
-        started = 0
-        if len(self._running) < AT_ONCE:
-            users = Counter(callback.user_id for callback in self._running.values())
-            hosts = Counter(callback.host for callback in self._running.values())
+        self._start()
+        if len(self._running) < AT_ONCE and (not self._ahead or time.monotonic() >= self._read_at + READ_SECONDS):
             async with self._engine.connect() as connection:
-                due = await callbacks_due(connection, 4 * AT_ONCE, PER_USER, PER_HOST, self._running.values())
-            for callback in due:
-                if len(self._running) >= AT_ONCE:
-                    break
-                if users[callback.user_id] < PER_USER and hosts[callback.host] < PER_HOST:
-                    users[callback.user_id] += 1
-                    hosts[callback.host] += 1
-                    started += 1
-                    task = asyncio.create_task(self._sender.send(callback, self._outcome))
-                    task.add_done_callback(lambda _: self.ended.set())
-                    self._running[task] = callback
-        return started
+                self._ahead = await callbacks_due(
+                    connection, AHEAD * AT_ONCE, AHEAD * PER_USER, AHEAD * PER_HOST, self._running.values()
+                )
+            self._read_at = time.monotonic()
+            self._start()
+
+    def _start(self) -> None:
+        """Start those read ahead for which there are places; the others stay."""
+        users = Counter(callback.user_id for callback in self._running.values())
+        hosts = Counter(callback.host for callback in self._running.values())
+        waiting: list[DueCallback] = []
+        for callback in self._ahead:
+            room = len(self._running) < AT_ONCE
+            if room and users[callback.user_id] < PER_USER and hosts[callback.host] < PER_HOST:
+                users[callback.user_id] += 1
+                hosts[callback.host] += 1
+                task = asyncio.create_task(self._sender.send(callback, self._outcome))
+                task.add_done_callback(lambda _: self.ended.set())
+                self._running[task] = callback
+            else:
+                waiting.append(callback)
+        self._ahead = waiting
 
     async def finish(self) -> None:
         """Wait for those in flight. Each has a timeout."""

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from models.streams import Network
 from monitoring.measurement_store import WAITING, settle_alerts
-from storage.database import is_unreachable, row
+from storage.database import autocommit, is_unreachable, row
 
 log = structlog.get_logger(__name__)
 
@@ -69,23 +69,29 @@ class WaitingWatch:
         self._engine = engine
         self._network = network
         self._bound = bound
+        self._is_clear = False
+        """Whether this process saw the alert cleared. Another one may have raised it before this one began."""
 
     async def run(self) -> None:
         """Look for ever."""
         while True:
+            await asyncio.sleep(LOOK_SECONDS)
             try:
                 await self.look()
             except Exception as error:
                 if not is_unreachable(error):
                     raise
                 log.info("waiting.not_looked_at", reason=type(error).__name__)
-            await asyncio.sleep(LOOK_SECONDS)
 
     async def look(self) -> None:
-        """Raise the alert, or clear it."""
-        async with self._engine.begin() as connection:
+        """Raise the alert, or clear it. While nothing waits too long, this is one query."""
+        async with autocommit(self._engine) as connection:
             wanted = judge_waiting(await oldest_waiting(connection, self._network), self._network, self._bound)
+        if not wanted and self._is_clear:
+            return
+        async with self._engine.begin() as connection:
             raised, cleared, _ = await settle_alerts(connection, wanted, {WAITING})
+        self._is_clear = not wanted
         for name in raised:
             log.error("alert.raised", alert=name, message=wanted[name])
         for name in cleared:

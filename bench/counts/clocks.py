@@ -12,6 +12,7 @@ import exchange.link_keys.introduction
 import exchange.link_keys.live_keys
 import fulfilment.first_reads
 import monitoring.link_watch
+import monitoring.waiting
 import monitoring.workflow_watch
 import orchestration.resident
 import storage.attendance
@@ -34,6 +35,7 @@ PERIODIC: Constants = [
     (fulfilment.first_reads, "FLUSH_SECONDS", NEVER),
     (monitoring.link_watch, "EVERY_SECONDS", 1e9),  # one success is recorded; longer than the machine has been up
     (monitoring.workflow_watch, "LOOK_SECONDS", NEVER),
+    (monitoring.waiting, "LOOK_SECONDS", NEVER),
     (orchestration.resident, "ROUND_SECONDS", NEVER),
     (storage.attendance, "LEASE_SECONDS", NEVER),
     (storage.attendance, "RENEW_SECONDS", NEVER),

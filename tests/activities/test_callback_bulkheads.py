@@ -5,13 +5,20 @@ import threading
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
 
-from fulfilment import callbacks, name_lookups
-from fulfilment.callback_store import put_off_host, send_callbacks_again, undelivered_callbacks
+from fulfilment import callbacks, callbacks_in_flight, name_lookups
+from fulfilment.callback_store import (
+    DueCallback,
+    callbacks_due,
+    put_off_host,
+    send_callbacks_again,
+    undelivered_callbacks,
+)
 from fulfilment.callbacks_in_flight import PER_HOST, PER_USER
 from fulfilment.name_lookups import NameLookups
 from tests.activities.calling import call_back, calling, finish, finished, lost, make_due, not_made
@@ -198,3 +205,19 @@ async def test_lost_callbacks_are_listed_and_made_again(
     assert (await call_back(work)).delivered == 1
     async with networks.request.engine.begin() as connection:
         assert not await undelivered_callbacks(connection, None, None, False, 10)
+
+
+async def test_many_callbacks_of_one_user_take_few_queries(
+    networks: Networks, http: httpx.AsyncClient, receiver: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+
+    async def counted(*arguments: Any) -> list[DueCallback]:
+        read.append(arguments)
+        return await callbacks_due(*arguments)
+
+    monkeypatch.setattr(callbacks_in_flight, "callbacks_due", counted)
+    monkeypatch.setattr(callbacks_in_flight, "READ_SECONDS", 3600.0)
+    await due(networks, 160, receiver.url)
+    assert (await call_back(calling(networks, http))).delivered == 160
+    assert len(read) < 40
