@@ -33,7 +33,7 @@ from tests.security.conftest import Attacked
 from tests.security.lies import Lies
 from tests.security.test_captured_recovery import new_epoch, works
 
-COUNT = int(os.environ.get("AIRLOCK_FUZZED_LIES", "2000"))
+COUNT = int(os.environ.get("AIRLOCK_FUZZED_LIES", "1000"))
 SEED = int(os.environ.get("AIRLOCK_FUZZ_SEED", "1"))
 A_CAPTURE = 1000
 """Lies until the network is restored and everything must work again."""
