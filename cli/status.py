@@ -157,7 +157,7 @@ def _show(found: dict[str, Any]) -> None:
 
     if found["health"]:
         measured = found["health"]["measured_at"]
-        typer.echo(f"Health: {found['health']['status']}, measured {f'{ago(measured)} ago' if measured else 'never'}\n")
+        say(f"Health: {found['health']['status']}, measured {f'{ago(measured)} ago' if measured else 'never'}\n")
     alerts = [tuple(alert.values()) for alert in found["alerts"]]
     columns = ("network", "alert", "what happens, and what to do", "since")
     print_table("Alerts", columns, alerts, "none open", "bold red")

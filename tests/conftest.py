@@ -43,7 +43,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         seen[item.nodeid] += 1
         if seen[item.nodeid] > 1:
-            item._nodeid = f"{item.nodeid}[{seen[item.nodeid]}]"  # type: ignore[attr-defined]
+            item._id = replace(item.id, params=str(seen[item.nodeid]))
 
 
 NOT_DURABLE = {

@@ -1,6 +1,7 @@
 """A stranger learns nothing but that a key or a signature is needed, whatever the rest of the call holds."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import pytest
@@ -29,9 +30,11 @@ FILLINGS: tuple[dict[str, str], ...] = ({}, dict.fromkeys(NAMES, "no such thing"
 
 @pytest.fixture
 async def http(airlock: Airlock) -> AsyncIterator[dict[str, httpx.AsyncClient]]:
+    # No connection is used twice: the API ends one whose body it did not read.
+    options: dict[str, Any] = {"trust_env": False, "timeout": 30, "limits": httpx.Limits(max_keepalive_connections=0)}
     async with (
-        httpx.AsyncClient(base_url=airlock.request.url, trust_env=False, timeout=30) as request,
-        httpx.AsyncClient(base_url=airlock.response.url, trust_env=False, timeout=30) as response,
+        httpx.AsyncClient(base_url=airlock.request.url, **options) as request,
+        httpx.AsyncClient(base_url=airlock.response.url, **options) as response,
     ):
         yield {"request": request, "response": response}
 

@@ -9,6 +9,7 @@ deadlock detector, so that a `breakpoint()` in the workflow stops there.
 import argparse
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,4 +54,6 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    os._exit(code)  # as worker.py: temporalio may crash in the interpreter's shutdown, after all work
