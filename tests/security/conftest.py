@@ -75,12 +75,12 @@ async def security_networks(servers: Servers, tmp_path_factory: pytest.TempPathF
 async def airlock(
     security_networks: Networks, temporal: WorkflowEnvironment, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Airlock]:
-    """The sample's request types, forty users and an operator, known on both sides."""
+    """The sample's request types, 120 users and an operator, known on both sides."""
     networks, home = security_networks, tmp_path_factory.mktemp("apis")
     side = networks.response
     await install(side.url, READER, home / "secrets")
     operator = User(uuid7(), "alk_the-operator", "operator")
-    users = [User(uuid7(), f"alk_{uuid7()}") for _ in range(40)]
+    users = [User(uuid7(), f"alk_{uuid7()}") for _ in range(120)]
     async with side.engine.begin() as connection:
         for user in (operator, *users):
             user_id = await put_user(connection, user.user_id, f"somebody {user.user_id}", user.role)
