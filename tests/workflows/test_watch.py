@@ -139,6 +139,18 @@ async def test_another_run_with_the_id_of_pulling_is_replaced(client: Client, im
     assert (found.workflow_type, found.task_queue, found.status) == ("PullRequests", "airlock-response", RUNNING)
 
 
+async def schedules_exist(client: Client) -> bool:
+    """Asks for each of them: the list lags behind what was deleted."""
+    try:
+        for name in DEFAULT_CADENCES:
+            await client.get_schedule_handle(name).describe()
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            raise
+        return False
+    return True
+
+
 async def test_a_worker_makes_again_what_was_ended_or_deleted_even_while_its_database_is_away(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,14 +160,7 @@ async def test_a_worker_makes_again_what_was_ended_or_deleted_even_while_its_dat
     pulling = client.get_workflow_handle(PULL_WORKFLOW_ID)
 
     async def exist() -> bool:
-        try:  # the list of schedules lags behind
-            for name in DEFAULT_CADENCES:
-                await client.get_schedule_handle(name).describe()
-        except RPCError as error:
-            if error.status is not RPCStatusCode.NOT_FOUND:
-                raise
-            return False
-        return await status(pulling) is RUNNING
+        return await schedules_exist(client) and await status(pulling) is RUNNING
 
     await until(exist)
     watch = WorkflowWatch(client, away, {}, partial(keep_existing, client, DEFAULT_CADENCES))
@@ -174,7 +179,12 @@ async def test_a_worker_makes_again_what_was_ended_or_deleted_even_while_its_dat
 
 
 async def test_what_a_worker_makes_again_leaves_other_schedules_as_they_are(client: Client) -> None:
-    await keep_existing(client, DEFAULT_CADENCES)
+
+    async def made() -> bool:
+        await keep_existing(client, DEFAULT_CADENCES)
+        return await schedules_exist(client)
+
+    await until(made)
     handle = client.get_schedule_handle("export-settings")
     await handle.pause(note="maintenance")
     try:
