@@ -9,8 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio import activity
 
 from exchange.concurrency import concurrently
-from exchange.transfer.incoming import lock_applying, mark_applied, received_range, records_of
-from exchange.transfer.quarantine_store import quarantine, quarantined_numbers
+from exchange.transfer.incoming import lock_applying, mark_applied
 from exchange.transfer.sealing import Sealer
 from execution.execution_store import (
     FinishedResult,
@@ -19,7 +18,7 @@ from execution.execution_store import (
     store_results,
     waiting_requests,
 )
-from execution.intake import take_requests
+from execution.intake import open_batches
 from execution.rechecks import Rechecks
 from execution.registry import Executors
 from models.outcomes import ExecutionOutcome
@@ -73,24 +72,7 @@ class ExecutionActivities:
         """Store the requests of these batches in one transaction; returns the number of quarantined records."""
         async with self._engine.begin() as connection:
             await lock_applying(connection, batch.stream)
-            stored_batches = await received_range(connection, batch)
-            # A batch without a payload is past retention: it was opened before.
-            opened = [stored for stored in stored_batches if stored.payload is not None]
-            if not opened:
-                return 0
-            begin, last = opened[0].first_record, opened[-1]
-            aside = await quarantined_numbers(
-                connection, batch.stream, batch.epoch, begin, last.first_record + last.records - begin
-            )
-            rejections = 0
-            for stored in opened:
-                lines = await records_of(stored)
-                numbered = [(n, line) for n, line in enumerate(lines, stored.first_record) if n not in aside]
-                one = BatchRef(stream=batch.stream, epoch=batch.epoch, sequence=stored.sequence)
-                rejected = await take_requests(connection, one, numbered)
-                await quarantine(connection, one, rejected)
-                rejections += len(rejected)
-        return rejections + len(aside)
+            return await open_batches(connection, batch)
 
     async def _execute(
         self, waiting: list[WaitingRequest], rechecks: Rechecks, progress: Callable[[int], None]

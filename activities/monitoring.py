@@ -1,6 +1,7 @@
 """Measures the response network (host, database, cache, workers, schedules, streams) and raises or clears alerts."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -23,6 +24,7 @@ from monitoring.key_alarms import judge_keys
 from monitoring.measurement_store import (
     OpenAlert,
     database_state,
+    log_alerts,
     recent_measurements,
     settle_alerts,
     store_measurement,
@@ -78,10 +80,7 @@ class MonitoringActivities:
                     await self._sealer.seal_snapshot(connection, StreamName.HEALTH, health_records(body, still_open))
                 except StreamStopped as error:  # a stopped stream must not stop the measurements
                     log.warning("health.not_sealed", reason=str(error))
-        for name in raised:
-            log.warning("alert.raised", alert=name, message=wanted[name])
-        for name in cleared:
-            log.info("alert.cleared", alert=name)
+        log_alerts(logging.WARNING, wanted, raised, cleared)
         return outcome_of(body, raised, cleared)
 
     async def _redis_state(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import time
 import structlog
 from fastapi import Request
 
+from api.bearer import credentials
 from exchange.wire.http_signature import HEADER
 
 log = structlog.get_logger("audit")
@@ -17,7 +18,7 @@ WINDOW_SECONDS = 60.0
 _LINK_KEY = re.compile(r"key=([0-9a-f]{16});")
 
 
-class Refusals:
+class RefusalLog:
     """Logs refused calls: each kind of call of a caller once in `WINDOW_SECONDS`, and at most `LINES` in all. A later
     line says how many were left out.
     """
@@ -48,9 +49,9 @@ def who(request: Request) -> dict[str, str]:
     found: dict[str, str] = dict(getattr(request.state, "caller", {}))
     if request.client is not None:
         found["address"] = request.client.host
-    _, _, key = ", ".join(request.headers.getlist("authorization")).partition(" ")
-    if key.strip():
-        found["key"] = hashlib.sha256(key.strip().encode()).hexdigest()[:8]
+    _, key = credentials(request)
+    if key:
+        found["key"] = hashlib.sha256(key.encode()).hexdigest()[:8]
     if named := _LINK_KEY.match(request.headers.get(HEADER, "")):
         found["link_key"] = named[1]
     return found

@@ -17,14 +17,18 @@ bearer_scheme = HTTPBearer(
 )
 
 
+def credentials(request: Request) -> tuple[str, str]:
+    """Scheme and key of the header `Authorization`. Two such headers are ambiguous: together they are no valid key."""
+    scheme, _, key = ", ".join(request.headers.getlist("authorization")).partition(" ")
+    return scheme, key.strip()
+
+
 def key_hash(request: Request) -> bytes:
     """SHA-256 of the API key of this call. Raises `Unauthenticated` if there is none.
 
     The database looks the hash up. No code compares keys, so the time of an answer reveals nothing of a key.
     """
-    given = ", ".join(request.headers.getlist("authorization"))  # two headers count as none: they are ambiguous
-    scheme, _, key = given.partition(" ")
-    key = key.strip()
+    scheme, key = credentials(request)
     if scheme.lower() != "bearer" or not key or len(key) > MAX_KEY_CHARACTERS:
         raise Unauthenticated("The API key is missing; send the header Authorization: Bearer <key>")
     return hashlib.sha256(key.encode()).digest()

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.audit_log import Refusals
+from api.audit_log import RefusalLog
 from models.errors import AirlockError, InvalidInput, NotFound, Unavailable, describe
 from storage.database import is_unreachable
 
@@ -27,7 +27,7 @@ RETRY_AFTER_SECONDS = 2
 MAX_DETAIL = 10
 MAX_MESSAGE = 300
 """Characters of a message or a field's name, since both may quote a large input."""
-_refusals = Refusals()
+_refusals = RefusalLog()
 METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 

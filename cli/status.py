@@ -66,16 +66,13 @@ async def _gather() -> dict[str, Any]:
 async def _health(schedules: "list[ScheduleView] | None") -> list[dict[str, Any]]:
     """The response network's status, the time of its newest measurement, and why that says nothing about now."""
     from configuration.settings import ResponseSettings
-    from monitoring.health import alerts_now, status_of, too_old
-    from monitoring.measurement_store import open_alerts, recent_measurements
+    from monitoring.health import health_now
 
     settings = ResponseSettings.load()
-    async with database_of(settings) as engine, engine.begin() as connection:
-        measurement = next(iter(await recent_measurements(connection, 1)), None)
-        alerts = alerts_now(await open_alerts(connection), measurement, schedules)
-    why = too_old(measurement, settings.cadences)
-    status = status_of(alerts, measurement, schedules is not None and why is None)
-    return [{"status": status, "measured_at": measurement and measurement["measured_at"], "why": why}]
+    async with database_of(settings) as engine, engine.connect() as connection:
+        found = await health_now(connection, settings.cadences, schedules)
+    measured_at = found.measurement and found.measurement["measured_at"]
+    return [{"status": found.status, "measured_at": measured_at, "why": found.why_unknown}]
 
 
 async def _alerts(settings: "NetworkSettings", schedules: "list[ScheduleView] | None") -> list[dict[str, Any]]:
@@ -86,17 +83,16 @@ async def _alerts(settings: "NetworkSettings", schedules: "list[ScheduleView] | 
     from exchange.link_keys.store import link_keys
     from models.streams import Network
     from monitoring.alerting import judge_stream
-    from monitoring.health import alerts_now
+    from monitoring.health import health_now
     from monitoring.key_alarms import judge_keys
-    from monitoring.measurement_store import open_alerts, recent_measurements, stream_states
+    from monitoring.measurement_store import open_alerts, stream_states
     from monitoring.waiting import judge_waiting, oldest_waiting
 
     async with database_of(settings) as engine, engine.begin() as connection:
         stored = await open_alerts(connection)
         wanted = judge_keys((await link_keys(connection)).values(), settings.network)
         if isinstance(settings, ResponseSettings):
-            measurement = next(iter(await recent_measurements(connection, 1)), None)
-            stored = alerts_now(stored, measurement, schedules)
+            stored = (await health_now(connection, settings.cadences, schedules)).alerts
             paused = {each.id for each in schedules or () if each.paused}
             for state in await stream_states(connection, Network.RESPONSE):
                 wanted |= judge_stream(state, settings.cadences, paused)
@@ -157,7 +153,8 @@ def _show(found: dict[str, Any]) -> None:
 
     if found["health"]:
         measured = found["health"]["measured_at"]
-        say(f"Health: {found['health']['status']}, measured {f'{ago(measured)} ago' if measured else 'never'}\n")
+        say(f"Health: {found['health']['status']}, measured {f'{ago(measured)} ago' if measured else 'never'}")
+        say("")
     alerts = [tuple(alert.values()) for alert in found["alerts"]]
     columns = ("network", "alert", "what happens, and what to do", "since")
     print_table("Alerts", columns, alerts, "none open", "bold red")

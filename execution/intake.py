@@ -6,11 +6,36 @@ from uuid import UUID
 from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from exchange.transfer.quarantine_store import RejectedRecord
+from exchange.transfer.incoming import received_range, records_of
+from exchange.transfer.quarantine_store import RejectedRecord, quarantine, quarantined_numbers
 from execution.answer import to_json
 from execution.execution_store import differing_requests, store_cancellations, store_requests
 from models.requests import RequestRecord
 from models.streams import BatchRef
+
+
+async def open_batches(connection: AsyncConnection, batches: BatchRef) -> int:
+    """Store the requests of these received batches and quarantine their other records, in the caller's transaction.
+
+    Safe to repeat. Returns how many of their records are in quarantine. The caller holds `lock_applying`.
+    """
+    # A batch without a payload is past retention: it was opened before.
+    opened = [stored for stored in await received_range(connection, batches) if stored.payload is not None]
+    if not opened:
+        return 0
+    begin, last = opened[0].first_record, opened[-1]
+    aside = await quarantined_numbers(
+        connection, batches.stream, batches.epoch, begin, last.first_record + last.records - begin
+    )
+    rejections = 0
+    for stored in opened:
+        lines = await records_of(stored)
+        numbered = [(n, line) for n, line in enumerate(lines, stored.first_record) if n not in aside]
+        one = BatchRef(stream=batches.stream, epoch=batches.epoch, sequence=stored.sequence)
+        rejected = await take_requests(connection, one, numbered)
+        await quarantine(connection, one, rejected)
+        rejections += len(rejected)
+    return rejections + len(aside)
 
 
 async def take_requests(

@@ -1,11 +1,14 @@
-"""Cancelling many requests at once, in batches: one sealed batch for a thousand cancellations, not one for each."""
+"""Cancelling requests: they are closed here, and their cancellations are sealed for the response network.
+
+One sealed batch holds a thousand cancellations of an operator, not one each.
+"""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
 import orjson
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from exchange.transfer.incoming import lock_applying
 from exchange.transfer.sealing import Sealer
@@ -15,6 +18,22 @@ from storage.notices import FINISHED
 
 AT_A_TIME = 1000
 """Cancellations in one transaction and batch. It holds the locks of applying and sealing."""
+
+
+async def seal_cancellations(connection: AsyncConnection, sealer: Sealer, closed: Sequence[tuple[UUID, UUID]]) -> None:
+    """Seal the cancellations of these closed requests (id, owner) as one batch, in the transaction that closed them.
+
+    Raises `StreamStopped`.
+    """
+    now = datetime.now(UTC)
+    records = [
+        orjson.dumps(
+            {"kind": "cancellation", "request_id": str(request_id), "user_id": str(owner), "submitted_at": now}
+        )
+        for request_id, owner in closed
+    ]
+    await sealer.seal(connection, StreamName.REQUESTS, records)
+    await notify(connection, f"sealed {StreamName.REQUESTS}")
 
 
 async def cancel_requests(
@@ -52,20 +71,7 @@ async def cancel_requests(
                 most=AT_A_TIME,
             )
             if closed:
-                now = datetime.now(UTC)
-                records = [
-                    orjson.dumps(
-                        {
-                            "kind": "cancellation",
-                            "request_id": str(request_id),
-                            "user_id": str(owner),
-                            "submitted_at": now,
-                        }
-                    )
-                    for request_id, owner in closed
-                ]
-                await sealer.seal(connection, StreamName.REQUESTS, records)
-                await notify(connection, f"sealed {StreamName.REQUESTS}")
+                await seal_cancellations(connection, sealer, [(request_id, owner) for request_id, owner in closed])
                 await notify(connection, FINISHED)
         cancelled += len(closed)
         if len(closed) < AT_A_TIME:

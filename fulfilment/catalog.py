@@ -71,7 +71,7 @@ def read_catalog(epoch: int, sequence: int, records: bytes) -> Catalog:
                 try:
                     types[kind.name] = CheckedType(public, ParameterCheck(kind.params_schema))
                 except InvalidInput as error:  # of a response network of another version: the other types still serve
-                    log.error("catalog.type_unusable", type=kind.name, error=str(error))
+                    log.error("catalog.type_unusable", type=kind.name, error=describe(error))
             case SettingRecord() as setting:
                 settings.append(PublicSetting(name=setting.name, value=setting.value, version=setting.version))
     return Catalog(epoch, sequence, callers, types, tuple(settings))

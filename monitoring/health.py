@@ -1,17 +1,41 @@
 """Whether this network is well: from its newest measurement, its open alerts and its schedules as they are now."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from configuration.cadences import Cadence
 from models.streams import StreamName
 from monitoring.alerting import schedule_alert
 from monitoring.link_alarms import LATE_CADENCES, cadence_of
-from monitoring.measurement_store import OpenAlert
+from monitoring.measurement_store import OpenAlert, open_alerts, recent_measurements
 from schedules.views import ScheduleView
 
 HealthStatus = Literal["ok", "degraded", "unknown"]
+
+
+@dataclass(frozen=True)
+class HealthNow:
+    """The state of the response network. ``why_unknown``: a sentence, if the measurement is too old."""
+
+    status: HealthStatus
+    alerts: list[OpenAlert]
+    measurement: Mapping[str, Any] | None
+    why_unknown: str | None
+
+
+async def health_now(
+    connection: AsyncConnection, cadences: Mapping[str, Cadence], schedules: Sequence[ScheduleView] | None
+) -> HealthNow:
+    """From the newest measurement, the open alerts and the schedules of this moment; None if Temporal is away."""
+    newest = await recent_measurements(connection, 1)
+    measurement = newest[0] if newest else None
+    alerts = alerts_now(await open_alerts(connection), measurement, schedules)
+    why = too_old(measurement, cadences)
+    return HealthNow(status_of(alerts, measurement, schedules is not None and why is None), alerts, measurement, why)
 
 
 def too_old(measurement: Mapping[str, Any] | None, cadences: Mapping[str, Cadence]) -> str | None:

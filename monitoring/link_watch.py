@@ -3,6 +3,7 @@
 A measurement alone would raise it late, and never while the measuring worker waits for a dead link.
 """
 
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +18,7 @@ from models.errors import describe
 from models.streams import Network, StreamName
 from monitoring.link_alarms import WORDS, alarm_names, cadence_of, judge_link
 from monitoring.link_attempts import Failure, record_failure, record_success
-from monitoring.measurement_store import settle_alerts, stream_state
+from monitoring.measurement_store import log_alerts, settle_alerts, stream_state
 from storage.database import is_unreachable
 
 log = structlog.get_logger(__name__)
@@ -70,10 +71,7 @@ class LinkWatch:
                 raise
             log.warning("link.not_noted", stream=stream, error=describe(error))
             return 1
-        for name in raised:
-            log.warning("alert.raised", alert=name, message=wanted[name])
-        for name in cleared:
-            log.info("alert.cleared", alert=name)
+        log_alerts(logging.WARNING, wanted, raised, cleared)
         return failures
 
 

@@ -1,11 +1,12 @@
 """Measurements and alerts of the response network, and what the database says of itself."""
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from exchange.transfer.incoming import IncomingStream, incoming_stream, unapplied
@@ -13,6 +14,8 @@ from exchange.transfer.outgoing import OutgoingStream, outbox_backlog, outgoing_
 from models.streams import Network, StreamName
 from monitoring.link_attempts import link_attempts
 from storage.database import execute, lock_until_commit, row, rows
+
+log = structlog.get_logger(__name__)
 
 OF_WORKFLOWS = "workflow-stuck:"
 """Prefix of the alerts that `monitoring.workflow_watch` raises and clears."""
@@ -119,6 +122,14 @@ async def recent_measurements(connection: AsyncConnection, limit: int) -> list[d
         connection, "SELECT body::text FROM measurements ORDER BY measured_at DESC LIMIT :limit", limit=limit
     )
     return [json.loads(body) for (body,) in found]
+
+
+def log_alerts(level: int, wanted: Mapping[str, str], raised: Collection[str], cleared: Collection[str]) -> None:
+    """Log what `settle_alerts` raised and cleared, after its commit. ``level``: of the lines about raised alerts."""
+    for name in raised:
+        log.log(level, "alert.raised", alert=name, message=wanted[name])
+    for name in cleared:
+        log.info("alert.cleared", alert=name)
 
 
 async def settle_alerts(

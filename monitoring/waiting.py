@@ -1,13 +1,14 @@
 """The alert for requests that wait too long to be executed, in either network as far as it can know."""
 
 import asyncio
+import logging
 from dataclasses import dataclass
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from models.streams import Network
-from monitoring.measurement_store import WAITING, settle_alerts
+from monitoring.measurement_store import WAITING, log_alerts, settle_alerts
 from storage.database import autocommit, is_unreachable, row
 
 log = structlog.get_logger(__name__)
@@ -92,7 +93,4 @@ class WaitingWatch:
         async with self._engine.begin() as connection:
             raised, cleared, _ = await settle_alerts(connection, wanted, {WAITING})
         self._is_clear = not wanted
-        for name in raised:
-            log.error("alert.raised", alert=name, message=wanted[name])
-        for name in cleared:
-            log.info("alert.cleared", alert=name)
+        log_alerts(logging.ERROR, wanted, raised, cleared)

@@ -1,6 +1,7 @@
 """Every 15 s: starts what must always exist and is gone, and raises alerts for stuck runs."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 
@@ -10,7 +11,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from models.errors import ConfigurationError, Unavailable, describe
-from monitoring.measurement_store import OF_WORKFLOWS, open_alerts, settle_alerts
+from monitoring.measurement_store import OF_WORKFLOWS, log_alerts, open_alerts, settle_alerts
 from monitoring.stuck_workflows import StuckWorkflow, end_failing, find_stuck
 from storage.database import is_unreachable
 
@@ -77,10 +78,7 @@ class WorkflowWatch:
             if not wanted and not old:
                 return
             raised, cleared, _ = await settle_alerts(connection, wanted, wanted.keys() | {alert.name for alert in old})
-        for name in raised:
-            log.error("alert.raised", alert=name, message=wanted[name])
-        for name in cleared:
-            log.info("alert.cleared", alert=name)
+        log_alerts(logging.ERROR, wanted, raised, cleared)
 
 
 def message_of(stuck: StuckWorkflow) -> str:

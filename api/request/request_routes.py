@@ -1,6 +1,6 @@
 """Requests: list, read, trace, cancel. Submitting and reading results: `api.request.direct_routes`."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -15,14 +15,13 @@ from api.request.callers import App, CallerOf
 from api.request.custody import trace_of
 from api.request.services import Services
 from exchange.errors import StreamStopped
+from fulfilment.cancelling import seal_cancellations
 from fulfilment.catalog import Caller
 from fulfilment.group_commit import refused_while_stopped
 from fulfilment.request_store import cancel_request, find_request, list_requests, unknown_request
 from models.errors import Conflict
 from models.requests import RequestStatus, TypeName
-from models.streams import StreamName
 from models.traces import Trace
-from storage.database import notify
 
 router = APIRouter(prefix="/v1/requests", tags=["requests"], dependencies=[needs_key])
 
@@ -96,14 +95,7 @@ async def _close(services: Services, caller: Caller, request_id: UUID) -> bool:
     async with services.engine.begin() as connection:
         if not await cancel_request(connection, caller.user_id, request_id):
             return False
-        record = {
-            "kind": "cancellation",
-            "request_id": request_id,
-            "user_id": caller.user_id,
-            "submitted_at": datetime.now(UTC),
-        }
-        await services.sealer.seal(connection, StreamName.REQUESTS, [orjson.dumps(record)])
-        await notify(connection, f"sealed {StreamName.REQUESTS}")
+        await seal_cancellations(connection, services.sealer, [(request_id, caller.user_id)])
         return True
 
 

@@ -11,8 +11,8 @@ from api.response.stream_metrics import refresh
 from api.response.stream_routes import AlertView
 from models.errors import ConfigurationError, Unavailable
 from models.streams import Network
-from monitoring.health import HealthStatus, alerts_now, status_of, too_old
-from monitoring.measurement_store import open_alerts, recent_measurements, stream_states
+from monitoring.health import HealthStatus, health_now
+from monitoring.measurement_store import open_alerts, stream_states
 from schedules.views import ScheduleView, list_schedules
 
 router = operator_router("", "health")
@@ -38,15 +38,11 @@ async def get_health(services: App, _operator: OperatorOf) -> Health:
     except (Unavailable, ConfigurationError):
         schedules = None
     async with services.engine.connect() as connection:
-        newest = await recent_measurements(connection, 1)
-        stored = await open_alerts(connection)
-    measurement = newest[0] if newest else None
-    alerts = alerts_now(stored, measurement, schedules)
-    is_known = schedules is not None and too_old(measurement, services.settings.cadences) is None
+        found = await health_now(connection, services.settings.cadences, schedules)
     return Health(
-        status=status_of(alerts, measurement, is_known),
-        alerts=[AlertView.model_validate(alert, from_attributes=True) for alert in alerts],
-        measurement=measurement,
+        status=found.status,
+        alerts=[AlertView.model_validate(alert, from_attributes=True) for alert in found.alerts],
+        measurement=found.measurement and dict(found.measurement),
     )
 
 

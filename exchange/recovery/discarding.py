@@ -6,9 +6,8 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from exchange.recovery.quarantine import give_up
-from exchange.transfer.incoming import lock_applying, received_range, records_of
-from exchange.transfer.quarantine_store import quarantine, quarantined_numbers
-from execution.intake import take_requests
+from exchange.transfer.incoming import lock_applying
+from execution.intake import open_batches
 from models.errors import InvalidInput
 from models.streams import BatchRef, StreamName
 from storage.database import row, rows
@@ -83,9 +82,5 @@ async def _open_next(
         if found is None:
             return None
         batch = BatchRef(stream=STREAM, epoch=found.epoch, sequence=found.sequence)
-        for stored in await received_range(connection, batch):
-            aside = await quarantined_numbers(connection, STREAM, stored.epoch, stored.first_record, stored.records)
-            lines = enumerate(await records_of(stored), stored.first_record)
-            rejected = await take_requests(connection, batch, [item for item in lines if item[0] not in aside])
-            await quarantine(connection, batch, rejected)
+        await open_batches(connection, batch)
         return batch.epoch, batch.sequence

@@ -141,6 +141,7 @@ async def test_status_is_unknown_once_its_measurement_is_old_and_a_pause_shows_a
     old = await call(airlock, "status")
     assert old.exit_code == 1
     assert "Health: unknown, measured" in old.stdout
+    assert old.stdout.splitlines()[0].endswith(" ago")
     assert "look at the schedule system-monitoring" in old.stderr
 
 
