@@ -43,6 +43,7 @@ SETTINGS = {
     "log_line_prefix": "%m ",
     "log_error_verbosity": "terse",  # DETAIL quotes rows
     "log_min_error_statement": "panic",  # no statements
+    "log_min_messages": "log",  # not what statements did wrong: messages quote values, and who made them hears it
 }
 SERIOUS = ("WARNING:", "ERROR:", "FATAL:", "PANIC:")
 BOOTING = ("the database system is", "terminating connection due to administrator command")

@@ -305,6 +305,23 @@ async def test_postgres_listens_on_its_socket_only_and_wants_a_password(home: Ho
         await asyncpg.connect(url.replace(home.secret("airlock_request-password"), "guess"))
 
 
+async def test_what_a_statement_did_wrong_is_not_in_postgres_log(
+    home: Home, supervisor: Supervisor, screen: Screen, tmp_path: Path
+) -> None:
+    """Its message quotes the value. Whoever made the statement hears it, and says what kind of error it was."""
+    postgres = Postgres(home)
+    await postgres.initialise()
+    await supervisor.start(postgres.spec())
+    connection = await asyncpg.connect(postgres.superuser_url)
+    with pytest.raises(asyncpg.InvalidTextRepresentationError, match="a-canary"):
+        await connection.execute("SELECT CAST('a-canary' AS integer)")
+    await connection.close()
+    await supervisor.stop()
+    log = (tmp_path / "logs" / "postgres.log").read_text()
+    assert "ready to accept connections" in log
+    assert "a-canary" not in log + screen.getvalue()
+
+
 def test_a_missing_redis_is_a_sentence(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda *_: None)
     monkeypatch.setattr(shutil, "which", lambda *_args, **_options: None)
